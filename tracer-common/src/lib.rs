@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What crosses the kernel border: ring-buffer records, map values and counters, each defined once.
+//!
+//! Everything here is `repr(C)`, made of integers, with explicit padding, so that both sides see the same bytes.
+
+#![no_std]
+
+/// Bytes of one page of copied stack; copies begin at a page border, so a read never straddles two mappings.
+pub const PAGE: usize = 4096;
+/// The sizes, in pages, that a stack copy can have. A thread whose stack end is not known yet gets the largest.
+pub const STACK_CLASSES: [usize; 4] = [2, 4, 8, 17];
+/// Room for an environment value (pytest's current test), terminating zero included.
+pub const TEXT: usize = 1024;
+/// The variable that pytest sets at the setup, call and teardown of each test, and removes after it.
+pub const TEST_VARIABLE: &[u8; 20] = b"PYTEST_CURRENT_TEST\0";
+/// Most probe sites that one recording can have.
+pub const MAX_SITES: u32 = 64;
+/// An offset that this build of the target does not have.
+pub const NO_OFFSET: u32 = u32::MAX;
+
+/// What a probe site means. Travels in the attach cookie and in each [`Hit`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Entry of `allocate_impl`: memory is asked for.
+    Request = 1,
+    /// Entry of `GraphTracker::track_allocate`: the request was met, the address is known.
+    Allocated = 2,
+    /// Entry of `deallocate_impl`: an owner is freed, or was already, by the status read here.
+    Free = 3,
+    /// Entry of `GraphTracker::track_deallocate`: the free goes on to the allocator.
+    Released = 4,
+    /// Entry of `mark_as_deallocated`: only the status changes, because the device is gone.
+    Marked = 5,
+    /// Entry of `~Buffer`, forwarded only for an owner whose status is already "deallocated".
+    Destroyed = 6,
+    /// Entry of `Allocator(Impl)::deallocate_buffers`: everything that the allocator holds is released.
+    Bulk = 7,
+    /// Entry of `Device::close` or `MeshDevice::close`.
+    DeviceClose = 8,
+    /// Entry of libc's `setenv` for [`TEST_VARIABLE`].
+    TestBegin = 9,
+    /// Entry of libc's `unsetenv` for [`TEST_VARIABLE`].
+    TestEnd = 10,
+    /// A thread of the target ends.
+    ThreadExit = 11,
+}
+
+impl Kind {
+    /// Every kind, in the order of its number.
+    pub const ALL: [Self; 11] = [
+        Self::Request,
+        Self::Allocated,
+        Self::Free,
+        Self::Released,
+        Self::Marked,
+        Self::Destroyed,
+        Self::Bulk,
+        Self::DeviceClose,
+        Self::TestBegin,
+        Self::TestEnd,
+        Self::ThreadExit,
+    ];
+
+    /// The kind of a number that came over the border, or `None` for one that is not ours.
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        if number == 0 || number as usize > Self::ALL.len() {
+            return None;
+        }
+        Some(Self::ALL[number as usize - 1])
+    }
+
+    /// Whether the probed function is about one `Buffer`.
+    #[must_use]
+    pub const fn is_about_buffer(self) -> bool {
+        matches!(
+            self,
+            Self::Request | Self::Allocated | Self::Free | Self::Released | Self::Marked | Self::Destroyed
+        )
+    }
+}
+
+/// The identity of a probe site, as its attach cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    /// What the site means.
+    pub kind: Kind,
+    /// Which integer argument (0 is `rdi`) holds the object.
+    pub argument: u8,
+    /// Whether the user stack is copied with the hit.
+    pub stack: bool,
+    /// The site's number within the recording, below [`MAX_SITES`].
+    pub site: u16,
+}
+
+impl Cookie {
+    /// Packs: bits 0..8 kind, 8..16 argument, 16..17 stack, 32..48 site.
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        self.kind as u64 | (self.argument as u64) << 8 | (self.stack as u64) << 16 | (self.site as u64) << 32
+    }
+
+    /// The reverse of [`Self::pack`]; `None` if the kind is none of ours.
+    #[must_use]
+    pub const fn unpack(bits: u64) -> Option<Self> {
+        let Some(kind) = Kind::from_u8(bits as u8) else { return None };
+        Some(Self { kind, argument: (bits >> 8) as u8, stack: bits >> 16 & 1 == 1, site: (bits >> 32) as u16 })
+    }
+}
+
+/// Where the target's classes keep what is read at a hit: offsets in bytes, derived from the binary in hand.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Offset in `Buffer` of the pointer to the object with the fields, or [`NO_OFFSET`] if `Buffer` holds them itself.
+    pub pimpl: u32,
+    /// `device_`: pointer to a `Device` or `MeshDevice`.
+    pub device: u32,
+    /// `size_`: u64, bytes on one device.
+    pub size: u32,
+    /// `buffer_type_`: u32, 0 DRAM, 1 L1, 2 system memory, 3 L1 small, 4 trace.
+    pub buffer_type: u32,
+    /// `owns_data_`: u8.
+    pub owns: u32,
+    /// `allocator_`: pointer.
+    pub allocator: u32,
+    /// `allocation_status_`: u8, 0 requested, 1 allocated, 2 deallocated.
+    pub status: u32,
+    /// `hooked_allocation_`: u8, set by a graph capture that allocates nothing.
+    pub hooked: u32,
+    /// `address_`: u64.
+    pub address: u32,
+    /// `page_size_`: u64, bytes.
+    pub page_size: u32,
+    /// `unique_id_`: u64, counts up over the life of the process.
+    pub unique_id: u32,
+    /// Offset in `Device` of its i32 id.
+    pub chip_id: u32,
+    /// Offset in `MeshDevice` of the pointer to its implementation, or [`NO_OFFSET`] if the id is in the object itself.
+    pub mesh_impl: u32,
+    /// Offset of the mesh's i32 id, in the implementation or the object itself.
+    pub mesh_id: u32,
+    /// What the first word of a `Device` points to (vtable + 16), in the target's address space.
+    pub chip_vtable: u64,
+    /// What the first word of a `MeshDevice` points to.
+    pub mesh_vtable: u64,
+}
+
+/// Which name space a device id belongs to.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeviceClass {
+    /// The object is neither, or could not be read.
+    #[default]
+    Unknown = 0,
+    /// `tt::tt_metal::Device`.
+    Chip = 1,
+    /// `tt::tt_metal::distributed::MeshDevice`.
+    Mesh = 2,
+}
+
+/// The registers that unwinding begins with, as they were at the probed instruction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Address of the probed instruction.
+    pub rip: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Base pointer; a general register in code without frame pointers.
+    pub rbp: u64,
+    /// General register.
+    pub rbx: u64,
+    /// General register.
+    pub r12: u64,
+    /// General register.
+    pub r13: u64,
+    /// General register.
+    pub r14: u64,
+    /// General register.
+    pub r15: u64,
+}
+
+/// A field of the object could not be read; what could not is zero.
+pub const UNREADABLE_OBJECT: u8 = 1;
+/// The device object could not be read: `device_class` and `device_id` say nothing.
+pub const UNREADABLE_DEVICE: u8 = 2;
+/// The text is cut at [`TEXT`] bytes.
+pub const TEXT_CUT: u8 = 4;
+/// The text could not be read.
+pub const UNREADABLE_TEXT: u8 = 8;
+
+/// The head of each ring-buffer record: one hit of one probe.
+///
+/// Behind it, in the same record, come `pages` × [`PAGE`] bytes of stack from the page that holds `registers.rsp` on,
+/// or `text` bytes of an environment value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hit {
+    /// Counts every hit that asked for room in the ring; a number that never arrives was lost.
+    pub sequence: u64,
+    /// Nanoseconds since boot, sleep included (`bpf_ktime_get_boot_ns`).
+    pub time: u64,
+    /// Process id, as the kernel's first PID name space has it.
+    pub tgid: u32,
+    /// Thread id, likewise.
+    pub tid: u32,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// `UNREADABLE_*` and `TEXT_CUT`.
+    pub flags: u8,
+    /// Site number, from the cookie.
+    pub site: u16,
+    /// Pages of stack that follow.
+    pub pages: u16,
+    /// Bytes of text that follow.
+    pub text: u16,
+    /// The object: `Buffer*`, allocator or device.
+    pub object: u64,
+    /// `device_`.
+    pub device: u64,
+    /// `allocator_`.
+    pub allocator: u64,
+    /// `size_`.
+    pub size: u64,
+    /// `address_`.
+    pub address: u64,
+    /// `page_size_`.
+    pub page_size: u64,
+    /// `unique_id_`.
+    pub unique_id: u64,
+    /// `buffer_type_`.
+    pub buffer_type: u32,
+    /// Id of the device, within its class.
+    pub device_id: u32,
+    /// `allocation_status_`.
+    pub status: u8,
+    /// `owns_data_`.
+    pub owns: u8,
+    /// `hooked_allocation_`.
+    pub hooked: u8,
+    /// A [`DeviceClass`].
+    pub device_class: u8,
+    /// Always zero.
+    pub padding: u32,
+    /// Where unwinding begins.
+    pub registers: Registers,
+}
+
+/// What the kernel side counts, each in a slot of its own.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Hits that asked for room in the ring: the sequence numbers given out.
+    Sent = 0,
+    /// Lost: the ring buffer was full.
+    RingFull = 1,
+    /// Not ours: the probe was hit by a process that is not traced (it shares the address space).
+    OtherProcess = 2,
+    /// Kept, but with `UNREADABLE_OBJECT` or `UNREADABLE_DEVICE`.
+    Unreadable = 3,
+    /// Kept, but the stack copy ended before the stack did, because the copy has its largest size.
+    StackCut = 4,
+    /// Not events: `~Buffer` of something that is no owner, or not deallocated yet.
+    Filtered = 5,
+}
+
+impl Counter {
+    /// How many counters there are.
+    pub const COUNT: u32 = 6;
+}
+
+const _: () = assert!(size_of::<Layout>() == 72, "no implicit padding");
+const _: () = assert!(size_of::<Registers>() == 64, "no implicit padding");
+const _: () = assert!(size_of::<Hit>() == 168, "no implicit padding");

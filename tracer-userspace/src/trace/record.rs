@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The records of a trace file, each defined once: the structs below are the binary form, the text form and the Rust form.
+
+use super::field::{Hex, Name};
+use super::macros::records;
+
+records! {
+    /// What was recorded, by what, where and when. The first record of a file.
+    "session" Session {
+        /// Version of the tt-buftrace that wrote the file.
+        tool: String,
+        /// Host name.
+        host: String,
+        /// Kernel release, as `uname -r` has it.
+        kernel: String,
+        /// Wall-clock time at `boot_ns`, in nanoseconds since 1970.
+        wall_ns: u64,
+        /// The time that the events' times are relative to, in nanoseconds since boot.
+        boot_ns: u64,
+    }
+    /// A traced process.
+    "process" Process {
+        /// Number of the process in this file, from 1.
+        id: u32,
+        /// Process id on the recording host.
+        pid: u32,
+        /// Start time in clock ticks since boot (`/proc/PID/stat`, field 22): with host and pid, the process's identity.
+        start: u64,
+        /// Command line, words joined by a space.
+        command: String,
+        /// Python version, empty if there is no interpreter or it could not be read.
+        python: String,
+    }
+    /// A mapped file.
+    "module" Module {
+        /// Number in this file, from 1.
+        id: u32,
+        /// Path as the target sees it.
+        path: String,
+        /// GNU build id in hex, empty if there is none.
+        build_id: String,
+    }
+    /// A module's place in a process, from a time on.
+    "mapping" Mapping {
+        /// Process number.
+        process: u32,
+        /// Module number.
+        module: u32,
+        /// First address.
+        start: Hex,
+        /// Address behind the last.
+        end: Hex,
+        /// What to subtract from an address here to get the module's own (ELF) address.
+        bias: Hex,
+        /// When it was first seen, nanoseconds after `boot_ns`.
+        time: u64,
+    }
+    /// Where one field of the target's classes was found.
+    "field" LayoutField {
+        /// Process number.
+        process: u32,
+        /// Field name, e.g. `address_`.
+        name: Name,
+        /// Offset in bytes.
+        offset: Hex,
+        /// The sources that agree on it.
+        sources: String,
+    }
+    /// A probe site, attached or not.
+    "probe" Probe {
+        /// Site number.
+        id: u32,
+        /// Process number.
+        process: u32,
+        /// What it means, e.g. `free`.
+        kind: Name,
+        /// Mangled symbol.
+        symbol: String,
+        /// Module number, 0 if none.
+        module: u32,
+        /// Offset in the module's file.
+        offset: Hex,
+        /// Empty if attached, else why not.
+        missing: String,
+    }
+    /// All probes are attached: what was alive before is pre-attach.
+    "border" Border {
+        /// Process number.
+        process: u32,
+        /// Nanoseconds after `boot_ns`.
+        time: u64,
+        /// The target's `next_unique_id`: buffers below it existed before.
+        next_unique_id: u64,
+    }
+    /// An interned text, e.g. a test id as pytest writes it: `test_a.py::test_one (call)`.
+    "text" Text {
+        /// Number in this file, from 1.
+        id: u32,
+        /// The text.
+        text: String,
+    }
+    /// An interned native code address.
+    "frame" Frame {
+        /// Number in this file, from 1.
+        id: u32,
+        /// Module number, 0 if the address is in none.
+        module: u32,
+        /// The module's own address, or the absolute one where there is no module. In a caller it is the return address.
+        address: Hex,
+        /// Whether it is a return address: the call is before it.
+        returns: bool,
+    }
+    /// What a frame is called; several for one frame where functions are inlined, outermost first.
+    "symbol" Symbol {
+        /// Frame number.
+        frame: u32,
+        /// Demangled function name.
+        function: String,
+        /// Bytes from the start of the function; only for the outermost.
+        offset: Hex,
+        /// Source file, empty if not known.
+        file: String,
+        /// Line, 0 if not known.
+        line: u32,
+    }
+    /// An interned stack.
+    "stack" Stack {
+        /// Number in this file, from 1.
+        id: u32,
+        /// Frame numbers, innermost first.
+        frames: Vec<u32>,
+        /// How it ends: `complete`, or why it could not be walked further.
+        end: Name,
+    }
+    /// Events that never arrived.
+    "loss" Loss {
+        /// Process number, 0 if not known.
+        process: u32,
+        /// The last event before the gap, nanoseconds after `boot_ns`.
+        after: u64,
+        /// The first event behind it.
+        before: u64,
+        /// How many.
+        count: u64,
+        /// Where they were lost: `ring-full`, ….
+        cause: Name,
+    }
+    /// A total, as far as it was counted when this was written; a later record of the same name replaces it.
+    "counter" CounterValue {
+        /// Name, e.g. `sent` or `hits.3` for site 3.
+        name: Name,
+        /// Value.
+        value: u64,
+    }
+    /// Something odd that did not stop the recording.
+    "problem" Problem {
+        /// A sentence.
+        text: String,
+    }
+    /// A process ended, or recording it did.
+    "end" End {
+        /// Process number.
+        process: u32,
+        /// Nanoseconds after `boot_ns`.
+        time: u64,
+        /// `exited`, `interrupted` (the user stopped the recording) or `failed`.
+        reason: Name,
+    }
+}
