@@ -256,19 +256,43 @@ pub enum Counter {
     Sent = 0,
     /// Lost: the ring buffer was full.
     RingFull = 1,
-    /// Not ours: the probe was hit by a process that is not traced (it shares the address space).
-    OtherProcess = 2,
+    /// Kept, but without its stack: the ring buffer had no room for that.
+    StackLost = 2,
+    /// Kept, but the copy of its stack ends before the stack does: it is deeper than the largest copy.
+    StackCut = 3,
     /// Kept, but with `UNREADABLE_OBJECT` or `UNREADABLE_DEVICE`.
-    Unreadable = 3,
-    /// Kept, but the stack copy ended before the stack did, because the copy has its largest size.
-    StackCut = 4,
+    Unreadable = 4,
+    /// Not ours: the probe was hit by a process that shares the target's address space.
+    OtherProcess = 5,
     /// Not events: `~Buffer` of something that is no owner, or not deallocated yet.
-    Filtered = 5,
+    Filtered = 6,
 }
 
 impl Counter {
-    /// How many counters there are.
-    pub const COUNT: u32 = 6;
+    /// Every counter, in the order of its slot.
+    pub const ALL: [Self; 7] = [
+        Self::Sent,
+        Self::RingFull,
+        Self::StackLost,
+        Self::StackCut,
+        Self::Unreadable,
+        Self::OtherProcess,
+        Self::Filtered,
+    ];
+
+    /// The name that the trace file and the views use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::RingFull => "ring-full",
+            Self::StackLost => "stack-lost",
+            Self::StackCut => "stack-cut",
+            Self::Unreadable => "unreadable",
+            Self::OtherProcess => "other-process",
+            Self::Filtered => "filtered",
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Layout>() == 72, "no implicit padding");

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands of this repository that cargo has no word for; a file each.
+
+pub mod command;
+pub mod ebpf;
+pub mod object;
+
+use std::path::{Path, PathBuf};
+
+/// The folder that holds the workspace.
+#[must_use]
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}
