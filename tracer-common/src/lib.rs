@@ -74,10 +74,7 @@ impl Kind {
     /// Whether the probed function is about one `Buffer`.
     #[must_use]
     pub const fn is_about_buffer(self) -> bool {
-        matches!(
-            self,
-            Self::Request | Self::Allocated | Self::Free | Self::Released | Self::Marked | Self::Destroyed
-        )
+        matches!(self, Self::Request | Self::Allocated | Self::Free | Self::Released | Self::Marked | Self::Destroyed)
     }
 }
 
@@ -258,27 +255,18 @@ pub enum Counter {
     RingFull = 1,
     /// Kept, but without its stack: the ring buffer had no room for that.
     StackLost = 2,
-    /// Kept, but the copy of its stack ends before the stack does: it is deeper than the largest copy.
-    StackCut = 3,
     /// Kept, but with `UNREADABLE_OBJECT` or `UNREADABLE_DEVICE`.
-    Unreadable = 4,
+    Unreadable = 3,
     /// Not ours: the probe was hit by a process that shares the target's address space.
-    OtherProcess = 5,
+    OtherProcess = 4,
     /// Not events: `~Buffer` of something that is no owner, or not deallocated yet.
-    Filtered = 6,
+    Filtered = 5,
 }
 
 impl Counter {
     /// Every counter, in the order of its slot.
-    pub const ALL: [Self; 7] = [
-        Self::Sent,
-        Self::RingFull,
-        Self::StackLost,
-        Self::StackCut,
-        Self::Unreadable,
-        Self::OtherProcess,
-        Self::Filtered,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Sent, Self::RingFull, Self::StackLost, Self::Unreadable, Self::OtherProcess, Self::Filtered];
 
     /// The name that the trace file and the views use.
     #[must_use]
@@ -287,7 +275,6 @@ impl Counter {
             Self::Sent => "sent",
             Self::RingFull => "ring-full",
             Self::StackLost => "stack-lost",
-            Self::StackCut => "stack-cut",
             Self::Unreadable => "unreadable",
             Self::OtherProcess => "other-process",
             Self::Filtered => "filtered",

@@ -74,9 +74,6 @@ pub(crate) fn with_stack(hit: &mut Hit, stack: Stack) {
     const LARGEST: usize = STACK_CLASSES[STACK_CLASSES.len() - 1];
     hit.sequence = next_sequence();
     let pages = stack.pages.unwrap_or(LARGEST as u64);
-    if pages > LARGEST as u64 {
-        count(Counter::StackCut);
-    }
     let sent = if pages <= STACK_CLASSES[0] as u64 {
         send_stack::<{ STACK_CLASSES[0] * PAGE }>(hit, stack.start)
     } else if pages <= STACK_CLASSES[1] as u64 {

@@ -1,2 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-//! lib
+//! Traces the device buffers of a running TT-Metal process, and says what happened to each.
+
+pub mod unwind;

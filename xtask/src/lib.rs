@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The commands of this repository that cargo has no word for; a file each.
 
+pub mod ci;
 pub mod command;
+pub mod demo;
 pub mod ebpf;
 pub mod object;
+pub mod python;
+pub mod test;
 
 use std::path::{Path, PathBuf};
 

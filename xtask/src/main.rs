@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask COMMAND`.
 
+use std::ffi::OsString;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -14,16 +16,33 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run pytest with excess frees in it, record it by PID, and print what tt-buftrace says of it.
+    Demo {
+        /// Use this release of ttnn, on eight mock chips, instead of the look-alike library.
+        #[arg(long, value_name = "VERSION")]
+        ttnn: Option<String>,
+    },
+    /// Run all tests; those that probe other processes run by sudo where you are not root.
+    Test {
+        /// For `cargo test`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Build the kernel side from source, and check its object in with the digest of its source.
     Ebpf {
         /// Install what the build needs first: Debian's packages, and bpf-linker by cargo.
         #[arg(long)]
         install: bool,
     },
+    /// What CI runs: install what is missing, check format, lints and digest, rebuild the kernel side, test.
+    Ci,
 }
 
 fn main() -> Result<()> {
     match Args::parse().command {
+        Command::Demo { ttnn } => xtask::demo::demo(ttnn.as_deref()),
+        Command::Test { arguments } => xtask::test::test(&arguments),
         Command::Ebpf { install } => xtask::ebpf::build(install),
+        Command::Ci => xtask::ci::ci(),
     }
 }

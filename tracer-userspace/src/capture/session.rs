@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One recording, from the first look at the process to the last byte of the file.
+
+use std::{
+    ffi::OsString,
+    num::NonZeroU32,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{MapData, RingBuf};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tracer_common::{Cookie, Counter};
+
+use super::{
+    decode::RawHit,
+    kernel::{self, Kernel},
+    recorder::{Recorder, boot_now},
+    space::Space,
+    tally::Tally,
+};
+use crate::{
+    discover::{self, Discovery, NotYet, Site, process::Process},
+    trace::{self, Writer},
+};
+
+/// How often a process is looked at that has not loaded its library yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How often the ring is emptied when too little waits in it for the kernel side to call.
+const EMPTY_RING: Duration = Duration::from_millis(10);
+/// How often what is known goes to the file.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How long to wait for names at the end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Number of the one process of a recording.
+const PROCESS: u32 = 1;
+
+/// What to record.
+#[derive(Debug)]
+pub enum Target {
+    /// A process that runs.
+    Pid(u32),
+    /// A command to start.
+    Command(Vec<OsString>),
+}
+
+/// How to record.
+#[derive(Debug)]
+pub struct Options {
+    /// What to record.
+    pub target: Target,
+    /// The trace file.
+    pub output: PathBuf,
+    /// How the kernel side is set up.
+    pub kernel: kernel::Options,
+}
+
+/// What a recording tells while it runs.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// The process has no library with the Buffer code yet.
+    Waiting(&'a Process),
+    /// All probes are attached.
+    Attached(&'a Discovery),
+    /// Something odd that does not stop the recording.
+    Problem(&'a str),
+    /// Once a second.
+    Tick(Figures),
+}
+
+/// The figures of the progress line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Seconds since the probes were attached.
+    pub seconds: f64,
+    /// Events kept so far.
+    pub events: u64,
+    /// Events in the last second.
+    pub rate: u64,
+    /// Bytes on one device, of what was allocated and not freed since the recording began.
+    pub live_bytes: u64,
+    /// Events lost so far.
+    pub lost: u64,
+}
+
+/// Why a recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The process ended.
+    Exited,
+    /// The user stopped the recording.
+    Interrupted,
+}
+
+impl Reason {
+    /// The name that the trace file has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What a recording came to.
+#[derive(Debug)]
+pub struct Summary {
+    /// Why it ended.
+    pub reason: Reason,
+    /// Its length in seconds.
+    pub seconds: f64,
+    /// Sums over the events.
+    pub tally: Tally,
+    /// Events that were lost.
+    pub lost: u64,
+    /// Size of the trace file in bytes.
+    pub bytes: u64,
+    /// Whether sent = kept + lost.
+    pub adds_up: bool,
+}
+
+/// Records until the process ends or the user stops it; `None` if that happens before there is anything to record.
+///
+/// # Errors
+/// With the reason and the next step, where the process can't be recorded. The target goes on in any case.
+pub fn record(options: &Options, tell: &mut dyn FnMut(Progress)) -> Result<Option<Summary>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(options, tell))
+}
+
+async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Option<Summary>> {
+    let mut stop = Stop::new()?;
+    let (pid, mut child) = match &options.target {
+        Target::Pid(pid) => (*pid, None),
+        Target::Command(words) => {
+            let child = start(words)?;
+            (child.id(), Some(child))
+        }
+    };
+    let Some(discovery) = wait_for_library(pid, &mut child, &mut stop, tell).await? else { return Ok(None) };
+    let mut recording = Recording::begin(pid, options, &discovery)?;
+    for problem in &recording.problems {
+        tell(Progress::Problem(problem));
+    }
+    tell(Progress::Attached(&discovery));
+    let reason = recording.follow(&mut child, &mut stop, tell).await?;
+    recording.end(reason).map(Some)
+}
+
+fn start(words: &[OsString]) -> Result<Child> {
+    let (program, arguments) = words.split_first().context("no command is given")?;
+    Command::new(program)
+        .args(arguments)
+        .spawn()
+        .with_context(|| format!("failed to start {}", program.to_string_lossy()))
+}
+
+/// `None` if the process ended, or the user had enough, before it loaded the library.
+async fn wait_for_library(
+    pid: u32,
+    child: &mut Option<Child>,
+    stop: &mut Stop,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<Option<Discovery>> {
+    let process = Process::read(pid)?;
+    let mut told = false;
+    let mut seen = discover::Seen::default();
+    loop {
+        match discover::discover(&process, &mut seen)? {
+            Ok(discovery) => return Ok(Some(discovery)),
+            Err(NotYet::NoLibrary) if !told => {
+                told = true;
+                tell(Progress::Waiting(&process));
+            }
+            Err(NotYet::NoLibrary) => {}
+            Err(NotYet::Ended) => return Ok(None),
+        }
+        tokio::select! {
+            () = sleep(LOOK_AGAIN) => {}
+            () = stop.asked() => return Ok(None),
+        }
+        let ended = child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))));
+        if ended || !process.is_alive() {
+            return Ok(None);
+        }
+    }
+}
+
+/// Ctrl-C, and what service managers send.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self> {
+        let interrupt = signal(SignalKind::interrupt()).context("failed to watch for Ctrl-C")?;
+        let terminate = signal(SignalKind::terminate()).context("failed to watch for SIGTERM")?;
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// A recording whose probes are attached.
+struct Recording {
+    kernel: Kernel,
+    events: AsyncFd<RingBuf<MapData>>,
+    recorder: Recorder,
+    exit: AsyncFd<OwnedFd>,
+    sites: u16,
+    problems: Vec<String>,
+    began: Instant,
+}
+
+impl Recording {
+    fn begin(pid: u32, options: &Options, discovery: &Discovery) -> Result<Self> {
+        let pid = NonZeroU32::new(pid).context("0 is no process id")?;
+        let exit = pidfd_open(Pid::from_raw(pid.get().cast_signed()).context("no such process id")?, PidfdFlags::empty())
+            .with_context(|| format!("failed to watch process {pid}"))?;
+        let mut kernel = Kernel::load(options.kernel)?;
+        let events = AsyncFd::with_interest(kernel.take_events()?, Interest::READABLE)?;
+        kernel.start()?;
+        kernel.add_target(pid.get(), discovery.layout.offsets)?;
+
+        let boot_ns = boot_now();
+        let mut writer = Writer::create(&options.output)?;
+        writer.record(session_record(boot_ns));
+        writer.record(process_record(discovery));
+        let cookies = cookies(&discovery.sites);
+        let mut recorder = Recorder::new(writer, PROCESS, boot_ns, cookies.clone(), Space::new(pid.get()))?;
+        recorder.refresh();
+        for field in &discovery.layout.fields {
+            recorder.record(trace::LayoutField {
+                process: PROCESS,
+                name: field.name.into(),
+                offset: field.offset.into(),
+                sources: field.sources.join(", "),
+            });
+        }
+        let mut problems = Vec::new();
+        for (id, (site, cookie)) in discovery.sites.iter().zip(cookies).enumerate() {
+            let missing = attach(&mut kernel, pid, site, cookie);
+            if let (Some(missing), true) = (&missing, site.required) {
+                bail!("failed to attach to {}: {missing}", site.symbol);
+            }
+            if let Some(missing) = &missing {
+                problems.push(format!("no probe for {}: {missing}", site.symbol));
+            }
+            recorder.record(probe_record(id as u32, site, missing, &recorder));
+        }
+        match discovery.next_unique_id() {
+            Ok(next) => recorder.border(next, discovery.running_test().as_deref()),
+            Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
+        }
+        for text in &problems {
+            recorder.record(trace::Problem { text: text.clone() });
+        }
+        recorder.flush()?;
+        let sites = discovery.sites.len() as u16;
+        Ok(Self { kernel, events, recorder, exit: AsyncFd::new(exit)?, sites, problems, began: Instant::now() })
+    }
+
+    async fn follow(
+        &mut self,
+        child: &mut Option<Child>,
+        stop: &mut Stop,
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Reason> {
+        let mut tick = interval(EMPTY_RING);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut flushed = Instant::now();
+        let mut last_events = 0;
+        loop {
+            let mut ended = None;
+            tokio::select! {
+                _ = tick.tick() => {}
+                ready = self.events.readable() => ready?.clear_ready(),
+                exited = self.exit.readable() => { exited?.clear_ready(); ended = Some(Reason::Exited); }
+                () = stop.asked() => ended = Some(Reason::Interrupted),
+            }
+            if ended == Some(Reason::Interrupted) && child.is_some() {
+                // A command that we started got the same Ctrl-C and ends by itself; a second one ends the recording.
+                *child = None;
+                ended = None;
+            }
+            self.drain()?;
+            if let Some(reason) = ended {
+                return Ok(reason);
+            }
+            if flushed.elapsed() >= FLUSH {
+                let seconds = flushed.elapsed().as_secs_f64();
+                flushed = Instant::now();
+                self.recorder.flush()?;
+                let events = self.recorder.tally.events;
+                tell(Progress::Tick(Figures {
+                    seconds: self.began.elapsed().as_secs_f64(),
+                    events,
+                    rate: ((events - last_events) as f64 / seconds) as u64,
+                    live_bytes: self.recorder.tally.live_bytes,
+                    lost: self.recorder.lost(),
+                }));
+                last_events = events;
+            }
+        }
+    }
+
+    /// Takes what is in the ring by now.
+    fn drain(&mut self) -> Result<()> {
+        let ring = self.events.get_mut();
+        while let Some(item) = ring.next() {
+            let Some(raw) = RawHit::decode(&item) else { bail!("the kernel side sent a record that is none of ours") };
+            if let Some(end) = self.recorder.hit(&raw)? {
+                self.kernel.set_stack_end(raw.hit.tid, end)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self, reason: Reason) -> Result<Summary> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let time = self.recorder.time(boot_now());
+        self.kernel.detach()?;
+        self.drain()?;
+        let sent = self.kernel.counter(Counter::Sent)?;
+        self.recorder.finish(sent, PATIENCE)?;
+        for counter in Counter::ALL {
+            let value = self.kernel.counter(counter)?;
+            self.recorder.record(trace::CounterValue { name: counter.name().into(), value });
+        }
+        for site in 0..self.sites {
+            let name = format!("hits.{site}").into();
+            self.recorder.record(trace::CounterValue { name, value: self.kernel.site_hits(site)? });
+        }
+        let kept = self.recorder.tally.events;
+        self.recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
+        self.recorder.record(trace::End { process: PROCESS, time, reason: reason.name().into() });
+        self.recorder.flush()?;
+        let lost = self.recorder.lost();
+        let bytes = self.recorder.bytes();
+        let adds_up = sent == kept + lost && lost == self.kernel.counter(Counter::RingFull)?;
+        Ok(Summary { reason, seconds, tally: self.recorder.tally, lost, bytes, adds_up })
+    }
+}
+
+fn cookies(sites: &[Site]) -> Vec<Cookie> {
+    let cookie = |(number, site): (usize, &Site)| Cookie {
+        kind: site.kind,
+        argument: site.argument,
+        stack: site.stack,
+        site: number as u16,
+    };
+    sites.iter().enumerate().map(cookie).collect()
+}
+
+/// Attaches a site; `Some` says why that was not possible.
+fn attach(kernel: &mut Kernel, pid: NonZeroU32, site: &Site, cookie: Cookie) -> Option<String> {
+    match &site.place {
+        Ok(place) => kernel.attach(pid, &place.file.path(), place.offset, cookie).err().map(|e| format!("{e:#}")),
+        Err(missing) => Some(missing.clone()),
+    }
+}
+
+fn session_record(boot_ns: u64) -> trace::Session {
+    let system = rustix::system::uname();
+    let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    trace::Session {
+        tool: env!("CARGO_PKG_VERSION").into(),
+        host: system.nodename().to_string_lossy().into_owned(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        wall_ns: (wall.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec as u64),
+        boot_ns,
+    }
+}
+
+fn process_record(discovery: &Discovery) -> trace::Process {
+    trace::Process {
+        id: PROCESS,
+        pid: discovery.process.pid,
+        start: discovery.process.start,
+        command: discovery.process.command.clone(),
+        python: discovery.python.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The address space of a target: which module is where, with the unwind table of each.
+
+use std::{collections::HashMap, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use memmap2::Mmap;
+
+use crate::{
+    discover::{
+        elf::Elf,
+        maps::{self, Mapping},
+        process::MappedFile,
+    },
+    unwind::{Modules, Table},
+};
+
+/// A mapped ELF file.
+pub struct Module {
+    /// Path as the target sees it.
+    pub path: String,
+    /// GNU build id in hex, empty if there is none.
+    pub build_id: String,
+    /// The open file.
+    pub file: Arc<MappedFile>,
+    table: Option<Table>,
+}
+
+/// A piece of the address space that a module's code is mapped to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First address.
+    pub start: u64,
+    /// Address behind the last.
+    pub end: u64,
+    /// What to subtract to get the module's own address.
+    pub bias: u64,
+    /// Index in [`Space::modules`].
+    pub module: usize,
+}
+
+/// What a look at the process's mappings found.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Modules from this index on are new.
+    pub first_new_module: usize,
+    /// Ranges that were not there before.
+    pub ranges: Vec<Range>,
+    /// What went wrong, a sentence each.
+    pub problems: Vec<String>,
+    /// Whether anything was mapped or unmapped: addresses may mean something else now.
+    pub any: bool,
+}
+
+/// The modules of a process, as of the last [`Space::refresh`].
+pub struct Space {
+    pid: u32,
+    modules: Vec<Module>,
+    by_file: HashMap<(u32, u32, u64), usize>,
+    /// In the order of their addresses.
+    ranges: Vec<Range>,
+}
+
+impl Space {
+    /// An empty one; [`Self::refresh`] fills it.
+    #[must_use]
+    pub fn new(pid: u32) -> Self {
+        Self { pid, modules: Vec::new(), by_file: HashMap::new(), ranges: Vec::new() }
+    }
+
+    /// Every module that was ever seen, in the order of being seen.
+    #[must_use]
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// The range that an address is in.
+    #[must_use]
+    pub fn range(&self, address: u64) -> Option<&Range> {
+        let after = self.ranges.partition_point(|range| range.start <= address);
+        self.ranges.get(after.checked_sub(1)?).filter(|range| address < range.end)
+    }
+
+    /// Looks at the process's mappings again. A process that has ended keeps the ones that it had.
+    pub fn refresh(&mut self) -> Changes {
+        let first_new_module = self.modules.len();
+        let mut changes = Changes { first_new_module, ..Changes::default() };
+        let Ok(mappings) = maps::read(self.pid) else { return changes };
+        if mappings.is_empty() {
+            return changes;
+        }
+        let mut ranges = Vec::new();
+        for mapping in mappings.iter().filter(|mapping| mapping.executable) {
+            match self.range_of(mapping, &mut changes.problems) {
+                Some(range) => ranges.push(range),
+                None => continue,
+            }
+        }
+        changes.any = ranges != self.ranges;
+        changes.ranges = ranges.iter().filter(|range| !self.ranges.contains(range)).copied().collect();
+        self.ranges = ranges;
+        changes
+    }
+
+    fn range_of(&mut self, mapping: &Mapping, problems: &mut Vec<String>) -> Option<Range> {
+        let key = (mapping.device.0, mapping.device.1, mapping.inode);
+        let known = self.ranges.iter().find(|range| {
+            (range.start, range.end) == (mapping.start, mapping.end) && self.by_file.get(&key) == Some(&range.module)
+        });
+        if let Some(range) = known {
+            return Some(*range);
+        }
+        match self.open(mapping, key) {
+            Ok((module, bias)) => Some(Range { start: mapping.start, end: mapping.end, bias, module }),
+            Err(error) => {
+                problems.push(format!("stacks through {} can't be walked: {error:#}", mapping.path.display()));
+                None
+            }
+        }
+    }
+
+    fn open(&mut self, mapping: &Mapping, key: (u32, u32, u64)) -> Result<(usize, u64)> {
+        let file = match self.by_file.get(&key) {
+            Some(&module) => Arc::clone(&self.modules[module].file),
+            None => Arc::new(MappedFile::open(self.pid, mapping)?),
+        };
+        // SAFETY: the map is read here and dropped at the end of this function; a file that is truncated in between
+        // would be a broken library for the target as well.
+        let data = unsafe { Mmap::map(&file.file) }.context("failed to map the file")?;
+        let elf = Elf::parse(&data)?;
+        let bias = elf.bias(mapping).context("the mapping is of no segment of the file")?;
+        let module = match self.by_file.get(&key) {
+            Some(&module) => module,
+            None => {
+                let build_id = elf.build_id().unwrap_or_default();
+                self.modules.push(Module {
+                    path: mapping.path.to_string_lossy().into_owned(),
+                    build_id: build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+                    table: Table::of(elf.object()),
+                    file,
+                });
+                self.by_file.insert(key, self.modules.len() - 1);
+                self.modules.len() - 1
+            }
+        };
+        Ok((module, bias))
+    }
+}
+
+impl Modules for Space {
+    fn module(&self, address: u64) -> Option<(Option<&Table>, u64)> {
+        let range = self.range(address)?;
+        Some((self.modules[range.module].table.as_ref(), range.bias))
+    }
+}

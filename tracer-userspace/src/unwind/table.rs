@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The unwind table of one module: its `.eh_frame`, looked up by address.
+
+use std::{cell::RefCell, collections::HashMap};
+
+use gimli::{BaseAddresses, EhFrame, EhFrameHdr, ParsedEhFrameHdr, UnwindContext, UnwindSection as _};
+use object::{Object, ObjectSection as _};
+
+use super::{
+    rule::{Bytes, Rule, bytes, is_empty},
+    walk::End,
+};
+
+/// Most rules that a table remembers; a call site needs one, so this is more than real programs reach.
+const REMEMBERED: usize = 1 << 16;
+
+/// The unwind table of one module, addressed by the module's own (ELF) addresses.
+pub struct Table {
+    eh_frame: EhFrame<Bytes>,
+    index: Option<ParsedEhFrameHdr<Bytes>>,
+    bases: BaseAddresses,
+    /// Rules by address: the call sites of a program are few, and finding a rule costs microseconds.
+    found: RefCell<HashMap<u64, Result<Rule, End>>>,
+    context: RefCell<UnwindContext<usize>>,
+}
+
+impl Table {
+    /// Takes the table out of an ELF file; `None` if it has none.
+    #[must_use]
+    pub fn of<'d>(file: &impl Object<'d>) -> Option<Self> {
+        let section = |name: &str| {
+            let section = file.section_by_name(name)?;
+            Some((section.address(), bytes(section.data().ok()?)))
+        };
+        let (eh_frame_address, eh_frame) = section(".eh_frame").filter(|(_, data)| !is_empty(data))?;
+        let mut bases = BaseAddresses::default().set_eh_frame(eh_frame_address);
+        for (name, set) in [
+            (".text", BaseAddresses::set_text as fn(BaseAddresses, u64) -> BaseAddresses),
+            (".got", BaseAddresses::set_got),
+        ] {
+            if let Some(section) = file.section_by_name(name) {
+                bases = set(bases, section.address());
+            }
+        }
+        let mut index = None;
+        if let Some((address, data)) = section(".eh_frame_hdr") {
+            bases = bases.set_eh_frame_hdr(address);
+            index = EhFrameHdr::from(data).parse(&bases, 8).ok().filter(|header| header.table().is_some());
+        }
+        let mut eh_frame = EhFrame::from(eh_frame);
+        eh_frame.set_address_size(8);
+        Some(Self { eh_frame, index, bases, found: RefCell::default(), context: RefCell::default() })
+    }
+
+    /// The rule at an address.
+    pub(super) fn rule(&self, address: u64) -> Result<Rule, End> {
+        if let Some(found) = self.found.borrow().get(&address) {
+            return *found;
+        }
+        let rule = self.look_up(address);
+        let mut found = self.found.borrow_mut();
+        if found.len() < REMEMBERED {
+            found.insert(address, rule);
+        }
+        rule
+    }
+
+    pub(super) fn section(&self) -> &EhFrame<Bytes> {
+        &self.eh_frame
+    }
+
+    fn look_up(&self, address: u64) -> Result<Rule, End> {
+        let indexed = self.index.as_ref().and_then(ParsedEhFrameHdr::table);
+        let fde = match indexed {
+            Some(table) => table.fde_for_address(&self.eh_frame, &self.bases, address, EhFrame::cie_from_offset),
+            None => self.eh_frame.fde_for_address(&self.bases, address, EhFrame::cie_from_offset),
+        }
+        .map_err(|error| match error {
+            gimli::Error::NoUnwindInfoForAddress => End::NoTable,
+            _ => End::BadTable,
+        })?;
+        if !fde.contains(address) {
+            return Err(End::NoTable);
+        }
+        let mut context = self.context.borrow_mut();
+        let row = fde
+            .unwind_info_for_address(&self.eh_frame, &self.bases, &mut context, address)
+            .map_err(|_| End::BadTable)?;
+        Rule::of(row, fde.cie().encoding(), fde.is_signal_trampoline())
+    }
+}
+

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From frame to frame, until the outermost function or a reason to stop.
+
+use super::{rule::Machine, table::Table};
+
+/// Most frames of one stack. A pytest stack has 50 to 140; deep recursion is cut here, and says so.
+pub const MAX_FRAMES: usize = 4096;
+
+/// How a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// At the outermost function: the table says that it has no caller.
+    Complete,
+    /// The address is in no mapping.
+    NoModule,
+    /// The module's table has no row for the address.
+    NoTable,
+    /// The module's table is damaged.
+    BadTable,
+    /// A rule needs something that unwinding does not know.
+    UnsupportedRule,
+    /// A rule needs a register whose value was lost on the way.
+    RegisterLost,
+    /// A rule needs memory that the copy of the stack does not have.
+    Unreadable,
+    /// The copy ended before the stack did.
+    CopyTooSmall,
+    /// The stack pointer did not move towards the stack's end.
+    NoProgress,
+    /// [`MAX_FRAMES`].
+    TooManyFrames,
+    /// There is no copy: the ring buffer had no room for it.
+    NotCopied,
+}
+
+impl End {
+    /// The name that the trace file has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::NoModule => "no-module",
+            Self::NoTable => "no-table",
+            Self::BadTable => "bad-table",
+            Self::UnsupportedRule => "unsupported-rule",
+            Self::RegisterLost => "register-lost",
+            Self::Unreadable => "unreadable",
+            Self::CopyTooSmall => "copy-too-small",
+            Self::NoProgress => "no-progress",
+            Self::TooManyFrames => "too-many-frames",
+            Self::NotCopied => "not-copied",
+        }
+    }
+}
+
+/// One frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// Address in the process.
+    pub address: u64,
+    /// Whether it is a return address: the call is before it.
+    pub returns: bool,
+}
+
+impl Frame {
+    /// An address inside the instruction that the frame is at: for a return address, inside the call.
+    #[must_use]
+    pub fn inside(self) -> u64 {
+        self.address.wrapping_sub(u64::from(self.returns))
+    }
+}
+
+/// A copy of a piece of a stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Stack<'a> {
+    /// The address of the first byte.
+    pub start: u64,
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// Whether the copy has the largest size: what is behind it may be stack too.
+    pub full: bool,
+}
+
+impl Stack<'_> {
+    /// The eight bytes at an address.
+    fn read(&self, address: u64) -> Option<u64> {
+        let offset = usize::try_from(address.checked_sub(self.start)?).ok()?;
+        let bytes = self.bytes.get(offset..offset.checked_add(8)?)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    }
+}
+
+/// Where the modules of a process are.
+pub trait Modules {
+    /// The table of the module at an address, and what to subtract from the address to get the module's own one.
+    /// The table is `None` if the module has none.
+    fn module(&self, address: u64) -> Option<(Option<&Table>, u64)>;
+}
+
+/// What a walk found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Frames, innermost first.
+    pub frames: Vec<Frame>,
+    /// How it ended.
+    pub end: End,
+    /// The highest stack address that was needed: where the thread's stack ends, if the walk is complete.
+    pub stack_end: u64,
+}
+
+/// Walks a stack from the registers at its innermost frame.
+#[must_use]
+pub fn walk(start: Machine, stack: Stack<'_>, modules: &dyn Modules) -> Walk {
+    let mut frames = Vec::new();
+    let mut machine = start;
+    let mut returns = false;
+    let end = loop {
+        let Some(address) = machine.ip().filter(|&address| address != 0) else {
+            // A return address of zero is how hand-written thread starts without a table mark the outermost frame.
+            break End::Complete;
+        };
+        if frames.len() == MAX_FRAMES {
+            break End::TooManyFrames;
+        }
+        let frame = Frame { address, returns };
+        frames.push(frame);
+        match caller(&machine, frame, stack, modules) {
+            Ok((caller, signal)) => {
+                // A caller's frame is always above; a signal handler's may be on a stack of its own.
+                if !signal && caller.sp() <= machine.sp() {
+                    break End::NoProgress;
+                }
+                machine = caller;
+                returns = !signal;
+            }
+            Err(End::Unreadable) if stack.full => break End::CopyTooSmall,
+            Err(end) => break end,
+        }
+    };
+    Walk { frames, end, stack_end: machine.sp().unwrap_or(0) }
+}
+
+fn caller(machine: &Machine, frame: Frame, stack: Stack<'_>, modules: &dyn Modules) -> Result<(Machine, bool), End> {
+    let (table, bias) = modules.module(frame.inside()).ok_or(End::NoModule)?;
+    let table = table.ok_or(End::NoTable)?;
+    let rule = table.rule(frame.inside().wrapping_sub(bias))?;
+    let caller = rule.apply(machine, table.section(), &|address| stack.read(address))?;
+    Ok((caller, rule.signal))
+}

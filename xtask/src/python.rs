@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The Python interpreters that the targets run in, in virtual environments below `.cache/`.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::{command::run, root};
+
+/// A Python with pytest; made on first use.
+pub fn with_pytest() -> Result<PathBuf> {
+    let folder = root().join(".cache/python");
+    let python = folder.join("bin/python");
+    let has_pytest = || {
+        let status = Command::new(&python).args(["-c", "import pytest"]).status();
+        status.is_ok_and(|status| status.success())
+    };
+    if !python.exists() || !has_pytest() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+            .context("python3 with its venv module is needed: `apt-get install python3-venv`")?;
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "pytest"]))?;
+    }
+    Ok(python)
+}
+
+/// The folder of a ttnn release on mock devices, and its Python; installed on first use.
+pub fn with_ttnn(version: &str) -> Result<(PathBuf, PathBuf)> {
+    let folder = root().join(".cache/ttnn").join(version);
+    let python = folder.join("venv/bin/python");
+    let script = root().join("tests/ttnn/install.py");
+    run(Command::new("python3").arg(script).arg(version).arg(&folder))?;
+    Ok((folder, python))
+}
