@@ -83,7 +83,7 @@ impl Kind {
 pub struct Cookie {
     /// What the site means.
     pub kind: Kind,
-    /// Which integer argument (0 is `rdi`) holds the object.
+    /// Which integer argument holds the object: 0 (`rdi`) or 1 (`rsi`).
     pub argument: u8,
     /// Whether the user stack is copied with the hit.
     pub stack: bool,

@@ -60,12 +60,13 @@ fn try_probe(ctx: &ProbeContext) {
 
     let mut hit = begin(cookie.kind, tgid, tid);
     hit.site = cookie.site;
-    let Some(argument) = argument(ctx, cookie.argument) else { return };
+    let [first, second] = arguments(ctx);
+    let argument = if cookie.argument == 0 { first } else { second };
     hit.object = argument;
     match cookie.kind {
         Kind::TestBegin => {
             if names_test(argument) {
-                emit::text(&mut hit, self::argument(ctx, 1).unwrap_or(0));
+                emit::text(&mut hit, second);
             }
             return;
         }
@@ -116,14 +117,13 @@ fn begin(kind: Kind, tgid: u32, tid: u32) -> Hit {
     Hit { time, tgid, tid, kind: kind as u8, ..Hit::default() }
 }
 
-/// The `number`th integer argument of the probed function, by the System V calling convention.
-fn argument(ctx: &ProbeContext, number: u8) -> Option<u64> {
-    match number {
-        0 => ctx.arg(0),
-        1 => ctx.arg(1),
-        2 => ctx.arg(2),
-        _ => None,
-    }
+/// The first two integer arguments of the probed function, by the System V calling convention.
+///
+/// Read at once and as volatile: the verifier refuses a context access at a computed offset, which is what the compiler
+/// would make of a choice between them.
+fn arguments(ctx: &ProbeContext) -> [u64; 2] {
+    // SAFETY: the kernel hands a uprobe program a valid `pt_regs`; the verifier checks the reads.
+    unsafe { [(&raw const (*ctx.regs).rdi).read_volatile(), (&raw const (*ctx.regs).rsi).read_volatile()] }
 }
 
 fn registers(ctx: &ProbeContext) -> Registers {
