@@ -2,15 +2,15 @@
 //! Records a process: waits for its library, attaches, and turns hits into a trace file until it ends.
 //!
 //! - [`kernel`]: loads and attaches the kernel side.
-//! - [`decode`]: ring-buffer bytes to hits. [`gaps`]: which hits never came.
+//! - [`decode`]: ring-buffer bytes to hits. [`order`]: in the order of their numbers, and which never came.
 //! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
 //! - [`session`]: the loop that drives it all.
 
 pub mod decode;
-pub mod gaps;
 pub mod intern;
 pub mod kernel;
+pub mod order;
 pub mod recorder;
 pub mod session;
 pub mod space;

@@ -12,8 +12,8 @@ use tracer_common::{Cookie, DeviceClass, Kind, UNREADABLE_DEVICE, UNREADABLE_OBJ
 
 use super::{
     decode::RawHit,
-    gaps::{Gap, Gaps},
     intern::{CodeAddress, Interned},
+    order::{Delivery, InOrder},
     space::Space,
     symbolize::{Request, Symbols},
     tally::Tally,
@@ -41,7 +41,9 @@ pub struct Recorder {
     /// Frame numbers by process address, for as long as nothing is mapped anew.
     known_frames: HashMap<(u64, bool), u32>,
     symbols: Symbols,
-    gaps: Gaps,
+    order: InOrder<Event>,
+    /// Time of the last event that was written.
+    written: u64,
     stack_ends: HashMap<u32, u64>,
     lost: u64,
     /// What the events add up to, for the progress line and the summary.
@@ -61,7 +63,8 @@ impl Recorder {
             interned: Interned::default(),
             known_frames: HashMap::new(),
             symbols: Symbols::start()?,
-            gaps: Gaps::default(),
+            order: InOrder::default(),
+            written: 0,
             stack_ends: HashMap::new(),
             lost: 0,
             tally: Tally::default(),
@@ -78,7 +81,6 @@ impl Recorder {
         check_layout(raw)?;
         let hit = &raw.hit;
         let time = self.time(hit.time);
-        self.gaps.arrived(hit.sequence, time);
         let mut define = Vec::new();
         let (stack, stack_end) = self.stack(raw, &mut define);
         let text = match raw.kind {
@@ -112,8 +114,9 @@ impl Recorder {
             text,
         };
         self.define(define);
-        self.tally.event(&event);
-        self.writer.event(event);
+        let mut ready = Vec::new();
+        self.order.arrived(hit.sequence, event, &mut ready);
+        self.write(ready);
         Ok(stack_end)
     }
 
@@ -139,8 +142,9 @@ impl Recorder {
 
     /// Called each second: what is known by now goes to the file, where a crash can't take it.
     pub fn flush(&mut self) -> Result<()> {
-        let gaps = self.gaps.settle();
-        self.losses(gaps);
+        let mut ready = Vec::new();
+        self.order.settle(&mut ready);
+        self.write(ready);
         self.refresh();
         for symbol in self.symbols.ready() {
             self.writer.record(symbol);
@@ -150,8 +154,9 @@ impl Recorder {
 
     /// Called when no more hits can come, of `sent` in all. Waits for names that are still looked up.
     pub fn finish(&mut self, sent: u64, patience: Duration) -> Result<()> {
-        let gaps = self.gaps.finish(sent);
-        self.losses(gaps);
+        let mut ready = Vec::new();
+        self.order.finish(sent, &mut ready);
+        self.write(ready);
         let (symbols, missing) = self.symbols.finish(patience);
         for symbol in symbols {
             self.writer.record(symbol);
@@ -257,11 +262,30 @@ impl Recorder {
         }
     }
 
-    fn losses(&mut self, gaps: Vec<Gap>) {
-        for Gap { count, after, before } in gaps {
-            self.lost += count;
-            self.writer.record(trace::Loss { process: self.process, after, before, count, cause: "ring-full".into() });
+    fn write(&mut self, deliveries: Vec<Delivery<Event>>) {
+        let mut lost = None;
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Lost(count) => lost = Some(count),
+                Delivery::Event(event) => {
+                    self.loss(lost.take(), event.time);
+                    self.written = event.time;
+                    self.tally.event(&event);
+                    self.writer.event(event);
+                }
+            }
         }
+        if lost.is_some() {
+            let now = self.time(boot_now());
+            self.loss(lost, now);
+        }
+    }
+
+    fn loss(&mut self, count: Option<u64>, before: u64) {
+        let Some(count) = count else { return };
+        self.lost += count;
+        let (process, after) = (self.process, self.written);
+        self.writer.record(trace::Loss { process, after, before, count, cause: "ring-full".into() });
     }
 }
 

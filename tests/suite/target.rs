@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Starts targets, lets a tracer attach to them late, and reads the truth that they log.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::tool::root;
+
+/// How long a target may take to get ready: a first import of ttnn compiles its Python files.
+const READY: Duration = Duration::from_secs(180);
+
+/// A target that waits to be traced, in a folder of its own.
+pub struct Target {
+    child: Child,
+    folder: TempDir,
+    /// Process id of the interpreter.
+    pub pid: u32,
+}
+
+impl Target {
+    /// Starts a command and waits until it is ready to be traced.
+    pub fn start(mut command: Command) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        command
+            .env("BUFTRACE_READY_FILE", folder.path().join("ready"))
+            .env("BUFTRACE_GO_FILE", folder.path().join("go"))
+            .env("BUFTRACE_TRUTH", folder.path().join("truth"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context("failed to start the target")?;
+        let ready = folder.path().join("ready");
+        let deadline = Instant::now() + READY;
+        while !ready.exists() {
+            if child.try_wait()?.is_some() {
+                let output = child.wait_with_output()?;
+                bail!("the target ended before it was ready: {}", both(&output));
+            }
+            if Instant::now() > deadline {
+                child.kill()?;
+                bail!("the target was not ready in time");
+            }
+            sleep(Duration::from_millis(5));
+        }
+        let pid = fs::read_to_string(&ready)?.trim().parse()?;
+        Ok(Self { child, folder, pid })
+    }
+
+    /// Process id, as an argument.
+    pub fn pid(&self) -> String {
+        self.pid.to_string()
+    }
+
+    /// A file in the target's own folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Lets it go on.
+    pub fn go(&self) -> Result<()> {
+        fs::write(self.path("go"), "").context("failed to let the target go on")
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("failed to kill the target")
+    }
+
+    /// Waits for its end.
+    pub fn finish(self) -> Result<Finished> {
+        let output = self.child.wait_with_output()?;
+        Ok(Finished { output, folder: self.folder })
+    }
+}
+
+/// A target that has ended.
+pub struct Finished {
+    /// What it printed, and its status.
+    pub output: Output,
+    folder: TempDir,
+}
+
+impl Finished {
+    /// Its own account of what it did, a JSON object each.
+    pub fn truth(&self) -> Result<Vec<Value>> {
+        let text = fs::read_to_string(self.folder.path().join("truth"))?;
+        text.lines().map(|line| serde_json::from_str(line).context("failed to read the truth")).collect()
+    }
+
+    /// A file in its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Asserts that it succeeded.
+    pub fn succeeded(&self) -> Result<()> {
+        if !self.output.status.success() {
+            bail!("the target failed: {}", both(&self.output));
+        }
+        Ok(())
+    }
+}
+
+fn both(output: &Output) -> String {
+    format!("{}\n{}\n{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The folder of the built look-alike libraries, a variant each.
+pub fn lookalikes() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = root().join("target/lookalike");
+        let script = root().join("tests/lookalike/build.py");
+        let status = Command::new("python3").arg(script).arg("--check").arg(&folder).status();
+        assert!(status.is_ok_and(|status| status.success()), "failed to build the look-alike libraries");
+        folder
+    })
+}
+
+/// A Python with pytest.
+pub fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| xtask::python::with_pytest().expect("failed to set up a Python with pytest"))
+}
+
+/// A script of the look-alike, with a variant of its library.
+pub fn lookalike(variant: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(python());
+    command
+        .args(arguments)
+        .current_dir(root().join("tests/lookalike"))
+        .env("LOOKALIKE_LIBRARY", lookalikes().join(variant).join("libtt_metal.so"));
+    command
+}
+
+/// pytest on scenarios of the look-alike.
+pub fn lookalike_pytest(variant: &str, arguments: &[&str]) -> Command {
+    lookalike(variant, &[&["-m", "pytest", "-q", "-p", "no:cacheprovider"], arguments].concat())
+}
+
+/// pytest on scenarios of a real ttnn release with eight mock chips.
+pub fn ttnn_pytest(version: &str, arguments: &[&str]) -> Result<Command> {
+    let (folder, _) = xtask::python::with_ttnn(version)?;
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", r#"source "$0/env" && exec python -m pytest -q -p no:cacheprovider "$@""#])
+        .arg(folder)
+        .args(arguments)
+        .current_dir(root().join("tests/ttnn"));
+    Ok(command)
+}
