@@ -4,8 +4,8 @@
 
 usage: build.py [--check] [--only VARIANT] OUT_DIR
 
-Needs Python 3.10 and g++ alone. What is up to date is not built again. --check compares the exported names with the
-list beside this script, and the plain variants' field offsets with those of the released libraries.
+Needs Python 3.10 and g++ alone. What is up to date is not built again. --check says which of the names in symbols.txt,
+which are the released libraries' own, a variant does not export.
 """
 
 import argparse

@@ -75,6 +75,33 @@ la_entry log_entry(std::size_t index) {
     return the_log().entries.at(index);
 }
 
+#if !defined(LOOKALIKE_SHUFFLED) && !defined(LOOKALIKE_MIRRORED)
+/// The offsets in the released libraries 0.66.0 and 0.81.1, which all of the plain variants must have.
+void Observer::check_layout() {
+    using Fields = tt::tt_metal::BufferFields;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+#ifdef LOOKALIKE_PIMPL
+    constexpr std::size_t start = 0;
+    static_assert(offsetof(tt::tt_metal::Buffer, pimpl_) == 0x10);
+    static_assert(offsetof(Fields, unique_id_) == 0x218);
+#else
+    constexpr std::size_t start = 0x10;
+    static_assert(offsetof(Fields, unique_id_) == 0x1d8);
+#endif
+    static_assert(offsetof(Fields, device_) == start);
+    static_assert(offsetof(Fields, size_) == start + 0x8);
+    static_assert(offsetof(Fields, buffer_type_) == start + 0x10);
+    static_assert(offsetof(Fields, owns_data_) == start + 0x1b);
+    static_assert(offsetof(Fields, allocator_) == start + 0x30);
+    static_assert(offsetof(Fields, allocation_status_) == start + 0x38);
+    static_assert(offsetof(Fields, hooked_allocation_) == start + 0x39);
+    static_assert(offsetof(Fields, address_) == start + 0x40);
+    static_assert(offsetof(Fields, page_size_) == start + 0x48);
+#pragma GCC diagnostic pop
+}
+#endif
+
 Seen Observer::see(const tt::tt_metal::Buffer& buffer) {
     const auto& fields = buffer.fields();
     const tt::tt_metal::AllocationStatus status = fields.allocation_status_;
