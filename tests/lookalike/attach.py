@@ -9,7 +9,6 @@ BUFTRACE_TRUTH       the target appends there what it does, one JSON object a li
 import json
 import os
 import sys
-import threading
 import time
 
 WAIT_SECONDS = 120
@@ -40,18 +39,17 @@ class Truth:
 
     def __init__(self):
         path = os.environ.get("BUFTRACE_TRUTH")
-        # Line buffered, so that neither a kill nor a fork loses or repeats a line.
-        self._file = open(path, "a", buffering=1) if path else None
-        self._lock = threading.Lock()
+        # A plain descriptor: nothing is buffered, so that neither a kill nor a fork loses or repeats a line, and nothing
+        # is closed while the interpreter ends and tensors still die.
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if path else None
 
     @property
     def wanted(self):
-        return self._file is not None
+        return self._descriptor is not None
 
     def write(self, action, **details):
         """One line: the action, its details, the process, and the test and phase that pytest is in."""
-        if self._file is None:
+        if self._descriptor is None:
             return
         line = {"action": action, **details, "pid": os.getpid(), "test": os.environ.get("PYTEST_CURRENT_TEST", "")}
-        with self._lock:
-            self._file.write(json.dumps(line) + "\n")
+        os.write(self._descriptor, json.dumps(line).encode() + b"\n")

@@ -64,7 +64,8 @@ AllocatorImpl* MeshDeviceImpl::allocator_impl() const { return allocator_.get();
 SubDeviceManagerId MeshDeviceImpl::get_active_sub_device_manager_id() const { return SubDeviceManagerId(0); }
 
 MeshDevice::MeshDevice(std::unique_ptr<MeshDeviceImpl> impl) : pimpl_(std::move(impl)) {}
-MeshDevice::~MeshDevice() { close(); }
+// As in TT-Metal, not by way of close(): a mesh that is only dropped never enters that.
+MeshDevice::~MeshDevice() { pimpl_->close_impl(this); }
 
 std::shared_ptr<MeshDevice> MeshDevice::create(const MeshShape& shape) {
     auto scoped_devices = std::make_shared<MeshDeviceImpl::ScopedDevices>(shape.chips);
