@@ -28,15 +28,22 @@ LINK = "-shared -Wl,-soname,libtt_metal.so -Wl,--build-id=sha1 -pthread".split()
 # From 0.66.0 on, the released libraries' code does not lie at its offset in the file.
 MOVED = ["-Wl,-Ttext-segment=0x1000"]
 
+# Variant to compile flags and link flags.
 VARIANTS = {
+    # The two generations, with the layouts of 0.66.0 and 0.81.1.
     "buffer": (["-g0"], MOVED),
     "pimpl": (["-g0", "-DLOOKALIKE_PIMPL"], MOVED),
+    # Every offset another one.
     "buffer-shuffled": (["-g0", "-DLOOKALIKE_SHUFFLED"], []),
     "pimpl-shuffled": (["-g0", "-DLOOKALIKE_SHUFFLED", "-DLOOKALIKE_PIMPL"], MOVED),
+    # The same offsets as buffer-shuffled, and DWARF that tells them.
     "buffer-dwarf": (["-g", "-DLOOKALIKE_SHUFFLED"], []),
+    # Two that are to be refused: sources disagree on the offsets; what lies at the offsets makes no sense.
     "unverifiable": (["-g0", "-DLOOKALIKE_MIRRORED"], []),
     "obscured": (["-g0", "-DLOOKALIKE_OBSCURED", "-DLOOKALIKE_PIMPL"], []),
+    # A fork in which the buffer of each chip reports the free of memory that the mesh's buffer owns.
     "excess-reporting": (["-g0", "-DLOOKALIKE_EXCESS_REPORTING"], []),
+    # Built where clang++ is there, and left out silently where it is not.
     "clang": (["-g0", "-DLOOKALIKE_PIMPL"], MOVED),
 }
 

@@ -7,6 +7,7 @@ The id is null where a ttnn does not tell (0.66.0).
 """
 
 import contextlib
+import ctypes
 import math
 
 import attach
@@ -36,6 +37,12 @@ class Tensor:
 
     def drop(self):
         truth.write("drop", **self.details)
+        self.tensor = None
+
+    def leak(self):
+        """Lets it live until the process ends, past the interpreter's own end."""
+        # One reference that is never given back.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.tensor))
         self.tensor = None
 
     def __del__(self):
@@ -78,13 +85,14 @@ class Mesh:
     @contextlib.contextmanager
     def capture(self):
         """A graph capture that only pretends to allocate."""
-        ttnn.graph.begin_graph_capture(ttnn.graph.RunMode.NO_DISPATCH)
+        # Not ttnn.graph's own functions, which from some version on also record Python calls, and need torch for that.
+        ttnn._ttnn.graph.begin_graph_capture(ttnn.graph.RunMode.NO_DISPATCH)
         self.is_captured = True
         try:
             yield
         finally:
             self.is_captured = False
-            ttnn.graph.end_graph_capture()
+            ttnn._ttnn.graph.end_graph_capture()
 
     def close(self):
         """Closes the mesh, once; the object lives on."""
@@ -97,6 +105,7 @@ class Mesh:
         """Gives the mesh's object up."""
         truth.write("drop-mesh")
         self.device = None
+
 
 
 def add(left, right):
