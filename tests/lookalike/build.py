@@ -25,8 +25,9 @@ COMPILE = "-std=c++20 -O2 -fPIC -fomit-frame-pointer -fno-stack-protector -fcf-p
 # The released libraries are clang's: these make g++ write functions, and their first instructions, as clang does.
 LIKE_CLANG = "-fno-devirtualize-speculatively -fno-shrink-wrap -fno-tree-slp-vectorize".split()
 LINK = "-shared -Wl,-soname,libtt_metal.so -Wl,--build-id=sha1 -pthread".split()
-# From 0.66.0 on, the released libraries' code does not lie at its offset in the file.
-MOVED = ["-Wl,-Ttext-segment=0x1000"]
+# From 0.66.0 on, the address of the released libraries' code is not its offset in the file. The number is above the end
+# of the read-only segment before it.
+MOVED = ["-Wl,--section-start=.init=0x20000"]
 
 # Variant to compile flags and link flags.
 VARIANTS = {

@@ -70,12 +70,13 @@ private:
     BankManager& manager(BufferType type) const;
 
     mutable std::mutex mutex_;
+    // Brings what follows to where it is in the released libraries, or elsewhere.
 #ifdef LOOKALIKE_SHUFFLED
-    std::array<std::byte, 0x50> configuration_{};
+    [[maybe_unused]] std::array<std::byte, 0x50> configuration_;
 #elif defined(LOOKALIKE_PIMPL)
-    std::array<std::byte, 0xe0> configuration_{};
+    [[maybe_unused]] std::array<std::byte, 0xe0> configuration_{};
 #else
-    std::array<std::byte, 0xe8> configuration_{};
+    [[maybe_unused]] std::array<std::byte, 0xe8> configuration_{};
 #endif
     std::unique_ptr<BankManager> dram_;
     std::unique_ptr<BankManager> l1_;

@@ -127,7 +127,7 @@ private:
     friend struct lookalike::Observer;
     BufferImpl& fields() const { return *pimpl_; }
 #ifdef LOOKALIKE_SHUFFLED
-    std::array<std::byte, 0x28> padding_{};
+    [[maybe_unused]] std::array<std::byte, 0x28> padding_{};
 #endif
     std::unique_ptr<BufferImpl> pimpl_;
 };

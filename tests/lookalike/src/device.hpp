@@ -53,9 +53,9 @@ public:
 
 private:
 #if defined(LOOKALIKE_SHUFFLED)
-    std::array<std::byte, 0x24> padding_{};
+    [[maybe_unused]] std::array<std::byte, 0x24> padding_{};
 #elif defined(LOOKALIKE_PIMPL)
-    std::array<std::byte, 0x10> padding_{};
+    [[maybe_unused]] std::array<std::byte, 0x10> padding_{};
 #endif
     int id_;
     bool initialized_ = false;

@@ -50,11 +50,11 @@ private:
     std::shared_ptr<ScopedDevices> scoped_devices_;
     std::vector<Device*> devices_;
 #if defined(LOOKALIKE_SHUFFLED)
-    std::array<std::byte, 0x34> padding_{};
+    [[maybe_unused]] std::array<std::byte, 0x34> padding_{};
 #elif defined(LOOKALIKE_PIMPL)
-    std::array<std::byte, 0x38> padding_{};
+    [[maybe_unused]] std::array<std::byte, 0x38> padding_{};
 #else
-    std::array<std::byte, 0x18> padding_{};
+    [[maybe_unused]] std::array<std::byte, 0x18> padding_{};
 #endif
     int mesh_id_;
     bool initialized_ = false;
@@ -87,7 +87,7 @@ public:
 
 private:
 #ifdef LOOKALIKE_SHUFFLED
-    std::array<std::byte, 0x18> padding_{};
+    [[maybe_unused]] std::array<std::byte, 0x18> padding_{};
 #endif
     std::unique_ptr<MeshDeviceImpl> pimpl_;
 };
