@@ -4,4 +4,8 @@
 //! The modules follow the pipeline. Left of the trace file is recording; right of it, everything is a pure function
 //! from traces to values ([`model`], [`analysis`]) and from values to text ([`view`]).
 
+pub mod analysis;
+pub mod cli;
+pub mod model;
 pub mod trace;
+pub mod view;
