@@ -17,6 +17,8 @@
 //! - A gap makes what it touches possible: nothing that happened in it can be ruled out.
 
 mod account;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, fmt};
 

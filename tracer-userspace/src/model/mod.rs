@@ -70,3 +70,28 @@ pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model 
     }
     model
 }
+
+/// Reads one trace that is written as text.
+#[cfg(test)]
+pub(crate) fn read_text(text: &str, sink: &mut impl FnMut(&Entry)) -> Model {
+    struct Lines(std::vec::IntoIter<Item>);
+    impl Iterator for Lines {
+        type Item = Item;
+        fn next(&mut self) -> Option<Item> {
+            self.0.next()
+        }
+    }
+    impl Source for Lines {
+        fn name(&self) -> &str {
+            "a.trace"
+        }
+        fn damage(&self) -> Option<Damage> {
+            None
+        }
+        fn skipped(&self) -> u64 {
+            0
+        }
+    }
+    let items = crate::trace::text::parse(text).expect("every line is an item");
+    read(vec![Lines(items.into_iter())], sink)
+}
