@@ -18,4 +18,3 @@ pub(super) fn device(device: Option<Device>) -> Option<String> {
 pub(super) fn test(definitions: &Definitions, moment: &Moment) -> Option<String> {
     definitions.test(moment).map(str::to_owned)
 }
-

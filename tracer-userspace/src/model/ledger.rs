@@ -155,9 +155,13 @@ impl Ledger {
     /// Takes the next record; only some matter here.
     pub fn record(&mut self, record: &Record, sink: &mut impl FnMut(&Entry)) {
         match record {
-            Record::Border(border) => self.account(border.process).border = Some(border.next_unique_id),
+            Record::Border(border) => {
+                self.account(border.process).border = Some(border.next_unique_id);
+            }
             Record::Loss(loss) if loss.process == 0 => {
-                self.accounts.values_mut().for_each(|account| account.add_gap(loss.before));
+                self.accounts
+                    .values_mut()
+                    .for_each(|account| account.add_gap(loss.before));
             }
             Record::Loss(loss) => self.account(loss.process).add_gap(loss.before),
             Record::End(end) => {
@@ -183,6 +187,8 @@ impl Ledger {
     }
 
     fn account(&mut self, process: u32) -> &mut Account {
-        self.accounts.entry(process).or_insert_with(|| Account::new(process))
+        self.accounts
+            .entry(process)
+            .or_insert_with(|| Account::new(process))
     }
 }

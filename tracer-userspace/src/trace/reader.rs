@@ -42,9 +42,15 @@ impl ReadError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotATrace => "a trace is the file that `tt-buftrace record -o FILE` writes",
-            Self::OtherVersion { file, tool } if file > tool => "read it with the newer tt-buftrace that recorded it",
-            Self::OtherVersion { .. } => "read it with the older tt-buftrace that recorded it, or record again",
-            Self::Io(_) => "check the path, and that you may read the file: traces are readable by their owner only",
+            Self::OtherVersion { file, tool } if file > tool => {
+                "read it with the newer tt-buftrace that recorded it"
+            }
+            Self::OtherVersion { .. } => {
+                "read it with the older tt-buftrace that recorded it, or record again"
+            }
+            Self::Io(_) => {
+                "check the path, and that you may read the file: traces are readable by their owner only"
+            }
         }
     }
 }
@@ -54,7 +60,10 @@ impl fmt::Display for ReadError {
         match self {
             Self::NotATrace => f.write_str("this is no trace of tt-buftrace"),
             Self::OtherVersion { file, tool } => {
-                write!(f, "this trace has format version {file}, and this tool reads {MINIMUM} to {tool}")
+                write!(
+                    f,
+                    "this trace has format version {file}, and this tool reads {MINIMUM} to {tool}"
+                )
             }
             Self::Io(error) => error.fmt(f),
         }
@@ -104,13 +113,29 @@ impl<R: Read> Reader<R> {
     /// See [`ReadError`].
     pub fn new(mut input: R) -> Result<Self, ReadError> {
         let mut head = Vec::new();
-        input.by_ref().take(HEAD).read_to_end(&mut head).map_err(ReadError::Io)?;
-        let Some(&[v0, v1, m0, m1]) = head.strip_prefix(&MAGIC) else { return Err(ReadError::NotATrace) };
+        input
+            .by_ref()
+            .take(HEAD)
+            .read_to_end(&mut head)
+            .map_err(ReadError::Io)?;
+        let Some(&[v0, v1, m0, m1]) = head.strip_prefix(&MAGIC) else {
+            return Err(ReadError::NotATrace);
+        };
         let (file, minimum) = (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([m0, m1]));
         if file < MINIMUM || minimum > VERSION {
-            return Err(ReadError::OtherVersion { file, tool: VERSION });
+            return Err(ReadError::OtherVersion {
+                file,
+                tool: VERSION,
+            });
         }
-        Ok(Self { input, chunk: None, at: HEAD, next: HEAD, damage: None, skipped: 0 })
+        Ok(Self {
+            input,
+            chunk: None,
+            at: HEAD,
+            next: HEAD,
+            damage: None,
+            skipped: 0,
+        })
     }
 
     /// Where reading had to stop, if not at the end.
@@ -147,14 +172,20 @@ impl<R: Read> Reader<R> {
             return Err("a chunk has a wrong checksum".to_owned());
         }
         self.next = self.at + (CHUNK_HEAD + length) as u64;
-        let payload = decompress(&compressed).map_err(|error| format!("a chunk does not decompress: {error}"))?;
+        let payload = decompress(&compressed)
+            .map_err(|error| format!("a chunk does not decompress: {error}"))?;
         Ok(Some(Decoder::new(&payload)?))
     }
 
     /// Reads so many bytes, or as many as there are.
     fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
-        match self.input.by_ref().take(length as u64).read_to_end(&mut bytes) {
+        match self
+            .input
+            .by_ref()
+            .take(length as u64)
+            .read_to_end(&mut bytes)
+        {
             Ok(_) => Ok(bytes),
             Err(error) => Err(format!("the file cannot be read: {error}")),
         }
@@ -192,7 +223,9 @@ fn decompress(compressed: &[u8]) -> io::Result<Vec<u8>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed)?.single_frame();
     decoder.window_log_max(WINDOW_LOG)?;
     let mut payload = Vec::new();
-    decoder.take(MAX_PAYLOAD as u64 + 1).read_to_end(&mut payload)?;
+    decoder
+        .take(MAX_PAYLOAD as u64 + 1)
+        .read_to_end(&mut payload)?;
     if payload.len() > MAX_PAYLOAD {
         return Err(io::Error::other("it is larger than one can be"));
     }
@@ -294,14 +327,28 @@ end process=1 time=40 reason=exited
             for index in [2, 3, 10, 17, 19, 20] {
                 row[index] %= 1 << 32;
             }
-            items.push(Item::Event(crate::trace::Event::from_row(row).expect("in bounds")));
+            items.push(Item::Event(
+                crate::trace::Event::from_row(row).expect("in bounds"),
+            ));
             if random().is_multiple_of(64) {
-                items.push(Text { id: random() as u32, text: format!("{:x}", random()) }.into());
+                items.push(
+                    Text {
+                        id: random() as u32,
+                        text: format!("{:x}", random()),
+                    }
+                    .into(),
+                );
             }
         }
-        assert!(read(&file(&items, 1_000_000)) == (items.clone(), None), "file");
+        assert!(
+            read(&file(&items, 1_000_000)) == (items.clone(), None),
+            "file"
+        );
         let lines: Vec<String> = items.iter().take(2000).map(text::show).collect();
-        assert!(text::parse(&lines.join("\n")).expect("parsed") == items[..2000], "text");
+        assert!(
+            text::parse(&lines.join("\n")).expect("parsed") == items[..2000],
+            "text"
+        );
     }
 
     #[test]
@@ -310,10 +357,17 @@ end process=1 time=40 reason=exited
         for length in HEAD as usize..bytes.len() {
             let (read, damage) = read(&bytes[..length]);
             assert_eq!(read, items[..read.len()], "cut at {length}");
-            assert!(damage.is_some() || matches!(read.len(), 0 | 7 | 14), "cut at {length}: {}", read.len());
+            assert!(
+                damage.is_some() || matches!(read.len(), 0 | 7 | 14),
+                "cut at {length}: {}",
+                read.len()
+            );
         }
         for length in 0..HEAD as usize {
-            assert!(matches!(Reader::new(&bytes[..length]), Err(ReadError::NotATrace)));
+            assert!(matches!(
+                Reader::new(&bytes[..length]),
+                Err(ReadError::NotATrace)
+            ));
         }
     }
 
@@ -354,13 +408,19 @@ end process=1 time=40 reason=exited
         assert!(items.is_empty());
         assert_eq!(
             damage,
-            Some(Damage { at: 12, what: "a chunk does not decompress: it is larger than one can be".to_owned() })
+            Some(Damage {
+                at: 12,
+                what: "a chunk does not decompress: it is larger than one can be".to_owned()
+            })
         );
     }
 
     fn chunk(payload: &[u8]) -> Vec<u8> {
         let compressed = zstd::bulk::compress(payload, 1).expect("compressed");
-        let head = [(compressed.len() as u32).to_le_bytes(), crc32fast::hash(&compressed).to_le_bytes()];
+        let head = [
+            (compressed.len() as u32).to_le_bytes(),
+            crc32fast::hash(&compressed).to_le_bytes(),
+        ];
         [&head.concat(), &compressed[..]].concat()
     }
 
@@ -368,11 +428,23 @@ end process=1 time=40 reason=exited
     fn another_version_is_refused_by_name() {
         let (items, mut bytes) = small();
         bytes[8] = 9;
-        assert_eq!(read(&bytes), (items, None), "a later version that says it can be read");
+        assert_eq!(
+            read(&bytes),
+            (items, None),
+            "a later version that says it can be read"
+        );
         bytes[10] = 2;
-        let Err(error) = Reader::new(&bytes[..]) else { panic!("read") };
-        assert_eq!(error.to_string(), "this trace has format version 9, and this tool reads 1 to 1");
-        assert_eq!(error.hint(), "read it with the newer tt-buftrace that recorded it");
+        let Err(error) = Reader::new(&bytes[..]) else {
+            panic!("read")
+        };
+        assert_eq!(
+            error.to_string(),
+            "this trace has format version 9, and this tool reads 1 to 1"
+        );
+        assert_eq!(
+            error.hint(),
+            "read it with the newer tt-buftrace that recorded it"
+        );
     }
 
     #[test]
@@ -381,12 +453,18 @@ end process=1 time=40 reason=exited
         let path = folder.path().join("notes");
         fs::write(&path, "dear diary").expect("written");
         let error = Writer::create(&path).err().expect("refused").to_string();
-        assert!(error.ends_with("it is there already, and it is no trace"), "{error}");
+        assert!(
+            error.ends_with("it is there already, and it is no trace"),
+            "{error}"
+        );
         assert_eq!(fs::read(&path).expect("read"), b"dear diary");
         fs::write(&path, small().1).expect("written");
         drop(Writer::create(&path).expect("replaced"));
         assert_eq!(read(&fs::read(&path).expect("read")), (Vec::new(), None));
         use std::os::unix::fs::PermissionsExt;
-        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every view says first: of which processes, from when, and what is missing.
 
-use super::table::time;
+use super::table::{count, time};
 use crate::{
     analysis::{Integrity, ProcessRow},
     trace::escape,
@@ -9,17 +9,31 @@ use crate::{
 
 /// Appends the head of a view.
 pub(super) fn show(integrity: &Integrity, out: &mut String) {
-    out.push_str(&format!("Start {}, times in seconds after it\n", wall_clock(integrity.start_ns)));
+    out.push_str(&format!(
+        "Start {}, times in seconds after it\n",
+        wall_clock(integrity.start_ns)
+    ));
     for process in &integrity.processes {
         out.push_str(&show_process(process));
     }
-    out.push_str(&format!("{} events", integrity.events));
+    out.push_str(&count(integrity.events, "event"));
     for loss in &integrity.losses {
-        out.push_str(&format!(", {} lost in {} gaps ({})", loss.events, loss.gaps, escape(&loss.cause)));
+        let gaps = count(loss.gaps, "gap");
+        out.push_str(&format!(
+            ", {} lost in {gaps} ({})",
+            loss.events,
+            escape(&loss.cause)
+        ));
     }
-    out.push_str(if integrity.losses.is_empty() { ", none lost\n" } else { "\n" });
+    out.push_str(if integrity.losses.is_empty() {
+        ", none lost\n"
+    } else {
+        "\n"
+    });
     if let Some(unaccounted) = integrity.unaccounted.filter(|&events| events != 0) {
-        out.push_str(&format!("! {unaccounted} events were sent that are neither here nor known to be lost\n"));
+        out.push_str(&format!(
+            "! {unaccounted} events were sent that are neither here nor known to be lost\n"
+        ));
     }
     for problem in &integrity.problems {
         out.push_str(&format!("! {}\n", escape(problem)));
@@ -33,7 +47,13 @@ fn show_process(row: &ProcessRow) -> String {
         (Some(reason), Some(end)) => format!("{reason} at {}", time(end)),
         _ => "its recording was cut".to_owned(),
     };
-    format!("Process {}: pid {}, {}, {}\n", row.process, row.pid, escape(&row.command), escape(&end))
+    format!(
+        "Process {}: pid {}, {}, {}\n",
+        row.process,
+        row.pid,
+        escape(&row.command),
+        escape(&end)
+    )
 }
 
 /// UTC, to the second.

@@ -13,11 +13,21 @@ pub fn report(report: &Report) -> String {
     let mut out = String::new();
     integrity::show(&report.integrity, &mut out);
     let several = report.integrity.processes.len() > 1;
-    let process = |number: u32| if several { number.to_string() } else { String::new() };
+    let process = |number: u32| {
+        if several {
+            number.to_string()
+        } else {
+            String::new()
+        }
+    };
     section("Memory", &totals(report, process), &mut out);
     section("Verdicts", &verdicts(report), &mut out);
     section("Balance of addresses", &balance(report, process), &mut out);
-    section("Addresses freed more often than allocated", &offenders(report, process), &mut out);
+    section(
+        "Addresses freed more often than allocated",
+        &offenders(report, process),
+        &mut out,
+    );
     section("Tests", &tests(report), &mut out);
     out
 }
@@ -28,7 +38,10 @@ pub(super) fn or_unknown(value: Option<&String>) -> String {
 }
 
 pub(super) fn verdict_counts(counts: &[VerdictCount]) -> String {
-    let counts: Vec<String> = counts.iter().map(|row| format!("{} {}", row.count, row.verdict.name())).collect();
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|row| format!("{} {}", row.count, row.verdict.name()))
+        .collect();
     counts.join(", ")
 }
 
@@ -42,10 +55,21 @@ fn section(title: &str, table: &Table, out: &mut String) {
 
 fn totals(report: &Report, process: impl Fn(u32) -> String) -> Table {
     let mut table = Table::new(&[
-        "process", "device", "type", ">allocated", ">bytes", ">freed", ">bytes", ">live", ">bytes", ">peak", ">at", "in",
+        "process",
+        "device",
+        "type",
+        ">allocated",
+        ">bytes",
+        ">freed",
+        ">bytes",
+        ">live",
+        ">bytes",
+        ">peak",
+        ">at",
+        "in",
     ]);
     for row in &report.totals {
-        table.row([
+        table.row(&[
             process(row.process),
             or_unknown(row.device.as_ref()),
             row.buffer_type.clone(),
@@ -67,16 +91,29 @@ fn verdicts(report: &Report) -> Table {
     let mut table = Table::new(&["verdict", ">confirmed", ">possible", "meaning"]);
     for row in &report.verdicts {
         let meaning = row.meaning.to_owned();
-        table.row([row.verdict.name().to_owned(), row.confirmed.to_string(), row.possible.to_string(), meaning]);
+        table.row(&[
+            row.verdict.name().to_owned(),
+            row.confirmed.to_string(),
+            row.possible.to_string(),
+            meaning,
+        ]);
     }
     table
 }
 
 fn balance(report: &Report, process: impl Fn(u32) -> String) -> Table {
-    let titles = ["process", "device", "type", ">addresses", ">allocs = frees", ">not freed", ">freed more"];
+    let titles = [
+        "process",
+        "device",
+        "type",
+        ">addresses",
+        ">allocs = frees",
+        ">not freed",
+        ">freed more",
+    ];
     let mut table = Table::new(&titles);
     for row in &report.balance {
-        table.row([
+        table.row(&[
             process(row.process),
             or_unknown(row.device.as_ref()),
             row.buffer_type.clone(),
@@ -90,9 +127,18 @@ fn balance(report: &Report, process: impl Fn(u32) -> String) -> Table {
 }
 
 fn offenders(report: &Report, process: impl Fn(u32) -> String) -> Table {
-    let mut table = Table::new(&["process", "device", "type", ">address", ">allocs", ">frees", ">excess", "which were"]);
+    let mut table = Table::new(&[
+        "process",
+        "device",
+        "type",
+        ">address",
+        ">allocs",
+        ">frees",
+        ">excess",
+        "which were",
+    ]);
     for row in &report.offenders {
-        table.row([
+        table.row(&[
             process(row.process),
             or_unknown(row.device.as_ref()),
             row.buffer_type.clone(),
@@ -112,8 +158,10 @@ fn tests(report: &Report) -> Table {
         return table;
     }
     for row in &report.tests {
-        table.row([
-            row.test.clone().unwrap_or_else(|| "(outside of tests)".to_owned()),
+        table.row(&[
+            row.test
+                .clone()
+                .unwrap_or_else(|| "(outside of tests)".to_owned()),
             row.allocations.to_string(),
             row.frees.to_string(),
             bytes(row.bytes_allocated),

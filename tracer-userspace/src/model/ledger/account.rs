@@ -82,7 +82,12 @@ impl Account {
     }
 
     pub(super) fn event(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
-        let moment = Moment { time: event.time, thread: event.thread, test: self.test, stack: event.stack };
+        let moment = Moment {
+            time: event.time,
+            thread: event.thread,
+            test: self.test,
+            stack: event.stack,
+        };
         let pending = match event.kind.is_about_buffer() || event.kind == Kind::ThreadExit {
             true => self.threads.remove(&event.thread),
             false => None,
@@ -90,8 +95,12 @@ impl Account {
         match event.kind {
             Kind::Request => {
                 self.settle(pending, moment.time, true, sink);
-                let request = Buffer { device: device(event), ..self.buffer(event) };
-                self.threads.insert(event.thread, Pending::Request(request, moment));
+                let request = Buffer {
+                    device: device(event),
+                    ..self.buffer(event)
+                };
+                self.threads
+                    .insert(event.thread, Pending::Request(request, moment));
             }
             Kind::Allocated => self.allocated(event, moment, pending, sink),
             Kind::Free if event.status == REQUESTED => self.failed(event, moment, pending, sink),
@@ -121,7 +130,13 @@ impl Account {
     }
 
     /// Ends the account: what is live is held. `exited` if the process itself ended, `complete` if the trace says how.
-    pub(super) fn end(&mut self, time: u64, exited: bool, complete: bool, sink: &mut impl FnMut(&Entry)) {
+    pub(super) fn end(
+        &mut self,
+        time: u64,
+        exited: bool,
+        complete: bool,
+        sink: &mut impl FnMut(&Entry),
+    ) {
         let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
         threads.sort_by_key(|(thread, _)| *thread);
         for (_, pending) in threads {
@@ -129,17 +144,46 @@ impl Account {
         }
         for buffer in std::mem::take(&mut self.live).into_values() {
             let since = buffer.allocated.map_or(0, |moment| moment.time);
-            let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Held };
-            let certainty = if complete { self.certainty_since(since) } else { Certainty::Possible };
-            let moment = Moment { time, thread: 0, test: 0, stack: 0 };
-            sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous: Previous::None, ends: true }));
+            let verdict = if buffer.phantom {
+                Verdict::Phantom
+            } else {
+                Verdict::Held
+            };
+            let certainty = if complete {
+                self.certainty_since(since)
+            } else {
+                Certainty::Possible
+            };
+            let moment = Moment {
+                time,
+                thread: 0,
+                test: 0,
+                stack: 0,
+            };
+            sink(&Entry::Outcome(Outcome {
+                buffer,
+                verdict,
+                certainty,
+                moment,
+                previous: Previous::None,
+                ends: true,
+            }));
         }
     }
 
-    fn allocated(&mut self, event: &Event, moment: Moment, pending: Option<Pending>, sink: &mut impl FnMut(&Entry)) {
+    fn allocated(
+        &mut self,
+        event: &Event,
+        moment: Moment,
+        pending: Option<Pending>,
+        sink: &mut impl FnMut(&Entry),
+    ) {
         let moment = match pending {
             Some(Pending::Request(request, requested)) if request.unique_id == event.unique_id => {
-                Moment { stack: requested.stack, ..moment }
+                Moment {
+                    stack: requested.stack,
+                    ..moment
+                }
             }
             // Its request was lost, or made before recording began: the stack is not known.
             other => {
@@ -147,13 +191,23 @@ impl Account {
                 moment
             }
         };
-        let buffer = Buffer { device: device(event), allocated: Some(moment), ..self.buffer(event) };
+        let buffer = Buffer {
+            device: device(event),
+            allocated: Some(moment),
+            ..self.buffer(event)
+        };
         self.contradictions += u64::from(self.live.insert(event.unique_id, buffer).is_some());
         sink(&Entry::Allocation(Allocation { buffer, moment }));
     }
 
     /// A free that says that the request was not met. The stack is that of the request, which is what failed.
-    fn failed(&mut self, event: &Event, moment: Moment, pending: Option<Pending>, sink: &mut impl FnMut(&Entry)) {
+    fn failed(
+        &mut self,
+        event: &Event,
+        moment: Moment,
+        pending: Option<Pending>,
+        sink: &mut impl FnMut(&Entry),
+    ) {
         let (buffer, stack) = match pending {
             Some(Pending::Request(request, requested)) if request.unique_id == event.unique_id => {
                 (request, requested.stack)
@@ -164,7 +218,15 @@ impl Account {
             }
         };
         let moment = Moment { stack, ..moment };
-        emit(buffer, Verdict::Failed, Certainty::Confirmed, moment, Previous::None, true, sink);
+        emit(
+            buffer,
+            Verdict::Failed,
+            Certainty::Confirmed,
+            moment,
+            Previous::None,
+            true,
+            sink,
+        );
     }
 
     fn free(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
@@ -186,12 +248,30 @@ impl Account {
             let previous = Previous::Free(ended.moment, ended.verdict);
             self.await_release(ended.buffer, certainty, moment, false, previous);
         } else if event.hooked || event.size == 0 {
-            self.close(self.buffer(event), Verdict::Phantom, Certainty::Confirmed, moment, sink);
+            self.close(
+                self.buffer(event),
+                Verdict::Phantom,
+                Certainty::Confirmed,
+                moment,
+                sink,
+            );
         } else if let Some(certainty) = self.pre_attach(event.unique_id) {
-            self.close(self.buffer(event), Verdict::PreAttach, certainty, moment, sink);
+            self.close(
+                self.buffer(event),
+                Verdict::PreAttach,
+                certainty,
+                moment,
+                sink,
+            );
         } else {
             // Its allocation was lost, or it was released in bulk too long ago to be remembered.
-            self.await_release(self.buffer(event), Certainty::Possible, moment, true, Previous::None);
+            self.await_release(
+                self.buffer(event),
+                Certainty::Possible,
+                moment,
+                true,
+                Previous::None,
+            );
         }
     }
 
@@ -199,9 +279,21 @@ impl Account {
     fn repeat(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         if let Some(buffer) = self.live.remove(&event.unique_id) {
             // How it was deallocated was not seen: the free was lost, or it was marked inline.
-            let unseen = Moment { stack: 0, thread: 0, ..moment };
+            let unseen = Moment {
+                stack: 0,
+                thread: 0,
+                ..moment
+            };
             self.close(buffer, Verdict::Marked, Certainty::Possible, unseen, sink);
-            emit(buffer, Verdict::Repeat, Certainty::Confirmed, moment, Previous::Unseen, false, sink);
+            emit(
+                buffer,
+                Verdict::Repeat,
+                Certainty::Confirmed,
+                moment,
+                Previous::Unseen,
+                false,
+                sink,
+            );
             return;
         }
         let (buffer, previous) = match self.recent.get(event.unique_id) {
@@ -209,19 +301,43 @@ impl Account {
             None if self.recent.has_forgotten() => (self.buffer(event), Previous::Forgotten),
             None => (self.buffer(event), Previous::Unseen),
         };
-        emit(buffer, Verdict::Repeat, Certainty::Confirmed, moment, previous, false, sink);
+        emit(
+            buffer,
+            Verdict::Repeat,
+            Certainty::Confirmed,
+            moment,
+            previous,
+            false,
+            sink,
+        );
     }
 
-    fn released(&mut self, event: &Event, moment: Moment, pending: Option<Pending>, sink: &mut impl FnMut(&Entry)) {
+    fn released(
+        &mut self,
+        event: &Event,
+        moment: Moment,
+        pending: Option<Pending>,
+        sink: &mut impl FnMut(&Entry),
+    ) {
         match pending {
             Some(Pending::Free(outcome)) if outcome.buffer.unique_id == event.unique_id => {
-                self.decide(Outcome { verdict: Verdict::Released, ..outcome }, sink);
+                self.decide(
+                    Outcome {
+                        verdict: Verdict::Released,
+                        ..outcome
+                    },
+                    sink,
+                );
             }
             other => {
                 self.settle(other, moment.time, true, sink);
                 // The free itself was lost, but the release is here to see.
                 if let Some(buffer) = self.live.remove(&event.unique_id) {
-                    let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Released };
+                    let verdict = if buffer.phantom {
+                        Verdict::Phantom
+                    } else {
+                        Verdict::Released
+                    };
                     self.close(buffer, verdict, Certainty::Confirmed, moment, sink);
                 } else if self.recent.get(event.unique_id).is_none() {
                     let (verdict, certainty) = match self.pre_attach(event.unique_id) {
@@ -240,9 +356,21 @@ impl Account {
         } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
         } else if let Some(certainty) = self.pre_attach(event.unique_id) {
-            self.close(self.buffer(event), Verdict::PreAttach, certainty, moment, sink);
+            self.close(
+                self.buffer(event),
+                Verdict::PreAttach,
+                certainty,
+                moment,
+                sink,
+            );
         } else {
-            self.close(self.buffer(event), Verdict::Marked, Certainty::Possible, moment, sink);
+            self.close(
+                self.buffer(event),
+                Verdict::Marked,
+                Certainty::Possible,
+                moment,
+                sink,
+            );
         }
     }
 
@@ -250,7 +378,11 @@ impl Account {
     fn destroyed(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         if let Some(buffer) = self.live.remove(&event.unique_id) {
             let certainty = self.certainty_since(buffer.allocated.map_or(0, |moment| moment.time));
-            let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
+            let verdict = if buffer.phantom {
+                Verdict::Phantom
+            } else {
+                Verdict::Marked
+            };
             self.close(buffer, verdict, certainty, moment, sink);
         } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
@@ -266,15 +398,30 @@ impl Account {
             if let Some(ended) = self.recent.get_mut(ended.buffer.unique_id) {
                 ended.verdict = Verdict::Marked;
             }
-            emit(ended.buffer, Verdict::Marked, certainty, moment, previous, false, sink);
+            emit(
+                ended.buffer,
+                Verdict::Marked,
+                certainty,
+                moment,
+                previous,
+                false,
+                sink,
+            );
         }
     }
 
     fn bulk(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         let allocator = event.object;
-        let released: Vec<_> = self.live.extract_if(.., |_, buffer| buffer.allocator == allocator).collect();
+        let released: Vec<_> = self
+            .live
+            .extract_if(.., |_, buffer| buffer.allocator == allocator)
+            .collect();
         for (_, buffer) in released {
-            let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
+            let verdict = if buffer.phantom {
+                Verdict::Phantom
+            } else {
+                Verdict::Bulk
+            };
             self.close(buffer, verdict, Certainty::Confirmed, moment, sink);
         }
     }
@@ -288,24 +435,54 @@ impl Account {
         ends: bool,
         previous: Previous,
     ) {
-        let outcome = Outcome { buffer, verdict: Verdict::AfterClose, certainty, moment, previous, ends };
+        let outcome = Outcome {
+            buffer,
+            verdict: Verdict::AfterClose,
+            certainty,
+            moment,
+            previous,
+            ends,
+        };
         self.remember(&outcome);
         self.threads.insert(moment.thread, Pending::Free(outcome));
     }
 
     /// Decides what was pending on a thread that did something else at `time`; if it did not go on, that is unsure.
-    fn settle(&mut self, pending: Option<Pending>, time: u64, went_on: bool, sink: &mut impl FnMut(&Entry)) {
+    fn settle(
+        &mut self,
+        pending: Option<Pending>,
+        time: u64,
+        went_on: bool,
+        sink: &mut impl FnMut(&Entry),
+    ) {
         let unsure = |since| !went_on || self.gap.is_some_and(|gap| gap >= since && gap <= time);
         match pending {
             None => {}
             Some(Pending::Free(outcome)) => {
-                let certainty =
-                    if unsure(outcome.moment.time) { Certainty::Possible } else { outcome.certainty };
-                self.decide(Outcome { certainty, ..outcome }, sink);
+                let certainty = if unsure(outcome.moment.time) {
+                    Certainty::Possible
+                } else {
+                    outcome.certainty
+                };
+                self.decide(
+                    Outcome {
+                        certainty,
+                        ..outcome
+                    },
+                    sink,
+                );
             }
             // The thread went on without the allocation and without the free that tells of a failure.
             Some(Pending::Request(buffer, moment)) => {
-                emit(buffer, Verdict::Failed, Certainty::Possible, moment, Previous::None, true, sink);
+                emit(
+                    buffer,
+                    Verdict::Failed,
+                    Certainty::Possible,
+                    moment,
+                    Previous::None,
+                    true,
+                    sink,
+                );
             }
         }
     }
@@ -324,13 +501,29 @@ impl Account {
         moment: Moment,
         sink: &mut impl FnMut(&Entry),
     ) {
-        let outcome = Outcome { buffer, verdict, certainty, moment, previous: Previous::None, ends: true };
+        let outcome = Outcome {
+            buffer,
+            verdict,
+            certainty,
+            moment,
+            previous: Previous::None,
+            ends: true,
+        };
         self.decide(outcome, sink);
     }
 
     fn remember(&mut self, outcome: &Outcome) {
-        let Outcome { buffer, moment, verdict, .. } = *outcome;
-        self.recent.insert(Ended { buffer, moment, verdict });
+        let Outcome {
+            buffer,
+            moment,
+            verdict,
+            ..
+        } = *outcome;
+        self.recent.insert(Ended {
+            buffer,
+            moment,
+            verdict,
+        });
     }
 
     /// Whether a buffer that is not known was there before recording began; without a border that is only possible.
@@ -343,7 +536,11 @@ impl Account {
 
     /// What a verdict about everything after `since` is worth.
     fn certainty_since(&self, since: u64) -> Certainty {
-        if self.gap.is_some_and(|gap| gap >= since) { Certainty::Possible } else { Certainty::Confirmed }
+        if self.gap.is_some_and(|gap| gap >= since) {
+            Certainty::Possible
+        } else {
+            Certainty::Confirmed
+        }
     }
 
     /// The buffer of an event, as far as the event alone tells. Without the device, see [`device`].
@@ -365,7 +562,10 @@ impl Account {
 /// The device, as it is when a buffer is requested or allocated. At a free the pointer to it may be dangling.
 fn device(event: &Event) -> Option<Device> {
     let known = event.device_class != DeviceClass::Unknown;
-    known.then_some(Device { class: event.device_class, id: event.device_id })
+    known.then_some(Device {
+        class: event.device_class,
+        id: event.device_id,
+    })
 }
 
 fn emit(
@@ -377,5 +577,12 @@ fn emit(
     ends: bool,
     sink: &mut impl FnMut(&Entry),
 ) {
-    sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends }));
+    sink(&Entry::Outcome(Outcome {
+        buffer,
+        verdict,
+        certainty,
+        moment,
+        previous,
+        ends,
+    }));
 }
