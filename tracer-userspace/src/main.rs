@@ -1,3 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! bin
-fn main() {}
+//! The command tt-buftrace; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    buftrace::cli::run()
+}

@@ -3,49 +3,213 @@
 
 pub use tracer_common::{DeviceClass, Kind};
 
-/// One hit of one probe. What a kind does not have is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Counts every hit, kept or lost; events of one thread are in order.
-    pub sequence: u64,
-    /// Nanoseconds after the session's `boot_ns`.
-    pub time: u64,
-    /// Process number in this file.
-    pub process: u32,
-    /// Thread id.
-    pub thread: u32,
-    /// What happened.
-    pub kind: Kind,
-    /// `Buffer*`, or the allocator or device that the event is about.
-    pub object: u64,
-    /// `unique_id_`.
-    pub unique_id: u64,
-    /// Device address; known from `Kind::Allocated` on.
-    pub address: u64,
-    /// Bytes on one device.
-    pub size: u64,
-    /// Bytes a page.
-    pub page_size: u64,
-    /// 0 DRAM, 1 L1, 2 system memory, 3 L1 small, 4 trace.
-    pub buffer_type: u32,
-    /// Status at entry: 0 requested, 1 allocated, 2 deallocated.
-    pub status: u8,
-    /// Whether the buffer owns its memory.
-    pub owns: bool,
-    /// Whether a graph capture hooked it: no memory behind it.
-    pub hooked: bool,
-    /// Whether some of the object could not be read; what could not is zero.
-    pub unreadable: bool,
-    /// `device_`.
-    pub device: u64,
-    /// Class of the device; trustworthy at allocation, dangling pointers are possible at a free.
-    pub device_class: DeviceClass,
-    /// Id within the class.
-    pub device_id: u32,
-    /// `allocator_`.
-    pub allocator: u64,
-    /// Stack number, 0 for none.
-    pub stack: u32,
-    /// Text number (the test that begins), 0 for none.
-    pub text: u32,
+use super::{
+    field::{Field, Hex, parse_number},
+    macros::columns,
+    text::Words,
+};
+
+columns! {
+    /// One hit of one probe. What a kind does not have is zero.
+    pub struct Event {
+        /// Counts every hit, kept or lost; events of one thread are in order.
+        1 "" Decimal sequence: u64,
+        /// Nanoseconds after the session's `boot_ns`.
+        2 "t" Decimal time: u64,
+        /// Process number in this file.
+        3 "p" Decimal process: u32,
+        /// Thread id.
+        4 "tid" Decimal thread: u32,
+        /// What happened.
+        5 "" Kind kind: Kind,
+        /// `Buffer*`, or the allocator or device that the event is about.
+        6 "object" Hex object: u64,
+        /// `unique_id_`.
+        7 "uid" Decimal unique_id: u64,
+        /// Device address; known from `Kind::Allocated` on.
+        8 "address" Hex address: u64,
+        /// Bytes on one device.
+        9 "size" Decimal size: u64,
+        /// Bytes a page.
+        10 "page" Decimal page_size: u64,
+        /// 0 DRAM, 1 L1, 2 system memory, 3 L1 small, 4 trace.
+        11 "type" Decimal buffer_type: u32,
+        /// Status at entry: 0 requested, 1 allocated, 2 deallocated.
+        12 "status" Decimal status: u8,
+        /// Whether the buffer owns its memory.
+        13 "owns" Decimal owns: bool,
+        /// Whether a graph capture hooked it: no memory behind it.
+        14 "hooked" Decimal hooked: bool,
+        /// Whether some of the object could not be read; what could not is zero.
+        15 "unreadable" Decimal unreadable: bool,
+        /// `device_`.
+        16 "device" Hex device: u64,
+        /// Class of the device; trustworthy at allocation, dangling pointers are possible at a free.
+        17 "class" Class device_class: DeviceClass,
+        /// Id within the class.
+        18 "id" Decimal device_id: u32,
+        /// `allocator_`.
+        19 "allocator" Hex allocator: u64,
+        /// Stack number, 0 for none.
+        20 "stack" Decimal stack: u32,
+        /// Text number (the test that begins), 0 for none.
+        21 "text" Decimal text: u32,
+    }
+}
+
+/// One field of the event, as a column of a chunk.
+pub(super) struct Column {
+    /// Stands for the field in the file.
+    pub(super) number: u64,
+    /// Stands for it in text; empty if the value does so alone.
+    pub(super) word: &'static str,
+    /// How the number is written in text.
+    pub(super) style: Style,
+}
+
+/// How a number of a column is written in text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    Decimal,
+    Hex,
+    Kind,
+    Class,
+}
+
+impl Style {
+    fn show(self, number: u64, out: &mut String) {
+        match self {
+            Self::Decimal => number.show(out),
+            Self::Hex => Hex(number).show(out),
+            Self::Kind => out.push_str(Kind::from_number(number).map_or("?", kind_word)),
+            Self::Class => out.push_str(DeviceClass::from_number(number).map_or("?", class_word)),
+        }
+    }
+
+    fn parse(self, text: &str) -> Option<u64> {
+        match self {
+            Self::Decimal | Self::Hex => parse_number(text),
+            Self::Kind => Kind::ALL
+                .into_iter()
+                .find(|&kind| kind_word(kind) == text)
+                .map(Number::to_number),
+            Self::Class => CLASSES
+                .into_iter()
+                .find(|&class| class_word(class) == text)
+                .map(Number::to_number),
+        }
+    }
+}
+
+/// A field that fits a column.
+trait Number: Sized {
+    fn to_number(self) -> u64;
+    /// `None` if the number has no meaning for the field.
+    fn from_number(number: u64) -> Option<Self>;
+}
+
+macro_rules! integers {
+    ($($Integer:ident)*) => {
+        $( impl Number for $Integer {
+            fn to_number(self) -> u64 {
+                u64::from(self)
+            }
+            fn from_number(number: u64) -> Option<Self> {
+                number.try_into().ok()
+            }
+        } )*
+    };
+}
+
+integers! { u8 u32 u64 }
+
+impl Number for bool {
+    fn to_number(self) -> u64 {
+        u64::from(self)
+    }
+    fn from_number(number: u64) -> Option<Self> {
+        (number < 2).then_some(number == 1)
+    }
+}
+
+impl Number for Kind {
+    fn to_number(self) -> u64 {
+        self as u64
+    }
+    fn from_number(number: u64) -> Option<Self> {
+        Self::from_u8(number.try_into().ok()?)
+    }
+}
+
+const CLASSES: [DeviceClass; 3] = [DeviceClass::Unknown, DeviceClass::Chip, DeviceClass::Mesh];
+
+impl Number for DeviceClass {
+    fn to_number(self) -> u64 {
+        self as u64
+    }
+    fn from_number(number: u64) -> Option<Self> {
+        CLASSES.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
+/// The word for a kind of event, as `dump` shows it and `probe` records have it.
+#[must_use]
+pub fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Request => "request",
+        Kind::Allocated => "allocated",
+        Kind::Free => "free",
+        Kind::Released => "released",
+        Kind::Marked => "marked",
+        Kind::Destroyed => "destroyed",
+        Kind::Bulk => "bulk",
+        Kind::DeviceClose => "device-close",
+        Kind::TestBegin => "test-begin",
+        Kind::TestEnd => "test-end",
+        Kind::ThreadExit => "thread-exit",
+    }
+}
+
+fn class_word(class: DeviceClass) -> &'static str {
+    match class {
+        DeviceClass::Unknown => "unknown",
+        DeviceClass::Chip => "chip",
+        DeviceClass::Mesh => "mesh",
+    }
+}
+
+impl Event {
+    /// Appends the event as a line of text, without the line end.
+    pub(super) fn show(self, out: &mut String) {
+        out.push_str("event");
+        for (column, number) in Self::COLUMNS.iter().zip(self.to_row()) {
+            if column.word.is_empty() {
+                out.push(' ');
+                column.style.show(number, out);
+            } else if number != 0 {
+                out.push_str(&format!(" {}=", column.word));
+                column.style.show(number, out);
+            }
+        }
+    }
+
+    /// Reads a line of text back.
+    pub(super) fn parse(words: &mut Words) -> Result<Self, String> {
+        let mut row = Row::default();
+        for (column, number) in Self::COLUMNS.iter().zip(&mut row) {
+            let text = if column.word.is_empty() {
+                words.next_bare()
+            } else {
+                words.take_text(column.word)
+            };
+            if let Some(text) = text {
+                *number = column
+                    .style
+                    .parse(&text)
+                    .ok_or_else(|| format!("`{text}` has no meaning here"))?;
+            }
+        }
+        Self::from_row(row)
+            .ok_or_else(|| "an event needs a kind, and numbers within their bounds".to_owned())
+    }
 }

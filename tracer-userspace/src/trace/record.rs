@@ -6,7 +6,7 @@ use super::macros::records;
 
 records! {
     /// What was recorded, by what, where and when. The first record of a file.
-    "session" Session {
+    1 "session" Session {
         /// Version of the tt-buftrace that wrote the file.
         tool: String,
         /// Host name.
@@ -19,7 +19,7 @@ records! {
         boot_ns: u64,
     }
     /// A traced process.
-    "process" Process {
+    2 "process" Process {
         /// Number of the process in this file, from 1.
         id: u32,
         /// Process id on the recording host.
@@ -32,7 +32,7 @@ records! {
         python: String,
     }
     /// A mapped file.
-    "module" Module {
+    3 "module" Module {
         /// Number in this file, from 1.
         id: u32,
         /// Path as the target sees it.
@@ -41,7 +41,7 @@ records! {
         build_id: String,
     }
     /// A module's place in a process, from a time on.
-    "mapping" Mapping {
+    4 "mapping" Mapping {
         /// Process number.
         process: u32,
         /// Module number.
@@ -56,7 +56,7 @@ records! {
         time: u64,
     }
     /// Where one field of the target's classes was found.
-    "field" LayoutField {
+    5 "field" LayoutField {
         /// Process number.
         process: u32,
         /// Field name, e.g. `address_`.
@@ -67,7 +67,7 @@ records! {
         sources: String,
     }
     /// A probe site, attached or not.
-    "probe" Probe {
+    6 "probe" Probe {
         /// Site number.
         id: u32,
         /// Process number.
@@ -84,7 +84,7 @@ records! {
         missing: String,
     }
     /// All probes are attached: what was alive before is pre-attach.
-    "border" Border {
+    7 "border" Border {
         /// Process number.
         process: u32,
         /// Nanoseconds after `boot_ns`.
@@ -93,14 +93,14 @@ records! {
         next_unique_id: u64,
     }
     /// An interned text, e.g. a test id as pytest writes it: `test_a.py::test_one (call)`.
-    "text" Text {
+    8 "text" Text {
         /// Number in this file, from 1.
         id: u32,
         /// The text.
         text: String,
     }
     /// An interned native code address.
-    "frame" Frame {
+    9 "frame" Frame {
         /// Number in this file, from 1.
         id: u32,
         /// Module number, 0 if the address is in none.
@@ -111,7 +111,7 @@ records! {
         returns: bool,
     }
     /// What a frame is called; several for one frame where functions are inlined, outermost first.
-    "symbol" Symbol {
+    10 "symbol" Symbol {
         /// Frame number.
         frame: u32,
         /// Demangled function name.
@@ -124,7 +124,7 @@ records! {
         line: u32,
     }
     /// An interned stack.
-    "stack" Stack {
+    11 "stack" Stack {
         /// Number in this file, from 1.
         id: u32,
         /// Frame numbers, innermost first.
@@ -133,7 +133,7 @@ records! {
         end: Name,
     }
     /// Events that never arrived.
-    "loss" Loss {
+    12 "loss" Loss {
         /// Process number, 0 if not known.
         process: u32,
         /// The last event before the gap, nanoseconds after `boot_ns`.
@@ -146,19 +146,19 @@ records! {
         cause: Name,
     }
     /// A total, as far as it was counted when this was written; a later record of the same name replaces it.
-    "counter" CounterValue {
+    13 "counter" CounterValue {
         /// Name, e.g. `sent` or `hits.3` for site 3.
         name: Name,
         /// Value.
         value: u64,
     }
     /// Something odd that did not stop the recording.
-    "problem" Problem {
+    14 "problem" Problem {
         /// A sentence.
         text: String,
     }
     /// A process ended, or recording it did.
-    "end" End {
+    15 "end" End {
         /// Process number.
         process: u32,
         /// Nanoseconds after `boot_ns`.

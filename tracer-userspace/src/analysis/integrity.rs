@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How far the traces can be trusted: what was recorded, what was lost, and what is damaged.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::model::Model;
+
+/// What every view says about its traces.
+#[derive(Clone, Debug, Serialize)]
+pub struct Integrity {
+    /// Wall-clock time that all times are relative to, in nanoseconds since 1970.
+    pub start_ns: u64,
+    /// The traced processes.
+    pub processes: Vec<ProcessRow>,
+    /// Events in the traces.
+    pub events: u64,
+    /// Events lost, by cause.
+    pub losses: Vec<LossRow>,
+    /// Events that the kernel side sent and that are neither in the traces nor among the losses; `null` if the total
+    /// is not there to compare.
+    pub unaccounted: Option<i64>,
+    /// Totals that were counted while recording.
+    pub counters: Vec<CounterRow>,
+    /// What was odd, damaged or missing, as sentences.
+    pub problems: Vec<String>,
+    /// Whether a trace could not be read to its end.
+    pub damaged: bool,
+}
+
+/// A traced process.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessRow {
+    /// Number in this output.
+    pub process: u32,
+    /// Process id on its host.
+    pub pid: u32,
+    /// Command line.
+    pub command: String,
+    /// When it ended, or recording it did.
+    pub end: Option<u64>,
+    /// `exited`, `interrupted` or `failed`; `null` if the trace was cut.
+    pub reason: Option<String>,
+}
+
+/// Lost events.
+#[derive(Clone, Debug, Serialize)]
+pub struct LossRow {
+    /// Where they were lost.
+    pub cause: String,
+    /// How many.
+    pub events: u64,
+    /// In how many gaps.
+    pub gaps: u64,
+}
+
+/// A total.
+#[derive(Clone, Debug, Serialize)]
+pub struct CounterRow {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Integrity {
+    /// Takes it from what was read.
+    #[must_use]
+    pub fn of(model: &Model) -> Self {
+        let definitions = &model.definitions;
+        let counters = definitions
+            .counters
+            .iter()
+            .map(|(name, &value)| CounterRow {
+                name: name.clone(),
+                value,
+            });
+        Self {
+            start_ns: definitions
+                .sessions
+                .iter()
+                .map(|session| session.wall_ns)
+                .min()
+                .unwrap_or(0),
+            processes: processes(model),
+            events: model.events,
+            losses: losses(model),
+            unaccounted: unaccounted(model),
+            counters: counters.collect(),
+            problems: problems(model),
+            damaged: !model.damages.is_empty(),
+        }
+    }
+}
+
+fn processes(model: &Model) -> Vec<ProcessRow> {
+    let definitions = &model.definitions;
+    let row = |(&process, it): (&u32, &crate::trace::Process)| {
+        let end = definitions.ends.get(&process);
+        ProcessRow {
+            process,
+            pid: it.pid,
+            command: it.command.clone(),
+            end: end.map(|end| end.time),
+            reason: end.map(|end| end.reason.to_string()),
+        }
+    };
+    definitions.processes.iter().map(row).collect()
+}
+
+fn losses(model: &Model) -> Vec<LossRow> {
+    let mut by_cause: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for loss in &model.definitions.losses {
+        let (events, gaps) = by_cause.entry(loss.cause.as_str()).or_default();
+        *events = events.saturating_add(loss.count);
+        *gaps += 1;
+    }
+    by_cause
+        .into_iter()
+        .map(|(cause, (events, gaps))| LossRow {
+            cause: cause.to_owned(),
+            events,
+            gaps,
+        })
+        .collect()
+}
+
+/// What was sent is either here or known to be lost; anything else would be a silent loss.
+fn unaccounted(model: &Model) -> Option<i64> {
+    let sent = *model.definitions.counters.get("sent")?;
+    let lost = model
+        .definitions
+        .losses
+        .iter()
+        .fold(0, |sum: u64, loss| sum.saturating_add(loss.count));
+    Some(sent.wrapping_sub(model.events).wrapping_sub(lost) as i64)
+}
+
+fn problems(model: &Model) -> Vec<String> {
+    let definitions = &model.definitions;
+    let mut problems = Vec::new();
+    for (name, damage) in &model.damages {
+        problems.push(format!(
+            "{name} is damaged at byte {}: {}; what is before it is shown",
+            damage.at, damage.what
+        ));
+    }
+    for (process, it) in &definitions.processes {
+        if !definitions.ends.contains_key(process) {
+            problems.push(format!(
+                "the recording of process {} has no end: it was cut",
+                it.pid
+            ));
+        }
+    }
+    if model.skipped > 0 {
+        problems.push(format!(
+            "{} items were skipped, which only a newer tt-buftrace can read",
+            model.skipped
+        ));
+    }
+    for probe in definitions
+        .probes
+        .iter()
+        .filter(|probe| !probe.missing.is_empty())
+    {
+        problems.push(format!(
+            "probe {} ({}) is not attached: {}",
+            probe.kind, probe.symbol, probe.missing
+        ));
+    }
+    problems.extend(definitions.problems.iter().cloned());
+    problems
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line: parses, dispatches, writes the view, and turns errors into a line and an exit code.
+
+mod args;
+mod read;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use args::{Args, Command};
+use clap::Parser;
+
+use crate::trace::ReadError;
+
+/// Exit code: done, but the traces had problems.
+const PROBLEMS: u8 = 1;
+/// Exit code: misuse or failure. clap uses it too.
+const FAILURE: u8 = 2;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// All is well.
+    Done,
+    /// A trace could not be read to its end, but what could be is shown.
+    Problems,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let result = dispatch(args.command, &mut stdout).and_then(|status| {
+        stdout.flush()?;
+        Ok(status)
+    });
+    match result {
+        Ok(Status::Done) => ExitCode::SUCCESS,
+        Ok(Status::Problems) => ExitCode::from(PROBLEMS),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if let Some(error) = error.downcast_ref::<ReadError>() {
+                eprintln!("hint: {}", error.hint());
+            }
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
+    match command {
+        Command::Report(args) => read::report(&args, out),
+        Command::Timeline(args) => read::timeline(&args, out),
+        Command::Excess(args) => read::excess(&args, out),
+        Command::Dump(args) => read::dump(&args, out),
+    }
+}
+
+/// Whoever reads our output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

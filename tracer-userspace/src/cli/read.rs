@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands that read traces.
+
+use std::{
+    fs::File,
+    io::{BufReader, Write},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+
+use super::{
+    Status,
+    args::{Dump, Excess, Report, Timeline, Traces},
+};
+use crate::{
+    analysis::{ExcessFold, Integrity, ReportFold, TimelineFold},
+    model::{self, Entry, Model, Source},
+    trace::{Damage, Item, Reader, escape, text},
+    view,
+};
+
+pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
+    let mut fold = ReportFold::default();
+    let model = read(&args.traces, |entry| fold.entry(entry))?;
+    let value = fold.finish(&model);
+    let text = if args.json {
+        view::json("report", &value)
+    } else {
+        view::report(&value)
+    };
+    write(out, &text, &value.integrity)
+}
+
+pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> {
+    let mut fold = TimelineFold::new(args.query());
+    let model = read(&args.traces, |entry| fold.entry(entry))?;
+    let value = fold.finish(&model);
+    let text = if args.json {
+        view::json("timeline", &value)
+    } else {
+        view::timeline(&value, args.stack_choice())
+    };
+    write(out, &text, &value.integrity)
+}
+
+pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
+    let mut fold = ExcessFold::default();
+    let model = read(&args.traces, |entry| fold.entry(entry))?;
+    let value = fold.finish(&model);
+    let text = if args.json {
+        view::json("excess", &value)
+    } else {
+        view::excess(&value, args.frames)
+    };
+    write(out, &text, &value.integrity)
+}
+
+/// Shows each file as it is, one after the other, so that the text can be read back.
+pub(super) fn dump(args: &Dump, out: &mut impl Write) -> Result<Status> {
+    let mut status = Status::Done;
+    for mut trace in open(&args.traces)? {
+        for item in trace.by_ref() {
+            writeln!(out, "{}", text::show(&item))?;
+        }
+        if let Some(Damage { at, what }) = trace.damage() {
+            writeln!(out, "# damaged at byte {at}: {}", escape(&what))?;
+            status = Status::Problems;
+        }
+        if trace.skipped() > 0 {
+            writeln!(
+                out,
+                "# skipped {} items that only a newer tt-buftrace can read",
+                trace.skipped()
+            )?;
+        }
+    }
+    Ok(status)
+}
+
+fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Status> {
+    out.write_all(text.as_bytes())?;
+    Ok(if integrity.damaged {
+        Status::Problems
+    } else {
+        Status::Done
+    })
+}
+
+fn read(traces: &Traces, mut sink: impl FnMut(&Entry)) -> Result<Model> {
+    Ok(model::read(open(traces)?, &mut sink))
+}
+
+fn open(traces: &Traces) -> Result<Vec<TraceFile>> {
+    traces
+        .paths
+        .iter()
+        .map(|path| TraceFile::open(path))
+        .collect()
+}
+
+/// A trace file and its name.
+struct TraceFile {
+    name: String,
+    reader: Reader<BufReader<File>>,
+}
+
+impl TraceFile {
+    fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let reader = Reader::open(path).with_context(|| format!("failed to read {name}"))?;
+        Ok(Self { name, reader })
+    }
+}
+
+impl Iterator for TraceFile {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        self.reader.next()
+    }
+}
+
+impl Source for TraceFile {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn damage(&self) -> Option<Damage> {
+        self.reader.damage().cloned()
+    }
+
+    fn skipped(&self) -> u64 {
+        self.reader.skipped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::{args::Args, dispatch},
+        trace::Writer,
+    };
+
+    const LINES: &str = "process id=1 pid=7\nevent 1 t=5 p=1 tid=7 allocated uid=1 address=0x100 size=64 class=mesh\n\
+        end process=1 time=9 reason=exited\n";
+
+    fn run(command: &str, path: &Path) -> (Status, String) {
+        let path = path.to_str().expect("UTF-8");
+        let words = ["tt-buftrace"]
+            .into_iter()
+            .chain(command.split(' '))
+            .chain([path]);
+        let mut out = Vec::new();
+        let status = dispatch(
+            Args::try_parse_from(words).expect("parsed").command,
+            &mut out,
+        )
+        .expect("read");
+        (status, String::from_utf8(out).expect("UTF-8"))
+    }
+
+    #[test]
+    fn a_trace_is_read_by_each_command_and_damage_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.trace");
+        let mut writer = Writer::create(&path).expect("created");
+        for item in text::parse(LINES).expect("parsed") {
+            match item {
+                Item::Record(record) => writer.record(record),
+                Item::Event(event) => writer.event(event),
+            }
+        }
+        writer.flush().expect("written");
+        assert_eq!(run("dump", &path), (Status::Done, LINES.to_owned()));
+        let commands = [
+            "report",
+            "report --json",
+            "timeline --buffer 1",
+            "excess",
+            "excess --json",
+        ];
+        for command in commands {
+            let (status, text) = run(command, &path);
+            assert_eq!(status, Status::Done);
+            assert!(!text.contains("damaged at"), "{text}");
+        }
+        let whole = std::fs::read(&path).expect("read");
+        std::fs::write(&path, [&whole[..], b"junk"].concat()).expect("written");
+        let (status, text) = run("dump", &path);
+        let expected = format!(
+            "{LINES}# damaged at byte {}: the file ends in the head of a chunk\n",
+            whole.len()
+        );
+        assert_eq!((status, text), (Status::Problems, expected));
+        for command in commands {
+            let (status, text) = run(command, &path);
+            assert_eq!(status, Status::Problems);
+            assert!(
+                text.contains(&format!("damaged at byte {}", whole.len())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_timeline_needs_something_to_look_for() {
+        assert!(Args::try_parse_from(["tt-buftrace", "timeline", "a.trace"]).is_err());
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a trace says besides its events.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use super::Moment;
+use crate::trace::{
+    Border, End, Frame, LayoutField, Loss, Mapping, Module, Probe, Process, Record, Session, Stack,
+    Symbol,
+};
+
+/// The definitions by their numbers, and the statements in their order.
+#[derive(Debug, Default)]
+pub struct Definitions {
+    /// One for each trace.
+    pub sessions: Vec<Session>,
+    /// The traced processes.
+    pub processes: BTreeMap<u32, Process>,
+    /// Where modules were mapped.
+    pub mappings: Vec<Mapping>,
+    /// The layout that was derived.
+    pub layout: Vec<LayoutField>,
+    /// The probe sites.
+    pub probes: Vec<Probe>,
+    /// Where recording began, by process.
+    pub borders: BTreeMap<u32, Border>,
+    /// Gaps.
+    pub losses: Vec<Loss>,
+    /// Totals by name, summed over the traces.
+    pub counters: BTreeMap<String, u64>,
+    /// What was odd, as sentences.
+    pub problems: Vec<String>,
+    /// How each process ended. One that is not here was cut off.
+    pub ends: BTreeMap<u32, End>,
+    /// The counters of the trace that is being read, which later records may replace.
+    latest: BTreeMap<String, u64>,
+    modules: HashMap<u32, Module>,
+    texts: HashMap<u32, String>,
+    frames: HashMap<u32, Frame>,
+    symbols: HashMap<u32, Vec<Symbol>>,
+    stacks: HashMap<u32, Stack>,
+}
+
+/// A stack with names, innermost function first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StackLines {
+    /// A function a line; inlined functions have lines of their own.
+    pub lines: Vec<Line>,
+    /// `complete`, or why the stack could not be walked further.
+    pub end: String,
+}
+
+/// One function of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Demangled name, absent if not known.
+    pub function: Option<String>,
+    /// Source file, absent if not known.
+    pub file: Option<String>,
+    /// Line in it, absent if not known.
+    pub line: Option<u32>,
+    /// Path of the module, absent if the address is in none.
+    pub module: Option<String>,
+    /// The module's own address, or the absolute one where there is no module.
+    pub address: u64,
+    /// Whether the function was inlined into the next.
+    pub inlined: bool,
+}
+
+impl Definitions {
+    /// Adds a record.
+    pub(super) fn add(&mut self, record: Record) {
+        match record {
+            Record::Session(it) => {
+                self.latest.clear();
+                self.sessions.push(it);
+            }
+            Record::Process(it) => drop(self.processes.insert(it.id, it)),
+            Record::Module(it) => drop(self.modules.insert(it.id, it)),
+            Record::Mapping(it) => self.mappings.push(it),
+            Record::LayoutField(it) => self.layout.push(it),
+            Record::Probe(it) => self.probes.push(it),
+            Record::Border(it) => drop(self.borders.insert(it.process, it)),
+            Record::Text(it) => drop(self.texts.insert(it.id, it.text)),
+            Record::Frame(it) => drop(self.frames.insert(it.id, it)),
+            Record::Symbol(it) => self.add_symbol(it),
+            Record::Stack(it) => drop(self.stacks.insert(it.id, it)),
+            Record::Loss(it) => self.losses.push(it),
+            Record::CounterValue(it) => self.add_counter(it.name.to_string(), it.value),
+            Record::Problem(it) => self.problems.push(it.text),
+            Record::End(it) => drop(self.ends.insert(it.process, it)),
+        }
+    }
+
+    /// The text of a number, absent for 0.
+    #[must_use]
+    pub fn text(&self, number: u32) -> Option<&str> {
+        self.texts.get(&number).map(String::as_str)
+    }
+
+    /// The test that a moment fell into, as its test id without the phase.
+    #[must_use]
+    pub fn test(&self, moment: &Moment) -> Option<&str> {
+        self.text(moment.test).map(without_phase)
+    }
+
+    /// The stack of a number, absent for 0.
+    #[must_use]
+    pub fn stack(&self, number: u32) -> Option<StackLines> {
+        let stack = self.stacks.get(&number)?;
+        let mut lines = Vec::new();
+        for frame in stack
+            .frames
+            .iter()
+            .filter_map(|number| self.frames.get(number))
+        {
+            self.add_lines(frame, &mut lines);
+        }
+        Some(StackLines {
+            lines,
+            end: stack.end.to_string(),
+        })
+    }
+
+    fn add_lines(&self, frame: &Frame, lines: &mut Vec<Line>) {
+        let module = self
+            .modules
+            .get(&frame.module)
+            .map(|module| module.path.clone());
+        let bare = Line {
+            function: None,
+            file: None,
+            line: None,
+            module,
+            address: frame.address.0,
+            inlined: false,
+        };
+        let symbols = self.symbols.get(&frame.id).map_or(&[][..], Vec::as_slice);
+        if symbols.is_empty() {
+            lines.push(bare);
+            return;
+        }
+        for (index, symbol) in symbols.iter().enumerate().rev() {
+            lines.push(Line {
+                function: Some(symbol.function.clone()).filter(|name| !name.is_empty()),
+                file: Some(symbol.file.clone()).filter(|file| !file.is_empty()),
+                line: Some(symbol.line).filter(|&line| line != 0),
+                inlined: index > 0,
+                ..bare.clone()
+            });
+        }
+    }
+
+    /// Two traces may both name a frame that they share: the second time changes nothing.
+    fn add_symbol(&mut self, symbol: Symbol) {
+        let symbols = self.symbols.entry(symbol.frame).or_default();
+        if !symbols.contains(&symbol) {
+            symbols.push(symbol);
+        }
+    }
+
+    fn add_counter(&mut self, name: String, value: u64) {
+        let before = self.latest.insert(name.clone(), value).unwrap_or(0);
+        let total = self.counters.entry(name).or_default();
+        *total = total.wrapping_sub(before).wrapping_add(value);
+    }
+}
+
+/// pytest writes the phase (`setup`, `call` or `teardown`) in parentheses behind the id of a test.
+fn without_phase(text: &str) -> &str {
+    [" (setup)", " (call)", " (teardown)"]
+        .iter()
+        .find_map(|phase| text.strip_suffix(phase))
+        .unwrap_or(text)
+}

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Each verdict, from the events that the target is known to make.
+
+use expect_test::{Expect, expect};
+
+use super::{Allocation, Entry, Ledger, Outcome, Previous};
+use crate::{
+    model::{Buffer, Certainty, REMEMBERED},
+    trace::{Item, text},
+};
+
+/// Reads events between a border at 10 and nothing, and compares the entries.
+fn check(events: &str, expected: &Expect) {
+    let text = format!("border process=1 next_unique_id=10\n{events}");
+    expected.assert_eq(&entries(&text).concat());
+}
+
+/// Takes items to the ledger, as they are, and shows its entries and problems.
+fn entries(text: &str) -> Vec<String> {
+    let mut shown = Vec::new();
+    let mut sink = |entry: &Entry| shown.push(show(entry));
+    let mut ledger = Ledger::default();
+    for item in text::parse(text).expect("every line is an item") {
+        match item {
+            Item::Event(event) => ledger.event(&event, &mut sink),
+            Item::Record(record) => ledger.record(&record, &mut sink),
+        }
+    }
+    ledger.finish(&mut sink);
+    shown.extend(
+        ledger
+            .problems()
+            .iter()
+            .map(|problem| format!("problem: {problem}\n")),
+    );
+    shown
+}
+
+fn show(entry: &Entry) -> String {
+    match entry {
+        Entry::Allocation(Allocation { buffer, moment }) => {
+            format!(
+                "{} allocated {} stack {} test {}\n",
+                moment.time,
+                place(buffer),
+                moment.stack,
+                moment.test
+            )
+        }
+        Entry::Outcome(Outcome {
+            buffer,
+            verdict,
+            certainty,
+            moment,
+            previous,
+            ends,
+        }) => {
+            let possible = if *certainty == Certainty::Possible {
+                " possible"
+            } else {
+                ""
+            };
+            let late = if *ends { "" } else { " (life had ended)" };
+            let previous = match previous {
+                Previous::None => String::new(),
+                Previous::Free(moment, verdict) => {
+                    format!(" after {} at {}", verdict.name(), moment.time)
+                }
+                Previous::Forgotten => " after something forgotten".to_owned(),
+                Previous::Unseen => " after something unseen".to_owned(),
+            };
+            let name = verdict.name();
+            format!(
+                "{} {name}{possible}{late} {} stack {}{previous}\n",
+                moment.time,
+                place(buffer),
+                moment.stack
+            )
+        }
+    }
+}
+
+fn place(buffer: &Buffer) -> String {
+    let device = buffer
+        .device
+        .map_or_else(|| "?".to_owned(), |device| device.to_string());
+    format!("{} on {device} at {:#x}", buffer.unique_id, buffer.address)
+}
+
+/// An allocation of buffer 20, as the target makes it.
+const ALLOCATE: &str = "
+event 1 t=10 p=1 tid=7 request uid=20 size=64 class=mesh owns=1 stack=1
+event 2 t=11 p=1 tid=7 allocated uid=20 size=64 address=0x100 status=1 class=mesh owns=1 allocator=0xa stack=9
+";
+const EXITED: &str = "\nend process=1 time=99 reason=exited\n";
+
+#[test]
+fn released() {
+    let events = "
+        event 3 t=20 p=1 tid=8 free uid=20 size=64 status=1 class=chip id=5 stack=2
+        event 4 t=21 p=1 tid=7 free uid=3 size=64 status=1
+        event 5 t=22 p=1 tid=8 released uid=20 size=64 status=1";
+    check(
+        &[ALLOCATE, events, EXITED].concat(),
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            21 pre-attach 3 on ? at 0x0 stack 0
+            20 released 20 on mesh0 at 0x100 stack 2
+        "#]],
+    );
+}
+
+#[test]
+fn repeat_knows_the_free_before() {
+    let events = "
+        event 3 t=20 p=1 tid=7 free uid=20 size=64 status=1 stack=2
+        event 4 t=21 p=1 tid=7 released uid=20 size=64 status=1
+        event 5 t=30 p=1 tid=8 free uid=20 size=64 status=2 stack=3
+        event 6 t=31 p=1 tid=8 free uid=20 size=64 status=2 stack=3
+        event 7 t=32 p=1 tid=8 free uid=4 size=64 status=2 stack=3
+        event 8 t=33 p=1 tid=8 destroyed uid=20 size=64 status=2 owns=1";
+    check(
+        &[ALLOCATE, events, EXITED].concat(),
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            20 released 20 on mesh0 at 0x100 stack 2
+            30 repeat (life had ended) 20 on mesh0 at 0x100 stack 3 after released at 20
+            31 repeat (life had ended) 20 on mesh0 at 0x100 stack 3 after released at 20
+            32 repeat (life had ended) 4 on ? at 0x0 stack 3 after something unseen
+        "#]],
+    );
+}
+
+#[test]
+fn after_close_is_a_free_that_no_release_follows() {
+    let events = "
+        event 3 t=20 p=1 tid=7 free uid=20 size=64 status=1 stack=2
+        event 4 t=30 p=1 tid=7 request uid=21 size=64 class=mesh";
+    check(
+        &[ALLOCATE, events].concat(),
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            20 after-close 20 on mesh0 at 0x100 stack 2
+            30 failed possible 21 on mesh0 at 0x0 stack 0
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_pending_is_decided_at_the_end() {
+    let free = "event 3 t=20 p=1 tid=7 free uid=20 size=64 status=1 stack=2\n";
+    for (end, certainty) in [
+        ("event 4 t=25 p=1 tid=7 thread-exit", ""),
+        ("end process=1 time=99 reason=exited", ""),
+        ("end process=1 time=99 reason=interrupted", " possible"),
+        ("", " possible"),
+    ] {
+        let shown = entries(&[ALLOCATE, free, end].concat()).concat();
+        let expected = format!(
+            "11 allocated 20 on mesh0 at 0x100 stack 1 test 0\n20 after-close{certainty} 20 on mesh0 at 0x100 stack 2\n"
+        );
+        assert_eq!(shown, expected, "{end}");
+    }
+}
+
+#[test]
+fn bulk_takes_what_its_allocator_holds_and_later_frees_are_late() {
+    let events = "
+        event 3 t=12 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=mesh allocator=0xa
+        event 4 t=13 p=1 tid=7 allocated uid=22 size=64 address=0x200 class=mesh id=1 allocator=0xb
+        event 5 t=20 p=1 tid=7 bulk object=0xa stack=5
+        event 6 t=30 p=1 tid=7 free uid=20 size=64 status=1 stack=2
+        event 7 t=31 p=1 tid=7 marked uid=21 size=64 status=1 stack=3
+        event 8 t=32 p=1 tid=7 destroyed uid=21 size=64 status=2";
+    check(
+        &[ALLOCATE, events, EXITED].concat(),
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            12 allocated 21 on mesh0 at 0x200 stack 0 test 0
+            13 allocated 22 on mesh1 at 0x200 stack 0 test 0
+            20 bulk 20 on mesh0 at 0x100 stack 5
+            20 bulk 21 on mesh0 at 0x200 stack 5
+            30 after-close (life had ended) 20 on mesh0 at 0x100 stack 2 after bulk at 20
+            31 marked (life had ended) 21 on mesh0 at 0x200 stack 3 after bulk at 20
+            99 held 22 on mesh1 at 0x200 stack 0
+        "#]],
+    );
+}
+
+#[test]
+fn marked_by_a_call_or_as_the_destructor_shows() {
+    let events = "
+        event 3 t=12 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=mesh allocator=0xa
+        event 4 t=20 p=1 tid=7 marked uid=20 size=64 status=1 stack=3
+        event 5 t=21 p=1 tid=7 destroyed uid=20 size=64 status=2 stack=4
+        event 6 t=22 p=1 tid=7 destroyed uid=21 size=64 status=2 stack=4
+        event 7 t=23 p=1 tid=7 destroyed uid=5 size=64 status=2 stack=4
+        event 8 t=24 p=1 tid=7 marked uid=20 size=64 status=2 stack=3";
+    check(
+        &[ALLOCATE, events, EXITED].concat(),
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            12 allocated 21 on mesh0 at 0x200 stack 0 test 0
+            20 marked 20 on mesh0 at 0x100 stack 3
+            22 marked 21 on mesh0 at 0x200 stack 4
+        "#]],
+    );
+}
+
+#[test]
+fn failed_requests_have_the_stack_of_the_request() {
+    let events = "
+        event 1 t=10 p=1 tid=7 request uid=20 size=640 class=mesh stack=1
+        event 2 t=11 p=1 tid=8 free uid=3 size=64 status=1
+        event 3 t=12 p=1 tid=7 free uid=20 size=640 status=0 stack=2";
+    check(
+        &[events, EXITED].concat(),
+        &expect![[r#"
+            11 pre-attach 3 on ? at 0x0 stack 0
+            12 failed 20 on mesh0 at 0x0 stack 1
+        "#]],
+    );
+}
+
+#[test]
+fn phantoms_have_no_memory() {
+    let events = "
+        event 1 t=10 p=1 tid=7 request uid=20 size=64 class=mesh stack=1
+        event 2 t=11 p=1 tid=7 allocated uid=20 size=64 hooked=1 class=mesh
+        event 3 t=12 p=1 tid=7 free uid=20 size=64 status=1 hooked=1
+        event 4 t=13 p=1 tid=7 released uid=20 size=64 status=1 hooked=1
+        event 5 t=14 p=1 tid=7 free uid=21 status=1
+        event 6 t=15 p=1 tid=7 allocated uid=22 size=64 hooked=1 class=mesh";
+    check(
+        &[events, EXITED].concat(),
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x0 stack 1 test 0
+            12 phantom 20 on mesh0 at 0x0 stack 0
+            14 phantom 21 on ? at 0x0 stack 0
+            15 allocated 22 on mesh0 at 0x0 stack 0 test 0
+            99 phantom 22 on mesh0 at 0x0 stack 0
+        "#]],
+    );
+}
+
+#[test]
+fn without_a_border_what_is_not_known_is_possibly_older() {
+    let text = "event 1 t=10 p=1 tid=7 free uid=3 size=64 status=1\nevent 2 t=11 p=1 tid=7 released uid=3 size=64";
+    assert_eq!(
+        entries(text).concat(),
+        "10 pre-attach possible 3 on ? at 0x0 stack 0\n"
+    );
+}
+
+#[test]
+fn a_gap_makes_what_it_touches_possible() {
+    let events = "
+        event 3 t=20 p=1 tid=7 free uid=20 size=64 status=1 stack=2
+        loss process=1 after=20 before=30 count=2 cause=ring-full
+        event 6 t=30 p=1 tid=7 request uid=22 size=64 class=mesh stack=1
+        event 7 t=31 p=1 tid=7 allocated uid=22 size=64 address=0x300 class=mesh
+        event 8 t=32 p=1 tid=8 free uid=21 size=64 status=1 address=0x200 stack=2
+        event 9 t=33 p=1 tid=8 released uid=21 size=64 status=1";
+    let before = "event 0 t=5 p=1 tid=7 allocated uid=19 size=64 address=0x400 class=mesh\n";
+    check(
+        &[before, ALLOCATE, events, EXITED].concat(),
+        &expect![[r#"
+            5 allocated 19 on mesh0 at 0x400 stack 0 test 0
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            20 after-close possible 20 on mesh0 at 0x100 stack 2
+            31 allocated 22 on mesh0 at 0x300 stack 1 test 0
+            32 released possible 21 on ? at 0x200 stack 2
+            99 held possible 19 on mesh0 at 0x400 stack 0
+            99 held 22 on mesh0 at 0x300 stack 0
+        "#]],
+    );
+}
+
+#[test]
+fn lost_frees_show_in_what_follows() {
+    let events = "
+        loss process=1 after=11 before=20 count=1 cause=ring-full
+        event 4 t=20 p=1 tid=7 released uid=20 size=64 status=1 stack=2";
+    let again = "
+        event 5 t=30 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=mesh
+        event 6 t=31 p=1 tid=7 free uid=21 size=64 status=2 stack=2";
+    check(
+        &[ALLOCATE, events, again, EXITED].concat(),
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            20 released 20 on mesh0 at 0x100 stack 2
+            30 allocated 21 on mesh0 at 0x200 stack 0 test 0
+            31 marked possible 21 on mesh0 at 0x200 stack 0
+            31 repeat (life had ended) 21 on mesh0 at 0x200 stack 2 after something unseen
+        "#]],
+    );
+}
+
+#[test]
+fn an_unreadable_object_counts_as_a_gap() {
+    let events = "event 3 t=20 p=1 tid=7 free unreadable=1\n";
+    check(
+        &[ALLOCATE, events, EXITED].concat(),
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            99 held possible 20 on mesh0 at 0x100 stack 0
+            problem: process 1: the object of 1 events could not be read; they count as lost
+        "#]],
+    );
+}
+
+#[test]
+fn the_test_is_that_of_the_moment() {
+    let text = "
+        text id=1 text=\"t.py::a (call)\"
+        event 1 t=5 p=1 tid=6 test-begin text=1
+        event 2 t=11 p=1 tid=7 allocated uid=20 size=64 address=0x100 class=chip id=3
+        event 3 t=12 p=1 tid=6 test-end
+        event 4 t=13 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=chip id=3";
+    check(
+        text,
+        &expect![[r#"
+            11 allocated 20 on chip3 at 0x100 stack 0 test 1
+            13 allocated 21 on chip3 at 0x200 stack 0 test 0
+            13 held possible 20 on chip3 at 0x100 stack 0
+            13 held possible 21 on chip3 at 0x200 stack 0
+        "#]],
+    );
+}
+
+#[test]
+fn processes_are_apart() {
+    let events = "
+        event 3 t=20 p=2 tid=9 free uid=20 size=64 status=1 stack=2
+        event 4 t=21 p=2 tid=9 released uid=20 size=64 status=1
+        border process=2 next_unique_id=30";
+    check(
+        &[ALLOCATE, events, EXITED].concat(),
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            20 pre-attach possible 20 on ? at 0x0 stack 2
+            99 held 20 on mesh0 at 0x100 stack 0
+        "#]],
+    );
+}
+
+#[test]
+fn what_was_freed_long_ago_is_forgotten_and_said_to_be() {
+    let mut text = String::from("border process=1\n");
+    for uid in 0..=REMEMBERED {
+        text.push_str(&format!(
+            "event 1 t=1 p=1 tid=7 allocated uid={uid} size=64 address=0x100 class=mesh\n"
+        ));
+        text.push_str(&format!(
+            "event 1 t=2 p=1 tid=7 free uid={uid} size=64 status=1\n"
+        ));
+        text.push_str(&format!(
+            "event 1 t=3 p=1 tid=7 released uid={uid} size=64 status=1\n"
+        ));
+    }
+    text.push_str("event 1 t=4 p=1 tid=7 free uid=0 size=64 status=2\nevent 1 t=5 p=1 tid=7 free uid=1 size=64 status=2");
+    let shown = entries(&text);
+    assert_eq!(
+        shown[shown.len() - 2..],
+        [
+            "4 repeat (life had ended) 0 on ? at 0x0 stack 0 after something forgotten\n",
+            "5 repeat (life had ended) 1 on mesh0 at 0x100 stack 0 after released at 2\n"
+        ]
+    );
+}

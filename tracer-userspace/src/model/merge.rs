@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Several traces under common numbers and one clock, so that the same stack in two of them is one stack.
+
+use std::{collections::HashMap, hash::Hash};
+
+use crate::trace::{Event, Item, Record, Session};
+
+/// Gives out common numbers for the definitions of one file after the other.
+pub(super) struct Merge {
+    /// The wall-clock time that merged times count from.
+    wall_ns: u64,
+    /// What to add to the times of this file.
+    shift: u64,
+    processes: u32,
+    modules: Interner<(String, String)>,
+    texts: Interner<String>,
+    frames: Interner<(u32, u64, bool)>,
+    stacks: Interner<(Vec<u32>, String)>,
+    file: Numbers,
+}
+
+/// The common numbers by those of the file.
+#[derive(Default)]
+struct Numbers {
+    processes: HashMap<u32, u32>,
+    modules: HashMap<u32, u32>,
+    texts: HashMap<u32, u32>,
+    frames: HashMap<u32, u32>,
+    stacks: HashMap<u32, u32>,
+}
+
+impl Merge {
+    /// Takes the first item of each file, by which it learns the earliest start.
+    pub(super) fn new<'a>(firsts: impl Iterator<Item = &'a Item>) -> Self {
+        let walls = firsts.filter_map(|item| match item {
+            Item::Record(Record::Session(Session { wall_ns, .. })) => Some(*wall_ns),
+            _ => None,
+        });
+        Self {
+            wall_ns: walls.min().unwrap_or(0),
+            shift: 0,
+            processes: 0,
+            modules: Interner::default(),
+            texts: Interner::default(),
+            frames: Interner::default(),
+            stacks: Interner::default(),
+            file: Numbers::default(),
+        }
+    }
+
+    /// Begins the next file.
+    pub(super) fn begin(&mut self) {
+        self.shift = 0;
+        self.file = Numbers::default();
+    }
+
+    /// Renumbers an item. What it names must have come before, or becomes 0.
+    pub(super) fn item(&mut self, item: Item) -> Item {
+        match item {
+            Item::Event(event) => Item::Event(self.event(event)),
+            Item::Record(record) => Item::Record(self.record(record)),
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Event {
+        Event {
+            time: self.time(event.time),
+            process: self.process(event.process),
+            stack: common(&self.file.stacks, event.stack),
+            text: common(&self.file.texts, event.text),
+            ..event
+        }
+    }
+
+    fn record(&mut self, mut record: Record) -> Record {
+        match &mut record {
+            Record::Session(it) => self.shift = it.wall_ns.saturating_sub(self.wall_ns),
+            Record::Process(it) => it.id = self.process(it.id),
+            Record::Module(it) => {
+                let number = self.modules.number((it.path.clone(), it.build_id.clone()));
+                it.id = define(&mut self.file.modules, it.id, number);
+            }
+            Record::Mapping(it) => {
+                it.process = self.process(it.process);
+                it.module = common(&self.file.modules, it.module);
+                it.time = self.time(it.time);
+            }
+            Record::LayoutField(it) => it.process = self.process(it.process),
+            Record::Probe(it) => {
+                it.process = self.process(it.process);
+                it.module = common(&self.file.modules, it.module);
+            }
+            Record::Border(it) => {
+                it.process = self.process(it.process);
+                it.time = self.time(it.time);
+            }
+            Record::Text(it) => {
+                let number = self.texts.number(it.text.clone());
+                it.id = define(&mut self.file.texts, it.id, number);
+            }
+            Record::Frame(it) => {
+                it.module = common(&self.file.modules, it.module);
+                let number = self.frames.number((it.module, it.address.0, it.returns));
+                it.id = define(&mut self.file.frames, it.id, number);
+            }
+            Record::Symbol(it) => it.frame = common(&self.file.frames, it.frame),
+            Record::Stack(it) => {
+                for frame in &mut it.frames {
+                    *frame = common(&self.file.frames, *frame);
+                }
+                let number = self.stacks.number((it.frames.clone(), it.end.to_string()));
+                it.id = define(&mut self.file.stacks, it.id, number);
+            }
+            Record::Loss(it) => {
+                it.process = self.process(it.process);
+                it.after = self.time(it.after);
+                it.before = self.time(it.before);
+            }
+            Record::End(it) => {
+                it.process = self.process(it.process);
+                it.time = self.time(it.time);
+            }
+            Record::CounterValue(_) | Record::Problem(_) => {}
+        }
+        record
+    }
+
+    fn time(&self, time: u64) -> u64 {
+        time.saturating_add(self.shift)
+    }
+
+    /// Processes are never the same in two files; one that is named before it is defined has its number already.
+    fn process(&mut self, number: u32) -> u32 {
+        if number == 0 {
+            return 0;
+        }
+        *self.file.processes.entry(number).or_insert_with(|| {
+            self.processes += 1;
+            self.processes
+        })
+    }
+}
+
+fn define(numbers: &mut HashMap<u32, u32>, number: u32, common: u32) -> u32 {
+    numbers.insert(number, common);
+    common
+}
+
+fn common(numbers: &HashMap<u32, u32>, number: u32) -> u32 {
+    numbers.get(&number).copied().unwrap_or(0)
+}
+
+/// Gives equal values equal numbers, from 1.
+struct Interner<T>(HashMap<T, u32>);
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T: Eq + Hash> Interner<T> {
+    fn number(&mut self, value: T) -> u32 {
+        let next = self.0.len() as u32 + 1;
+        *self.0.entry(value).or_insert(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::trace::text::{parse, show};
+
+    use super::*;
+
+    #[test]
+    fn equal_definitions_of_two_files_get_one_number() {
+        let first = "session wall_ns=1000\nprocess id=1 pid=7\nmodule id=1 path=\"/a\"\nframe id=1 module=1 address=0x10\n\
+            stack id=1 frames=1 end=complete\nevent 1 t=5 p=1 free stack=1";
+        let second = "session wall_ns=1600\nprocess id=1 pid=8\nmodule id=1 path=\"/b\"\nmodule id=2 path=\"/a\"\n\
+            frame id=5 module=2 address=0x10\nframe id=6 module=1 address=0x10\nstack id=3 frames=5 end=complete\n\
+            stack id=4 frames=6,5 end=complete\nevent 1 t=5 p=1 free stack=3\nevent 2 t=6 p=1 free stack=4\n\
+            event 3 t=7 p=1 free stack=99";
+        let files = [
+            parse(first).expect("parsed"),
+            parse(second).expect("parsed"),
+        ];
+        let mut merge = Merge::new(files.iter().filter_map(|items| items.first()));
+        let mut events = Vec::new();
+        for items in files {
+            merge.begin();
+            events.extend(
+                items
+                    .into_iter()
+                    .map(|item| show(&merge.item(item)))
+                    .filter(|line| line.starts_with("event")),
+            );
+        }
+        assert_eq!(
+            events,
+            [
+                "event 1 t=5 p=1 free stack=1",
+                "event 1 t=605 p=2 free stack=1",
+                "event 2 t=606 p=2 free stack=2",
+                "event 3 t=607 p=2 free"
+            ]
+        );
+    }
+}

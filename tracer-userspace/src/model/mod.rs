@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a trace says: its definitions, and the account of its buffers. Pure: items come in, values come out.
+
+mod definitions;
+mod ledger;
+mod merge;
+mod recent;
+mod verdict;
+
+pub use definitions::{Definitions, Line, StackLines};
+pub use ledger::{Allocation, Buffer, Device, Entry, Ledger, Moment, Outcome, Previous};
+pub use recent::REMEMBERED;
+pub use verdict::{Certainty, Colour, Verdict};
+
+use merge::Merge;
+
+use crate::trace::{Damage, Item};
+
+/// One trace file, as a source of items.
+pub trait Source: Iterator<Item = Item> {
+    /// The name that the user knows it by.
+    fn name(&self) -> &str;
+    /// Where it stopped being readable; asked after the last item.
+    fn damage(&self) -> Option<Damage>;
+    /// Items skipped because a later version of the format added them; asked after the last item.
+    fn skipped(&self) -> u64;
+}
+
+/// What is known when all traces are read.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// The definitions of all traces, under common numbers.
+    pub definitions: Definitions,
+    /// Events read.
+    pub events: u64,
+    /// Damage by trace name.
+    pub damages: Vec<(String, Damage)>,
+    /// Items that only a later version of the tool can read.
+    pub skipped: u64,
+}
+
+/// Reads traces, and gives each entry of the ledger to `sink`, in the order of each trace.
+///
+/// Numbers in entries (processes, stacks, texts) are those of the returned model; symbols and totals are complete only
+/// there, so whoever needs a name keeps the number until then. Times are nanoseconds after the start of the earliest
+/// trace, by the wall clocks of their hosts.
+pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model {
+    let mut model = Model::default();
+    let mut sources: Vec<_> = sources
+        .into_iter()
+        .map(|mut source| (source.next(), source))
+        .collect();
+    let mut merge = Merge::new(sources.iter().filter_map(|(first, _)| first.as_ref()));
+    for (first, source) in &mut sources {
+        let mut ledger = Ledger::default();
+        merge.begin();
+        for item in first.take().into_iter().chain(source.by_ref()) {
+            match merge.item(item) {
+                Item::Event(event) => {
+                    model.events += 1;
+                    ledger.event(&event, sink);
+                }
+                Item::Record(record) => {
+                    ledger.record(&record, sink);
+                    model.definitions.add(record);
+                }
+            }
+        }
+        ledger.finish(sink);
+        model.definitions.problems.extend(ledger.problems());
+        model.skipped += source.skipped();
+        model.damages.extend(
+            source
+                .damage()
+                .map(|damage| (source.name().to_owned(), damage)),
+        );
+    }
+    model
+}
+
+/// Reads one trace that is written as text.
+#[cfg(test)]
+pub(crate) fn read_text(text: &str, sink: &mut impl FnMut(&Entry)) -> Model {
+    struct Lines(std::vec::IntoIter<Item>);
+    impl Iterator for Lines {
+        type Item = Item;
+        fn next(&mut self) -> Option<Item> {
+            self.0.next()
+        }
+    }
+    impl Source for Lines {
+        fn name(&self) -> &str {
+            "a.trace"
+        }
+        fn damage(&self) -> Option<Damage> {
+            None
+        }
+        fn skipped(&self) -> u64 {
+            0
+        }
+    }
+    let items = crate::trace::text::parse(text).expect("every line is an item");
+    read(vec![Lines(items.into_iter())], sink)
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The trace file: the one thing that recording hands to every other command.
+//!
+//! # Format
+//!
+//! All integers of fixed width are little endian; a *varint* is LEB128, at most ten bytes.
+//!
+//! ```text
+//! file    = "BUFTRACE" version:u16 minimum:u16 chunk*
+//! chunk   = length:u32 crc:u32 zstd[length]         crc32 of the compressed bytes
+//! payload = size:varint item[size] columns          what the zstd frame holds, at most 16 MiB
+//! item    = number:varint size:varint body[size]    number > 0: a record, its fields in the order of `record.rs`
+//!         | 0:varint count:varint                   the next `count` events of the columns
+//! columns = events:varint column*
+//! column  = number:varint size:varint delta[events] zigzag varints; a column of zeros is left out
+//! ```
+//!
+//! In a body an integer is a varint, a string is its length and UTF-8 bytes, and a list is its length and items.
+//!
+//! - A file is only ever appended to. Each chunk can be read alone: deltas start from zero in each.
+//! - Items keep the order of recording. A definition (module, frame, stack, text …) comes before the first event that
+//!   names its number; numbers count from 1, and 0 means none. Symbols may come later than their frame.
+//! - There is no trailer: `end` and `counter` are simply the last records. A file without `end` was cut.
+//! - `version` is the writer's. A tool reads a file if its own version is at least the file's `minimum`, and refuses it
+//!   by name otherwise; it also refuses files below the oldest version that it knows.
+//! - Within a readable version, what is new is skipped by its size and counted: records, columns and kinds of event
+//!   with a number not known. Fields are only added at the end of a record: extra bytes are ignored, and fields that
+//!   are not there are zero. Numbers are never given anew.
+//! - A reader stops at the first damage (a cut, a wrong checksum, a malformed item) and says where it was.
+
+mod chunk;
+mod event;
+mod field;
+mod macros;
+mod reader;
+mod record;
+pub mod text;
+mod writer;
+
+pub use event::{DeviceClass, Event, Kind, kind_word};
+pub use field::{Hex, Name, escape};
+pub use reader::{Damage, ReadError, Reader};
+pub use record::{
+    Border, CounterValue, End, Frame, LayoutField, Loss, Mapping, Module, Probe, Problem, Process,
+    Record, Session, Stack, Symbol, Text,
+};
+pub use writer::Writer;
+
+/// First bytes of every trace file.
+const MAGIC: [u8; 8] = *b"BUFTRACE";
+/// The version that this tool writes, and the newest that it reads.
+const VERSION: u16 = 1;
+/// The oldest version that this tool reads, and the oldest tool that reads what it writes.
+const MINIMUM: u16 = 1;
+
+/// One item of a trace file, in the order of recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A definition, or a statement about the recording.
+    Record(Record),
+    /// A hit of a probe.
+    Event(Event),
+}
+
+impl<R: Into<Record>> From<R> for Item {
+    fn from(record: R) -> Self {
+        Self::Record(record.into())
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What every view says first: of which processes, from when, and what is missing.
+
+use super::table::{count, time};
+use crate::{
+    analysis::{Integrity, ProcessRow},
+    trace::escape,
+};
+
+/// Appends the head of a view.
+pub(super) fn show(integrity: &Integrity, out: &mut String) {
+    out.push_str(&format!(
+        "Start {}, times in seconds after it\n",
+        wall_clock(integrity.start_ns)
+    ));
+    for process in &integrity.processes {
+        out.push_str(&show_process(process));
+    }
+    out.push_str(&count(integrity.events, "event"));
+    for loss in &integrity.losses {
+        let gaps = count(loss.gaps, "gap");
+        out.push_str(&format!(
+            ", {} lost in {gaps} ({})",
+            loss.events,
+            escape(&loss.cause)
+        ));
+    }
+    out.push_str(if integrity.losses.is_empty() {
+        ", none lost\n"
+    } else {
+        "\n"
+    });
+    if let Some(unaccounted) = integrity.unaccounted.filter(|&events| events != 0) {
+        out.push_str(&format!(
+            "! {unaccounted} events were sent that are neither here nor known to be lost\n"
+        ));
+    }
+    for problem in &integrity.problems {
+        out.push_str(&format!("! {}\n", escape(problem)));
+    }
+}
+
+fn show_process(row: &ProcessRow) -> String {
+    let end = match (row.reason.as_deref(), row.end) {
+        (Some("exited"), Some(end)) => format!("exited at {}", time(end)),
+        (Some("interrupted"), Some(end)) => format!("recorded until {}", time(end)),
+        (Some(reason), Some(end)) => format!("{reason} at {}", time(end)),
+        _ => "its recording was cut".to_owned(),
+    };
+    format!(
+        "Process {}: pid {}, {}, {}\n",
+        row.process,
+        row.pid,
+        escape(&row.command),
+        escape(&end)
+    )
+}
+
+/// UTC, to the second.
+fn wall_clock(ns: u64) -> String {
+    let seconds = ns / 1_000_000_000;
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// The date of a day counted from 1970-01-01.
+///
+/// Years are counted from March here, so that the leap day is the last of a year; an era has 400 years.
+fn date(day: u64) -> (u64, u64, u64) {
+    let day = day + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_date_1() {
+        // `date -u -d @SECONDS`
+        for (seconds, shown) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_827_696, "2000-02-29 12:34:56 UTC"),
+            (1_735_689_599, "2024-12-31 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(wall_clock(seconds * 1_000_000_000), shown);
+        }
+    }
+}

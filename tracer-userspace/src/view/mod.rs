@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From tables to bytes: text for people, JSON for programs. Nothing here decides anything.
+//!
+//! # JSON
+//!
+//! One object: `schema` names the value and its version, e.g. `tt-buftrace/report/1`, and the other fields are those of
+//! the value: [`Report`](crate::analysis::Report), [`Timeline`](crate::analysis::Timeline) or
+//! [`Excess`](crate::analysis::Excess), by the names in Rust. A version changes when a field is renamed, removed or
+//! changes its meaning; a new field does not change it.
+
+mod excess;
+mod integrity;
+mod names;
+mod report;
+mod stack;
+mod table;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+use serde::Serialize;
+
+pub use excess::excess;
+pub use report::report;
+pub use stack::Frames;
+pub use timeline::{StackChoice, timeline};
+
+/// Shows a value as JSON, with a line end.
+#[must_use]
+pub fn json<V: Serialize>(name: &str, value: &V) -> String {
+    #[derive(Serialize)]
+    struct Document<'a, V> {
+        schema: String,
+        #[serde(flatten)]
+        value: &'a V,
+    }
+    let document = Document {
+        schema: format!("tt-buftrace/{name}/1"),
+        value,
+    };
+    let mut text = serde_json::to_string_pretty(&document)
+        .expect("values have string keys only, so that they always serialize");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The report as text.
+
+use super::{
+    integrity,
+    table::{Table, bytes, signed_bytes, time},
+};
+use crate::analysis::{Report, VerdictCount};
+
+/// Shows a report.
+#[must_use]
+pub fn report(report: &Report) -> String {
+    let mut out = String::new();
+    integrity::show(&report.integrity, &mut out);
+    let several = report.integrity.processes.len() > 1;
+    let process = |number: u32| {
+        if several {
+            number.to_string()
+        } else {
+            String::new()
+        }
+    };
+    section("Memory", &totals(report, process), &mut out);
+    section("Verdicts", &verdicts(report), &mut out);
+    section("Balance of addresses", &balance(report, process), &mut out);
+    section(
+        "Addresses freed more often than allocated",
+        &offenders(report, process),
+        &mut out,
+    );
+    section("Tests", &tests(report), &mut out);
+    out
+}
+
+/// Absent values in tables.
+pub(super) fn or_unknown(value: Option<&String>) -> String {
+    value.map_or_else(|| "unknown".to_owned(), String::clone)
+}
+
+pub(super) fn verdict_counts(counts: &[VerdictCount]) -> String {
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|row| format!("{} {}", row.count, row.verdict.name()))
+        .collect();
+    counts.join(", ")
+}
+
+fn section(title: &str, table: &Table, out: &mut String) {
+    let mut text = String::new();
+    table.show(&mut text);
+    if !text.is_empty() {
+        out.push_str(&format!("\n{title}\n{text}"));
+    }
+}
+
+fn totals(report: &Report, process: impl Fn(u32) -> String) -> Table {
+    let mut table = Table::new(&[
+        "process",
+        "device",
+        "type",
+        ">allocated",
+        ">bytes",
+        ">freed",
+        ">bytes",
+        ">live",
+        ">bytes",
+        ">peak",
+        ">at",
+        "in",
+    ]);
+    for row in &report.totals {
+        table.row(&[
+            process(row.process),
+            or_unknown(row.device.as_ref()),
+            row.buffer_type.clone(),
+            row.allocations.to_string(),
+            bytes(row.bytes_allocated),
+            row.frees.to_string(),
+            bytes(row.bytes_freed),
+            row.live.to_string(),
+            bytes(row.bytes_live),
+            bytes(row.peak_bytes),
+            time(row.peak_time),
+            row.peak_test.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn verdicts(report: &Report) -> Table {
+    let mut table = Table::new(&["verdict", ">confirmed", ">possible", "meaning"]);
+    for row in &report.verdicts {
+        let meaning = row.meaning.to_owned();
+        table.row(&[
+            row.verdict.name().to_owned(),
+            row.confirmed.to_string(),
+            row.possible.to_string(),
+            meaning,
+        ]);
+    }
+    table
+}
+
+fn balance(report: &Report, process: impl Fn(u32) -> String) -> Table {
+    let titles = [
+        "process",
+        "device",
+        "type",
+        ">addresses",
+        ">allocs = frees",
+        ">not freed",
+        ">freed more",
+    ];
+    let mut table = Table::new(&titles);
+    for row in &report.balance {
+        table.row(&[
+            process(row.process),
+            or_unknown(row.device.as_ref()),
+            row.buffer_type.clone(),
+            row.addresses.to_string(),
+            row.even.to_string(),
+            row.not_freed.to_string(),
+            row.freed_more.to_string(),
+        ]);
+    }
+    table
+}
+
+fn offenders(report: &Report, process: impl Fn(u32) -> String) -> Table {
+    let mut table = Table::new(&[
+        "process",
+        "device",
+        "type",
+        ">address",
+        ">allocs",
+        ">frees",
+        ">excess",
+        "which were",
+    ]);
+    for row in &report.offenders {
+        table.row(&[
+            process(row.process),
+            or_unknown(row.device.as_ref()),
+            row.buffer_type.clone(),
+            format!("{:#x}", row.address),
+            row.allocations.to_string(),
+            row.frees.to_string(),
+            format!("+{}", row.frees.saturating_sub(row.allocations)),
+            verdict_counts(&row.excess),
+        ]);
+    }
+    table
+}
+
+fn tests(report: &Report) -> Table {
+    let mut table = Table::new(&["test", ">allocs", ">frees", ">bytes", ">left", "verdicts"]);
+    if report.tests.iter().all(|row| row.test.is_none()) {
+        return table;
+    }
+    for row in &report.tests {
+        table.row(&[
+            row.test
+                .clone()
+                .unwrap_or_else(|| "(outside of tests)".to_owned()),
+            row.allocations.to_string(),
+            row.frees.to_string(),
+            bytes(row.bytes_allocated),
+            signed_bytes(row.bytes_left),
+            verdict_counts(&row.verdicts),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a trace, written as text, to each view of it.
+
+use expect_test::expect;
+
+use super::{Frames, StackChoice, excess, json, report, timeline};
+use crate::{
+    analysis::{DeviceQuery, ExcessFold, Query, ReportFold, TimelineFold},
+    model::{Device, Entry, Model, read_text},
+    trace::DeviceClass,
+};
+
+/// Two tests on a mesh; the second frees again what the first left in a list. One older buffer, one that stays.
+const TRACE: &str = r##"
+session tool="0.1.0" host="h" kernel="6.1" wall_ns=1735689599000000000 boot_ns=4
+process id=1 pid=4711 start=9 command="python -m pytest \u{1b}[2J"
+module id=1 path="/opt/ttnn/libtt_metal.so" build_id="8f22"
+module id=2 path="/usr/bin/python3.12"
+probe id=3 process=1 kind=marked symbol="_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv" missing="no such symbol"
+border process=1 time=500000 next_unique_id=10
+text id=1 text="t.py::one (call)"
+text id=2 text="t.py::one (teardown)"
+text id=3 text="t.py::two (call)"
+frame id=1 module=1 address=0x4000
+frame id=2 module=1 address=0x5010 returns=1
+frame id=3 module=2 address=0x600 returns=1
+frame id=4 module=1 address=0x4100
+frame id=5 address=0x7f0012345678 returns=1
+stack id=1 frames=2,3 end=complete
+stack id=2 frames=1,2,3 end=complete
+stack id=3 frames=4,5 end=no-module
+event 1 t=1000000 p=1 tid=40 test-begin text=1
+event 2 t=1001000 p=1 tid=40 request uid=10 size=4096 class=mesh stack=1
+event 3 t=1002000 p=1 tid=40 allocated uid=10 size=4096 address=0x100400 class=mesh allocator=0xa
+event 4 t=1003000 p=1 tid=40 request uid=11 size=2097152 type=1 class=mesh stack=1
+event 5 t=1004000 p=1 tid=40 allocated uid=11 size=2097152 address=0x17f800 type=1 class=mesh allocator=0xa
+event 6 t=1005000 p=1 tid=40 free uid=10 size=4096 address=0x100400 status=1 stack=2
+event 7 t=1006000 p=1 tid=40 released uid=10 status=1
+event 8 t=1500000 p=1 tid=40 test-begin text=2
+event 9 t=1501000 p=1 tid=40 free uid=3 size=64 address=0x100800 status=1 stack=2
+event 10 t=1502000 p=1 tid=40 released uid=3 status=1
+event 11 t=1600000 p=1 tid=40 test-end
+event 12 t=2000000 p=1 tid=40 test-begin text=3
+event 13 t=2001000 p=1 tid=41 free uid=10 size=4096 address=0x100400 status=2 stack=3
+event 14 t=2002000 p=1 tid=40 request uid=12 size=4096 class=mesh stack=1
+event 15 t=2003000 p=1 tid=40 allocated uid=12 size=4096 address=0x100400 class=mesh allocator=0xb
+event 16 t=2004000 p=1 tid=40 free uid=12 size=4096 address=0x100400 status=1 stack=2
+event 17 t=2005000 p=1 tid=40 request uid=13 size=99999999 class=mesh stack=1
+event 18 t=2006000 p=1 tid=40 free uid=13 size=99999999 stack=2
+loss process=1 after=2006000 before=2009000 count=2 cause=ring-full
+event 21 t=2009000 p=1 tid=40 test-end
+symbol frame=1 function="tt::tt_metal::Buffer::deallocate_impl()" offset=0x0
+symbol frame=2 function="tt::tt_metal::distributed::MeshBuffer::create(std::variant<int> const&, int)" offset=0x10 file="/src/mesh_buffer.cpp" line=77
+symbol frame=2 function="std::__1::make_shared<tt::tt_metal::Buffer, int, long>(int&&)" file="/usr/include/memory" line=5
+symbol frame=3 function="main" offset=0x20
+counter name=sent value=21
+end process=1 time=3000000 reason=exited
+"##;
+
+fn read(mut entry: impl FnMut(&Entry)) -> Model {
+    read_text(TRACE, &mut entry)
+}
+
+#[test]
+fn the_report_counts() {
+    let mut fold = ReportFold::default();
+    let model = read(|entry| fold.entry(entry));
+    expect![[r#"
+        Start 2024-12-31 23:59:59 UTC, times in seconds after it
+        Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
+        19 events, 2 lost in 1 gap (ring-full)
+        ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+
+        Memory
+          device  type  allocated    bytes  freed   bytes  live    bytes     peak        at  in
+          mesh0   DRAM          2   8192 B      2  8192 B     0      0 B   4096 B  0.001002  t.py::one
+          mesh0   L1            1  2.0 MiB      0     0 B     1  2.0 MiB  2.0 MiB  0.001004  t.py::one
+
+        Verdicts
+          verdict      confirmed  possible  meaning
+          released             1         0  freed once by its owner, and the allocator got the memory back
+          repeat               1         0  freed again although it was deallocated already; the call had no effect
+          after-close          1         0  freed when its allocator or device was gone; no allocator was called
+          failed               1         0  requested but never allocated, e.g. out of memory
+          pre-attach           1         0  freed here, allocated before the recording began
+          held                 0         1  still live at the end
+
+        Balance of addresses
+          device   type  addresses  allocs = frees  not freed  freed more
+          unknown  DRAM          1               0          0           1
+          mesh0    DRAM          1               0          0           1
+          mesh0    L1            1               0          1           0
+
+        Addresses freed more often than allocated
+          device   type   address  allocs  frees  excess  which were
+          unknown  DRAM  0x100800       0      1      +1  1 pre-attach
+          mesh0    DRAM  0x100400       2      3      +1  1 repeat
+
+        Tests
+          test       allocs  frees    bytes      left  verdicts
+          t.py::one       2      2  2.0 MiB  +2.0 MiB  1 released, 1 pre-attach, 1 held
+          t.py::two       1      1   4096 B       0 B  1 repeat, 1 after-close, 1 failed
+    "#]].assert_eq(&report(&fold.finish(&model)));
+}
+
+#[test]
+fn the_timeline_of_an_address() {
+    let query = |device| Query {
+        device,
+        address: Some(0x10_0400),
+        buffer: None,
+    };
+    let mut fold = TimelineFold::new(query(None));
+    let model = read(|entry| fold.entry(entry));
+    let value = fold.finish(&model);
+    expect![[r#"
+        Start 2024-12-31 23:59:59 UTC, times in seconds after it
+        Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
+        19 events, 2 lost in 1 gap (ring-full)
+        ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+
+            0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one
+            0.001005  FREE #1    buffer 10  mesh0 DRAM 0x100400  4096 B  released  in t.py::one
+            0.002001  FREE #2    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two
+            0.002003  ALLOC #2   buffer 12  mesh0 DRAM 0x100400  4096 B  in t.py::two
+            0.002004  FREE #3    buffer 12  mesh0 DRAM 0x100400  4096 B  after-close  in t.py::two
+    "#]].assert_eq(&timeline(&value, StackChoice::Hide));
+
+    let mut fold = TimelineFold::new(query(Some(DeviceQuery::Any(1))));
+    let model = read(|entry| fold.entry(entry));
+    assert!(fold.finish(&model).steps.is_empty());
+}
+
+#[test]
+fn the_timeline_of_a_buffer_with_stacks() {
+    let mesh = Device {
+        class: DeviceClass::Mesh,
+        id: 0,
+    };
+    let mut fold = TimelineFold::new(Query {
+        device: Some(DeviceQuery::Exactly(mesh)),
+        address: None,
+        buffer: Some(10),
+    });
+    let model = read(|entry| fold.entry(entry));
+    expect![[r#"
+        Start 2024-12-31 23:59:59 UTC, times in seconds after it
+        Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
+        19 events, 2 lost in 1 gap (ring-full)
+        ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+
+            0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one
+              #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
+              #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
+              … 1 more (--frames all)
+            0.001005  FREE #1    buffer 10  mesh0 DRAM 0x100400  4096 B  released  in t.py::one
+              #0 tt::tt_metal::Buffer::deallocate_impl() libtt_metal.so+0x4000
+              #1 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
+              … 2 more (--frames all)
+            0.002001  FREE #2    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two
+              #0 ? libtt_metal.so+0x4100
+              #1 ? 0x7f0012345678
+              (the stack ends here: no-module)
+    "#]].assert_eq(&timeline(&fold.finish(&model), StackChoice::Show(Frames::First(2))));
+}
+
+#[test]
+fn the_sites_of_excess() {
+    let mut fold = ExcessFold::default();
+    let model = read(|entry| fold.entry(entry));
+    let value = fold.finish(&model);
+    expect![[r#"
+        Start 2024-12-31 23:59:59 UTC, times in seconds after it
+        Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
+        19 events, 2 lost in 1 gap (ring-full)
+        ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+
+        Site 1: 1 excess free (1 repeat)
+          1 in t.py::two
+          e.g. buffer 10 (mesh0, DRAM 0x100400, process 1)
+          this free:
+            #0 ? libtt_metal.so+0x4100
+            #1 ? 0x7f0012345678
+            (the stack ends here: no-module)
+          the free before (released):
+            #0 tt::tt_metal::Buffer::deallocate_impl() libtt_metal.so+0x4000
+            #1 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
+            #2 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
+            #3 main python3.12+0x600
+          the allocation:
+            #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
+            #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
+            #2 main python3.12+0x600
+
+        Late frees, no excess: the memory was gone with its device or allocator
+
+        Late site 1: 1 late free (1 after-close)
+          1 in t.py::two
+          e.g. buffer 12 (mesh0, DRAM 0x100400, process 1)
+          this free:
+            #0 tt::tt_metal::Buffer::deallocate_impl() libtt_metal.so+0x4000
+            #1 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
+            #2 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
+            #3 main python3.12+0x600
+          the free before: none
+          the allocation:
+            #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
+            #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
+            #2 main python3.12+0x600
+    "#]].assert_eq(&excess(&value, Frames::All));
+    let json: serde_json::Value = serde_json::from_str(&json("excess", &value)).expect("JSON");
+    assert_eq!(json["schema"], "tt-buftrace/excess/1");
+    assert_eq!(json["sites"][0]["verdicts"][0]["verdict"], "repeat");
+    assert_eq!(json["sites"][0]["free"]["end"], "no-module");
+    assert_eq!(
+        json["sites"][0]["previous"]["stack"]["lines"][0]["function"],
+        "tt::tt_metal::Buffer::deallocate_impl()"
+    );
+    assert_eq!(json["integrity"]["losses"][0]["events"], 2);
+}
+
+#[test]
+fn the_report_as_json() {
+    let mut fold = ReportFold::default();
+    let model = read(|entry| fold.entry(entry));
+    let json: serde_json::Value =
+        serde_json::from_str(&json("report", &fold.finish(&model))).expect("JSON");
+    assert_eq!(json["schema"], "tt-buftrace/report/1");
+    let totals = &json["totals"][1];
+    assert_eq!(
+        (&totals["device"], &totals["buffer_type"]),
+        (&"mesh0".into(), &"L1".into())
+    );
+    assert_eq!(
+        (&totals["bytes_live"], &totals["peak_test"]),
+        (&2_097_152.into(), &"t.py::one".into())
+    );
+    assert_eq!(json["integrity"]["unaccounted"], 0);
+}

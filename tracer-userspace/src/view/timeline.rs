@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The timeline as text.
+
+use super::{
+    Frames, integrity,
+    report::or_unknown,
+    stack,
+    table::{bytes, time},
+};
+use crate::{
+    analysis::{Step, Timeline, What},
+    model::Certainty,
+    trace::escape,
+};
+
+/// Whether a timeline shows stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackChoice {
+    /// It does not.
+    Hide,
+    /// It does, so much of each.
+    Show(Frames),
+}
+
+/// Shows a timeline.
+#[must_use]
+pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
+    let mut out = String::new();
+    integrity::show(&timeline.integrity, &mut out);
+    out.push('\n');
+    for step in &timeline.steps {
+        out.push_str(&escape(&show_step(step)));
+        out.push('\n');
+        if let (StackChoice::Show(frames), Some(lines)) = (stacks, timeline.stacks.get(&step.stack))
+        {
+            stack::show(lines, frames, "      ", &mut out);
+        }
+    }
+    if timeline.steps.is_empty() {
+        out.push_str("Nothing matches.\n");
+    }
+    if timeline.without_device > 0 {
+        let count = timeline.without_device;
+        out.push_str(&format!(
+            "{count} more match all but the device, which is known of seen allocations only.\n"
+        ));
+    }
+    out
+}
+
+fn show_step(step: &Step) -> String {
+    let what = match step.what {
+        What::Alloc => format!("ALLOC #{}", step.number),
+        What::Free => format!("FREE #{}", step.number),
+        What::End => "END".to_owned(),
+    };
+    let place = format!(
+        "{} {} {:#x}",
+        or_unknown(step.device.as_ref()),
+        step.buffer_type,
+        step.address
+    );
+    let mut line = format!(
+        "{:>12}  {what:<9}  buffer {}  {place}  {}",
+        time(step.time),
+        step.buffer,
+        bytes(step.bytes)
+    );
+    if let Some(verdict) = step.verdict {
+        let possible = if step.certainty == Some(Certainty::Possible) {
+            " (possible)"
+        } else {
+            ""
+        };
+        line.push_str(&format!("  {}{possible}", verdict.name()));
+    }
+    if let Some(test) = &step.test {
+        line.push_str(&format!("  in {test}"));
+    }
+    line
+}
