@@ -153,8 +153,11 @@ impl State {
         self.stack.insert(offset, (value, width));
     }
 
+    /// Somebody else may have written to the stack. An argument kept there is taken for a spilled register, which nobody else
+    /// can know of, and stays.
     fn forget_stack(&mut self) {
-        self.stack.values_mut().for_each(|slot| slot.0 = Value::Unknown);
+        let others = self.stack.values_mut().filter(|slot| !matches!(slot.0, Value::Argument(_)));
+        others.for_each(|slot| slot.0 = Value::Unknown);
     }
 }
 
