@@ -152,6 +152,15 @@ impl<'d> Elf<'d> {
         segment.offset.checked_add(address - segment.address)
     }
 
+    /// The address of a part of the file's bytes, if it is loaded.
+    #[must_use]
+    pub fn address_of(&self, part: &[u8]) -> Option<u64> {
+        let offset = (part.as_ptr() as u64).checked_sub(self.data.as_ptr() as u64)?;
+        let inside = |segment: &&Segment| offset.checked_sub(segment.offset).is_some_and(|at| at < segment.size);
+        let segment = self.segments.iter().find(inside)?;
+        segment.address.checked_add(offset - segment.offset)
+    }
+
     /// `length` bytes of the file at an address.
     #[must_use]
     pub fn bytes(&self, address: u64, length: u64) -> Option<&'d [u8]> {

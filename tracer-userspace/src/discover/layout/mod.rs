@@ -22,6 +22,8 @@ use std::{collections::BTreeSet, fmt};
 use anyhow::{Result, bail};
 use tracer_common::{Layout, NO_OFFSET};
 
+pub(super) use rules::COUNTER;
+
 use super::elf::Elf;
 
 /// Which class has the fields.

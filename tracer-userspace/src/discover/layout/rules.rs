@@ -13,7 +13,7 @@ pub(super) const ALLOCATE_BUFFER_IMPL: &str = "_ZN2tt8tt_metal10BufferImpl13allo
 pub(super) const DEALLOCATE: [&str; 2] =
     ["_ZN2tt8tt_metal6Buffer15deallocate_implEv", "_ZN2tt8tt_metal10BufferImpl15deallocate_implERNS0_6BufferE"];
 /// The counter that gives out unique ids.
-pub(super) const COUNTER: [&str; 2] =
+pub(in crate::discover) const COUNTER: [&str; 2] =
     ["_ZN2tt8tt_metal6Buffer14next_unique_idE", "_ZN2tt8tt_metal10BufferImpl14next_unique_idE"];
 
 /// `Allocator::allocate_buffer`, of either name that the class has had.
