@@ -76,7 +76,12 @@ impl Kind {
     pub const fn is_about_buffer(self) -> bool {
         matches!(
             self,
-            Self::Request | Self::Allocated | Self::Free | Self::Released | Self::Marked | Self::Destroyed
+            Self::Request
+                | Self::Allocated
+                | Self::Free
+                | Self::Released
+                | Self::Marked
+                | Self::Destroyed
         )
     }
 }
@@ -98,14 +103,24 @@ impl Cookie {
     /// Packs: bits 0..8 kind, 8..16 argument, 16..17 stack, 32..48 site.
     #[must_use]
     pub const fn pack(self) -> u64 {
-        self.kind as u64 | (self.argument as u64) << 8 | (self.stack as u64) << 16 | (self.site as u64) << 32
+        self.kind as u64
+            | (self.argument as u64) << 8
+            | (self.stack as u64) << 16
+            | (self.site as u64) << 32
     }
 
     /// The reverse of [`Self::pack`]; `None` if the kind is none of ours.
     #[must_use]
     pub const fn unpack(bits: u64) -> Option<Self> {
-        let Some(kind) = Kind::from_u8(bits as u8) else { return None };
-        Some(Self { kind, argument: (bits >> 8) as u8, stack: bits >> 16 & 1 == 1, site: (bits >> 32) as u16 })
+        let Some(kind) = Kind::from_u8(bits as u8) else {
+            return None;
+        };
+        Some(Self {
+            kind,
+            argument: (bits >> 8) as u8,
+            stack: bits >> 16 & 1 == 1,
+            site: (bits >> 32) as u16,
+        })
     }
 }
 

@@ -2,3 +2,4 @@
 //! lib
 
 pub mod discover;
+pub mod doctor;

@@ -41,12 +41,17 @@ impl Generation {
     /// # Errors
     /// If the module defines neither, or both.
     pub fn of(elf: &Elf) -> Result<Self> {
-        let [buffer, implementation] = [rules::ALLOCATE_BUFFER, rules::ALLOCATE_BUFFER_IMPL].map(|name| elf.symbol(name));
+        let [buffer, implementation] =
+            [rules::ALLOCATE_BUFFER, rules::ALLOCATE_BUFFER_IMPL].map(|name| elf.symbol(name));
         match (buffer, implementation) {
             (Some(_), None) => Ok(Self::Buffer),
             (None, Some(_)) => Ok(Self::BufferImpl),
-            (None, None) => bail!("neither Buffer::allocate_impl nor BufferImpl::allocate_impl is defined"),
-            (Some(_), Some(_)) => bail!("both Buffer::allocate_impl and BufferImpl::allocate_impl are defined"),
+            (None, None) => {
+                bail!("neither Buffer::allocate_impl nor BufferImpl::allocate_impl is defined")
+            }
+            (Some(_), Some(_)) => {
+                bail!("both Buffer::allocate_impl and BufferImpl::allocate_impl are defined")
+            }
         }
     }
 }
@@ -151,7 +156,12 @@ pub struct Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.offset {
-            Ok(offset) => write!(f, "{} {offset:#x} ({})", self.field.name(), self.sources.join(", ")),
+            Ok(offset) => write!(
+                f,
+                "{} {offset:#x} ({})",
+                self.field.name(),
+                self.sources.join(", ")
+            ),
             Err(reason) => f.write_str(reason),
         }
     }
@@ -176,7 +186,11 @@ impl Derivation {
     /// # Errors
     /// If any field was refused; says which, and why.
     pub fn layout(&self, bias: u64) -> Result<Layout> {
-        let refused: Vec<_> = self.findings.iter().filter_map(|finding| finding.offset.clone().err()).collect();
+        let refused: Vec<_> = self
+            .findings
+            .iter()
+            .filter_map(|finding| finding.offset.clone().err())
+            .collect();
         if !refused.is_empty() {
             bail!("{}", refused.join("\n"));
         }
@@ -202,7 +216,9 @@ impl Derivation {
 
     fn offset(&self, field: Field) -> u32 {
         let finding = self.findings.iter().find(|finding| finding.field == field);
-        finding.and_then(|finding| finding.offset.clone().ok()).unwrap_or(NO_OFFSET)
+        finding
+            .and_then(|finding| finding.offset.clone().ok())
+            .unwrap_or(NO_OFFSET)
     }
 }
 
@@ -216,16 +232,28 @@ pub fn derive(elf: &Elf) -> Result<Derivation> {
     let mut findings = evidence::buffer_fields(elf, generation);
     findings.extend(device::fields(elf));
     refuse_overlaps(&mut findings);
-    Ok(Derivation { generation, findings, chip_vtable, mesh_vtable })
+    Ok(Derivation {
+        generation,
+        findings,
+        chip_vtable,
+        mesh_vtable,
+    })
 }
 
 /// Brings the sources of one field together.
 fn agree(field: Field, claims: &[Claim]) -> Finding {
-    let speaking: Vec<_> = claims.iter().filter(|claim| !claim.offsets.is_empty()).collect();
+    let speaking: Vec<_> = claims
+        .iter()
+        .filter(|claim| !claim.offsets.is_empty())
+        .collect();
     let sources: Vec<_> = speaking.iter().map(|claim| claim.source.clone()).collect();
     let refuse = |why: &str| {
         let said: Vec<_> = claims.iter().map(said).collect();
-        let said = if said.is_empty() { "no function that shows it is there".into() } else { said.join(", ") };
+        let said = if said.is_empty() {
+            "no function that shows it is there".into()
+        } else {
+            said.join(", ")
+        };
         Err(format!(
             "{}: {why} ({said}); the offset is not known for this build, so please report it with its build id",
             field.name()
@@ -244,11 +272,19 @@ fn agree(field: Field, claims: &[Claim]) -> Finding {
         (_, 1) => common.first().copied().ok_or_else(String::new),
         _ => refuse("the sources leave more than one place"),
     };
-    Finding { field, offset, sources }
+    Finding {
+        field,
+        offset,
+        sources,
+    }
 }
 
 fn said(claim: &Claim) -> String {
-    let offsets: Vec<_> = claim.offsets.iter().map(|offset| format!("{offset:#x}")).collect();
+    let offsets: Vec<_> = claim
+        .offsets
+        .iter()
+        .map(|offset| format!("{offset:#x}"))
+        .collect();
     match offsets.is_empty() {
         true => format!("{} says nothing", claim.source),
         false => format!("{} says {}", claim.source, offsets.join(" or ")),
@@ -257,16 +293,31 @@ fn said(claim: &Claim) -> String {
 
 /// Two fields of one object cannot share bytes: if they seem to, neither is believed.
 fn refuse_overlaps(findings: &mut [Finding]) {
-    let outside = |field| matches!(field, Field::Pimpl | Field::ChipId | Field::MeshImpl | Field::MeshId);
+    let outside = |field| {
+        matches!(
+            field,
+            Field::Pimpl | Field::ChipId | Field::MeshImpl | Field::MeshId
+        )
+    };
     let spans: Vec<_> = findings
         .iter()
         .filter(|finding| !outside(finding.field))
-        .filter_map(|finding| finding.offset.clone().ok().map(|offset| (finding.field, u64::from(offset))))
+        .filter_map(|finding| {
+            finding
+                .offset
+                .clone()
+                .ok()
+                .map(|offset| (finding.field, u64::from(offset)))
+        })
         .collect();
     for finding in findings {
-        let Some((field, start)) = spans.iter().find(|(field, _)| *field == finding.field) else { continue };
+        let Some((field, start)) = spans.iter().find(|(field, _)| *field == finding.field) else {
+            continue;
+        };
         let overlaps = |(other, at): &&(Field, u64)| {
-            other != field && *at < start + u64::from(field.width()) && *start < at + u64::from(other.width())
+            other != field
+                && *at < start + u64::from(field.width())
+                && *start < at + u64::from(other.width())
         };
         if let Some((other, at)) = spans.iter().find(overlaps) {
             finding.offset = Err(format!(
@@ -285,51 +336,83 @@ mod tests {
     use super::*;
 
     fn claim(source: &str, offsets: &[u32], certain: bool) -> Claim {
-        Claim { source: source.into(), offsets: offsets.iter().copied().collect(), certain }
+        Claim {
+            source: source.into(),
+            offsets: offsets.iter().copied().collect(),
+            certain,
+        }
     }
 
     #[track_caller]
-    fn check(claims: &[Claim], expected: Expect) {
+    fn check(claims: &[Claim], expected: &Expect) {
         expected.assert_eq(&agree(Field::Address, claims).to_string());
     }
 
     #[test]
     fn agreement_names_its_sources() {
         check(
-            &[claim("address()", &[0x40], true), claim("allocate_impl", &[0x40, 0x48], false), claim("DWARF", &[], true)],
-            expect!["address_ 0x40 (address(), allocate_impl)"],
+            &[
+                claim("address()", &[0x40], true),
+                claim("allocate_impl", &[0x40, 0x48], false),
+                claim("DWARF", &[], true),
+            ],
+            &expect!["address_ 0x40 (address(), allocate_impl)"],
         );
     }
 
     #[test]
     fn refusals_say_what_each_source_said() {
         check(
-            &[claim("address()", &[0x40], true), claim("allocate_impl", &[0x48], true)],
-            expect!["address_: the sources disagree (address() says 0x40, allocate_impl says 0x48); the offset is not known for this build, so please report it with its build id"],
+            &[
+                claim("address()", &[0x40], true),
+                claim("allocate_impl", &[0x48], true),
+            ],
+            &expect![
+                "address_: the sources disagree (address() says 0x40, allocate_impl says 0x48); the offset is not known for this build, so please report it with its build id"
+            ],
         );
         check(
             &[claim("address()", &[], true)],
-            expect!["address_: no source says where it is (address() says nothing); the offset is not known for this build, so please report it with its build id"],
+            &expect![
+                "address_: no source says where it is (address() says nothing); the offset is not known for this build, so please report it with its build id"
+            ],
         );
         check(
             &[],
-            expect!["address_: no source says where it is (no function that shows it is there); the offset is not known for this build, so please report it with its build id"],
+            &expect![
+                "address_: no source says where it is (no function that shows it is there); the offset is not known for this build, so please report it with its build id"
+            ],
         );
         check(
             &[claim("is_l1()", &[0x40], false)],
-            expect!["address_: only one source, which may be a coincidence (is_l1() says 0x40); the offset is not known for this build, so please report it with its build id"],
+            &expect![
+                "address_: only one source, which may be a coincidence (is_l1() says 0x40); the offset is not known for this build, so please report it with its build id"
+            ],
         );
         check(
             &[claim("a", &[1, 2], false), claim("b", &[1, 2, 3], false)],
-            expect!["address_: the sources leave more than one place (a says 0x1 or 0x2, b says 0x1 or 0x2 or 0x3); the offset is not known for this build, so please report it with its build id"],
+            &expect![
+                "address_: the sources leave more than one place (a says 0x1 or 0x2, b says 0x1 or 0x2 or 0x3); the offset is not known for this build, so please report it with its build id"
+            ],
         );
     }
 
     #[test]
     fn fields_that_share_bytes_are_both_refused() {
-        let finding = |field, offset| Finding { field, offset: Ok(offset), sources: vec!["x".into()] };
-        let mut findings = [finding(Field::Size, 0x10), finding(Field::Owns, 0x17), finding(Field::Status, 0x18)];
+        let finding = |field, offset| Finding {
+            field,
+            offset: Ok(offset),
+            sources: vec!["x".into()],
+        };
+        let mut findings = [
+            finding(Field::Size, 0x10),
+            finding(Field::Owns, 0x17),
+            finding(Field::Status, 0x18),
+        ];
         refuse_overlaps(&mut findings);
-        assert_eq!(findings.map(|finding| finding.offset.is_ok()), [false, false, true]);
+        assert_eq!(
+            findings.map(|finding| finding.offset.is_ok()),
+            [false, false, true]
+        );
     }
 }
