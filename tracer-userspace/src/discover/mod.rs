@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a process id to all that probing and unwinding need, reading only `/proc`, ELF files and a few words of memory.
+//!
+//! Nothing is assumed of the traced library's version, name or place: it is the mapped file that defines [`LIBRARY_SYMBOL`].
+
+pub mod elf;
+pub mod environ;
+pub mod layout;
+pub mod maps;
+pub mod memory;
+pub mod module;
+pub mod process;
+pub mod python;
+pub mod symbols;
+
+use std::{fmt, io};
+
+use anyhow::{Context as _, Result};
+use tracer_common::{Layout, TEST_VARIABLE};
+
+use layout::Derivation;
+use maps::Mapping;
+use module::Module;
+use process::Process;
+use python::Python;
+use symbols::{Home, Site};
+
+/// `GraphTracker::track_allocate`: what the library that holds the buffers defines, in every release since 0.60.
+pub const LIBRARY_SYMBOL: &str = "_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE";
+
+/// What there is to know about a process before it is traced.
+#[derive(Debug)]
+pub struct Discovery {
+    /// The process.
+    pub process: Process,
+    /// Every mapped file.
+    pub mappings: Vec<Mapping>,
+    /// Every ELF file that the process runs code from, once each, open.
+    pub modules: Vec<Module>,
+    /// The files that are not among `modules`, each with the reason.
+    pub problems: Vec<String>,
+    /// The library that holds the buffers, by its place in `modules`.
+    pub library: usize,
+    /// The C library, likewise.
+    pub libc: Option<usize>,
+    /// Where the target's classes keep what.
+    pub derivation: Derivation,
+    /// The places to probe, in the library and in libc.
+    pub sites: Vec<Site>,
+    /// The Python interpreter, if there is one of a version that can be told.
+    pub python: Option<Python>,
+    /// Address of the counter that gives out unique ids.
+    pub next_unique_id: Option<u64>,
+    /// Address of libc's `environ`.
+    pub environ: Option<u64>,
+}
+
+/// Why a process cannot be traced.
+#[derive(Debug)]
+pub enum Obstacle {
+    /// The library is not mapped. It may be later: `import ttnn` can come at any time.
+    NotLoaded {
+        /// The process.
+        process: Process,
+        /// Files that could not be looked into, each with the reason: the library may be among them.
+        problems: Vec<String>,
+    },
+    /// Anything that waiting does not help.
+    Failed(anyhow::Error),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLoaded { process, problems } => {
+                write!(
+                    f,
+                    "process {} ({}) has not loaded TT-Metal",
+                    process.pid, process.command
+                )?;
+                problems
+                    .iter()
+                    .try_for_each(|problem| write!(f, "; {problem}"))
+            }
+            Self::Failed(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for Obstacle {}
+
+impl From<anyhow::Error> for Obstacle {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Discovery {
+    /// Looks at a process.
+    ///
+    /// # Errors
+    /// [`Obstacle::NotLoaded`] if the library is not mapped (yet); otherwise if the process or the library cannot be read.
+    /// A field or symbol that is not found is no error here, but data in the answer.
+    pub fn of(pid: u32) -> Result<Self, Obstacle> {
+        let process = Process::read(pid)?;
+        let mappings = maps::read(pid)
+            .with_context(|| format!("failed to read the memory map of process {pid}"))?;
+        let (modules, problems) = open_modules(pid, &mappings);
+        let Some(library) = find_library(&modules) else {
+            return Err(Obstacle::NotLoaded { process, problems });
+        };
+        let libc = modules.iter().position(is_libc);
+        let found = Library::read(&modules[library])?;
+        let mut sites = found.sites;
+        sites.extend(libc_sites(libc.map(|libc| &modules[libc]))?);
+        Ok(Self {
+            environ: environ::address(&modules, &process.program, libc),
+            python: python::find(&modules),
+            process,
+            mappings,
+            modules,
+            problems,
+            library,
+            libc,
+            derivation: found.derivation,
+            sites,
+            next_unique_id: found.next_unique_id,
+        })
+    }
+
+    /// The library that holds the buffers.
+    #[must_use]
+    pub fn library(&self) -> &Module {
+        &self.modules[self.library]
+    }
+
+    /// The module that a site is in, `None` if it is not there.
+    #[must_use]
+    pub fn home(&self, site: &Site) -> Option<&Module> {
+        match site.home {
+            Home::Library => Some(self.library()),
+            Home::Libc => self.modules.get(self.libc?),
+        }
+    }
+
+    /// The layout that the kernel side is given.
+    ///
+    /// # Errors
+    /// If a field was refused; says which, and what each source said.
+    pub fn layout(&self) -> Result<Layout> {
+        self.derivation.layout(self.library().bias)
+    }
+
+    /// The next unique id: buffers below it exist already, or did.
+    ///
+    /// # Errors
+    /// If the library does not export the counter, or if the process cannot be read.
+    pub fn read_next_unique_id(&self) -> Result<u64> {
+        let address = self
+            .next_unique_id
+            .context("the counter of unique ids is not exported")?;
+        memory::read_u64(self.process.pid, address)
+            .context("failed to read the counter of unique ids")
+    }
+
+    /// The test that pytest runs at this moment, if it does.
+    ///
+    /// # Errors
+    /// If the memory of the process cannot be read.
+    pub fn read_current_test(&self) -> io::Result<Option<String>> {
+        let name = TEST_VARIABLE.strip_suffix(b"\0").unwrap_or(TEST_VARIABLE);
+        match self.environ {
+            Some(environ) => {
+                environ::variable(self.process.pid, environ, &String::from_utf8_lossy(name))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// Opens every file that the process runs code from, once each; those that cannot be are named with the reason.
+#[must_use]
+pub fn open_modules(pid: u32, mappings: &[Mapping]) -> (Vec<Module>, Vec<String>) {
+    let mut modules: Vec<Module> = Vec::new();
+    let mut problems = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for mapping in mappings.iter().filter(|mapping| mapping.executable) {
+        if !seen.insert((mapping.device, mapping.inode)) {
+            continue;
+        }
+        match Module::open(pid, mapping) {
+            Ok(module) => modules.push(module),
+            Err(error) => problems.push(format!("{error:#}")),
+        }
+    }
+    (modules, problems)
+}
+
+/// The module that defines [`LIBRARY_SYMBOL`].
+#[must_use]
+pub fn find_library(modules: &[Module]) -> Option<usize> {
+    modules.iter().position(|module| {
+        module
+            .elf()
+            .is_ok_and(|elf| elf.mentions(LIBRARY_SYMBOL) && elf.symbol(LIBRARY_SYMBOL).is_some())
+    })
+}
+
+fn is_libc(module: &Module) -> bool {
+    let name = module.name();
+    name.starts_with("libc.so") || name.starts_with("libc-2.") || name.starts_with("ld-musl")
+}
+
+fn libc_sites(libc: Option<&Module>) -> Result<Vec<Site>> {
+    match libc {
+        Some(module) => Ok(symbols::sites(&module.elf()?, Home::Libc)),
+        None => Ok(symbols::missing(
+            Home::Libc,
+            "no C library is mapped under its own name",
+        )),
+    }
+}
+
+/// What is read of the library with its symbol tables at hand.
+struct Library {
+    derivation: Derivation,
+    sites: Vec<Site>,
+    next_unique_id: Option<u64>,
+}
+
+impl Library {
+    fn read(module: &Module) -> Result<Self> {
+        let elf = module.elf()?;
+        let derivation = layout::derive(&elf)
+            .with_context(|| format!("failed to understand {}", module.mapping.path.display()))?;
+        let counter = layout::COUNTER.iter().find_map(|name| elf.symbol(name));
+        Ok(Self {
+            derivation,
+            sites: symbols::sites(&elf, Home::Library),
+            next_unique_id: counter.map(|symbol| module.address(symbol)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        ffi::CStr,
+        io::{Read as _, Write as _},
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+    use process::Verified;
+
+    /// Where the dynamic linker has a symbol: a source that is not ours.
+    fn linked(name: &CStr) -> u64 {
+        // SAFETY: the name is a C string, and RTLD_DEFAULT a valid handle.
+        unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) as u64 }
+    }
+
+    #[test]
+    fn symbols_have_the_addresses_that_the_dynamic_linker_gives_them() {
+        let process = Process::read(std::process::id()).expect("own process");
+        let (modules, problems) =
+            open_modules(process.pid, &maps::read(process.pid).expect("own maps"));
+        assert_eq!(problems, Vec::<String>::new());
+        let libc = modules.iter().position(is_libc).expect("a C library");
+        let elf = modules[libc].elf().expect("an ELF file");
+        for name in [c"setenv", c"unsetenv"] {
+            let symbol = elf
+                .symbol(name.to_str().expect("ASCII"))
+                .expect("libc defines it");
+            assert_eq!(modules[libc].address(symbol), linked(name), "{name:?}");
+        }
+        assert_eq!(
+            environ::address(&modules, &process.program, Some(libc)),
+            Some(linked(c"environ"))
+        );
+    }
+
+    #[test]
+    fn a_process_without_the_library_may_load_it_later() {
+        let answer = Discovery::of(std::process::id());
+        assert!(
+            matches!(answer, Err(Obstacle::NotLoaded { .. })),
+            "{answer:?}"
+        );
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_is_still_opened_as_it_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("program");
+        std::fs::copy("/bin/cat", &program).expect("a program");
+        let mut child = Command::new(&program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        // It is loaded once it answers.
+        let mut input = child.stdin.take().expect("a pipe");
+        input.write_all(b".").expect("it reads");
+        child
+            .stdout
+            .take()
+            .expect("a pipe")
+            .read_exact(&mut [0])
+            .expect("it answers");
+        let replacement = folder.path().join("replacement");
+        std::fs::write(&replacement, "something else").expect("a file");
+        std::fs::rename(&replacement, &program).expect("in its place");
+        let pid = child.id();
+        let maps = maps::read(pid).expect("its maps");
+        let own = maps
+            .iter()
+            .find(|mapping| mapping.executable && mapping.path == program)
+            .expect("its code")
+            .clone();
+        let opened = Module::open(pid, &own);
+        drop(input);
+        child.wait().expect("it ends");
+        match opened {
+            Ok(module) => {
+                assert_eq!((module.file.verified, own.deleted), (Verified::Link, true));
+                assert_eq!(
+                    module.data(),
+                    std::fs::read("/bin/cat").expect("the original")
+                );
+            }
+            Err(error) => {
+                eprintln!("the link needs more rights: {error:#}");
+                assert!(
+                    error.to_string().contains("is another file by now"),
+                    "{error:#}"
+                );
+            }
+        }
+    }
+}
