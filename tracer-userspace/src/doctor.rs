@@ -3,6 +3,8 @@
 
 use std::{fmt, fs, path::Path};
 
+use serde::Serialize;
+
 use crate::discover::{Discovery, Obstacle, module::Module, process::Process, symbols::Site};
 
 /// The oldest kernel: attach cookies for uprobes came with it.
@@ -12,7 +14,8 @@ const FIRST_USER_NAME_SPACE: &str = "user:[4026531837]";
 const SETCAP: &str = "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(command -v tt-buftrace)";
 
 /// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// As it should be.
     Ok,
@@ -23,7 +26,7 @@ pub enum Outcome {
 }
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// How it ended.
     pub outcome: Outcome,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    trace::{self, Record},
+    trace::{self, Hex, Record},
     unwind::End,
 };
 
@@ -36,7 +36,7 @@ impl Interned {
         let id = self.frames.len() as u32 + 1;
         self.frames.insert(code, id);
         let CodeAddress { module, address, returns } = code;
-        define.push(trace::Frame { id, module, address: address.into(), returns }.into());
+        define.push(trace::Frame { id, module, address: Hex(address), returns }.into());
         (id, true)
     }
 

@@ -19,7 +19,8 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    trace::{self, Event, Record, Writer},
+    discover::maps::Mapping,
+    trace::{self, Event, Hex, Record, Writer},
     unwind::{End, Machine, Walk, walk},
 };
 
@@ -168,6 +169,12 @@ impl Recorder {
         self.writer.flush()
     }
 
+    /// The number of the module that a mapping is of, 0 if it is not known.
+    #[must_use]
+    pub fn module_number(&self, mapping: &Mapping) -> u32 {
+        self.space.find(mapping).map_or(0, |index| index as u32 + 1)
+    }
+
     /// Events that never arrived, so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -189,16 +196,17 @@ impl Recorder {
         }
         let time = self.time(boot_now());
         for (index, module) in self.space.modules().iter().enumerate().skip(changes.first_new_module) {
-            let (id, path, build_id) = (index as u32 + 1, module.path.clone(), module.build_id.clone());
-            self.writer.record(trace::Module { id, path, build_id });
+            let path = module.module.mapping.path.to_string_lossy().into_owned();
+            let build_id = module.module.build_id.clone();
+            self.writer.record(trace::Module { id: index as u32 + 1, path, build_id });
         }
         for range in changes.ranges {
             self.writer.record(trace::Mapping {
                 process: self.process,
                 module: range.module as u32 + 1,
-                start: range.start.into(),
-                end: range.end.into(),
-                bias: range.bias.into(),
+                start: Hex(range.start),
+                end: Hex(range.end),
+                bias: Hex(range.bias),
                 time,
             });
         }
@@ -249,8 +257,8 @@ impl Recorder {
         };
         let (frame, new) = self.interned.frame(code, define);
         if let (true, Some(range)) = (new, range) {
-            let file = Arc::clone(&self.space.modules()[range.module].file);
-            self.symbols.request(Request { frame, file, address: code.address, returns });
+            let module = Arc::clone(&self.space.modules()[range.module].module);
+            self.symbols.request(Request { frame, module, address: code.address, returns });
         }
         self.known_frames.insert((address, returns), frame);
         frame

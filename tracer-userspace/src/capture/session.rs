@@ -28,8 +28,13 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    discover::{self, Discovery, NotYet, Site, process::Process},
-    trace::{self, Writer},
+    discover::{
+        Discovery, Obstacle,
+        maps::{self, Mapping},
+        process::Process,
+        symbols::Site,
+    },
+    trace::{self, Hex, Writer, kind_word},
 };
 
 /// How often a process is looked at that has not loaded its library yet.
@@ -171,28 +176,42 @@ async fn wait_for_library(
     stop: &mut Stop,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Option<Discovery>> {
-    let process = Process::read(pid)?;
+    let first = Process::read(pid)?;
     let mut told = false;
-    let mut seen = discover::Seen::default();
+    let mut mapped = None;
     loop {
-        match discover::discover(&process, &mut seen)? {
-            Ok(discovery) => return Ok(Some(discovery)),
-            Err(NotYet::NoLibrary) if !told => {
-                told = true;
-                tell(Progress::Waiting(&process));
+        let code = code_mappings(pid);
+        // To look into each file takes milliseconds; nothing new is mapped most of the time.
+        if mapped.as_ref() != Some(&code) {
+            mapped = Some(code);
+            match Discovery::of(pid) {
+                Ok(discovery) if discovery.process.start == first.start => return Ok(Some(discovery)),
+                Ok(_) => return Ok(None),
+                Err(Obstacle::NotLoaded { process, problems }) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tell(Progress::Waiting(&process));
+                        problems.iter().for_each(|problem| tell(Progress::Problem(problem)));
+                    }
+                }
+                Err(Obstacle::Failed(_)) if !first.is_alive() => return Ok(None),
+                Err(Obstacle::Failed(error)) => return Err(error),
             }
-            Err(NotYet::NoLibrary) => {}
-            Err(NotYet::Ended) => return Ok(None),
         }
         tokio::select! {
             () = sleep(LOOK_AGAIN) => {}
             () = stop.asked() => return Ok(None),
         }
         let ended = child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))));
-        if ended || !process.is_alive() {
+        if ended || !first.is_alive() {
             return Ok(None);
         }
     }
+}
+
+fn code_mappings(pid: u32) -> Vec<Mapping> {
+    let mut mappings = maps::read(pid).unwrap_or_default();
+    mappings.retain(|mapping| mapping.executable);
+    mappings
 }
 
 /// Ctrl-C, and what service managers send.
@@ -232,39 +251,47 @@ impl Recording {
         let pid = NonZeroU32::new(pid).context("0 is no process id")?;
         let exit = pidfd_open(Pid::from_raw(pid.get().cast_signed()).context("no such process id")?, PidfdFlags::empty())
             .with_context(|| format!("failed to watch process {pid}"))?;
+        let layout = discovery.layout()?;
         let mut kernel = Kernel::load(options.kernel)?;
-        let events = AsyncFd::with_interest(kernel.take_events()?, Interest::READABLE)?;
+        // SAFETY: the ring buffer owns its descriptor, and lives in the `AsyncFd` for as long as that does.
+        let events = unsafe { AsyncFd::register_with_interest(kernel.take_events()?, Interest::READABLE) }?;
         kernel.start()?;
-        kernel.add_target(pid.get(), discovery.layout.offsets)?;
+        kernel.add_target(pid.get(), layout)?;
 
         let boot_ns = boot_now();
         let mut writer = Writer::create(&options.output)?;
         writer.record(session_record(boot_ns));
         writer.record(process_record(discovery));
-        let cookies = cookies(&discovery.sites);
+        let cookies: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
         let mut recorder = Recorder::new(writer, PROCESS, boot_ns, cookies.clone(), Space::new(pid.get()))?;
         recorder.refresh();
-        for field in &discovery.layout.fields {
-            recorder.record(trace::LayoutField {
-                process: PROCESS,
-                name: field.name.into(),
-                offset: field.offset.into(),
-                sources: field.sources.join(", "),
-            });
+        for finding in &discovery.derivation.findings {
+            let Ok(offset) = finding.offset else { continue };
+            let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
+            recorder.record(trace::LayoutField { process: PROCESS, name, offset: Hex(offset.into()), sources });
         }
-        let mut problems = Vec::new();
-        for (id, (site, cookie)) in discovery.sites.iter().zip(cookies).enumerate() {
-            let missing = attach(&mut kernel, pid, site, cookie);
+        let mut problems = discovery.problems.clone();
+        for (site, cookie) in discovery.sites.iter().zip(cookies) {
+            let missing = attach(&mut kernel, pid, discovery, site, cookie).err();
             if let (Some(missing), true) = (&missing, site.required) {
-                bail!("failed to attach to {}: {missing}", site.symbol);
+                bail!("failed to probe {}: {missing}", site.symbol);
             }
             if let Some(missing) = &missing {
-                problems.push(format!("no probe for {}: {missing}", site.symbol));
+                problems.push(format!("no probe for {}: {missing}", kind_word(site.kind)));
             }
-            recorder.record(probe_record(id as u32, site, missing, &recorder));
+            recorder.record(trace::Probe {
+                id: cookie.site.into(),
+                process: PROCESS,
+                kind: kind_word(site.kind).into(),
+                symbol: site.symbol.clone(),
+                module: discovery.home(site).map_or(0, |home| recorder.module_number(&home.mapping)),
+                offset: Hex(site.offset.clone().unwrap_or(0)),
+                missing: missing.unwrap_or_default(),
+            });
         }
-        match discovery.next_unique_id() {
-            Ok(next) => recorder.border(next, discovery.running_test().as_deref()),
+        let test = discovery.read_current_test().unwrap_or_default();
+        match discovery.read_next_unique_id() {
+            Ok(next) => recorder.border(next, test.as_deref()),
             Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
         }
         for text in &problems {
@@ -272,7 +299,9 @@ impl Recording {
         }
         recorder.flush()?;
         let sites = discovery.sites.len() as u16;
-        Ok(Self { kernel, events, recorder, exit: AsyncFd::new(exit)?, sites, problems, began: Instant::now() })
+        // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
+        let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
+        Ok(Self { kernel, events, recorder, exit, sites, problems, began: Instant::now() })
     }
 
     async fn follow(
@@ -357,22 +386,17 @@ impl Recording {
     }
 }
 
-fn cookies(sites: &[Site]) -> Vec<Cookie> {
-    let cookie = |(number, site): (usize, &Site)| Cookie {
-        kind: site.kind,
-        argument: site.argument,
-        stack: site.stack,
-        site: number as u16,
-    };
-    sites.iter().enumerate().map(cookie).collect()
-}
-
-/// Attaches a site; `Some` says why that was not possible.
-fn attach(kernel: &mut Kernel, pid: NonZeroU32, site: &Site, cookie: Cookie) -> Option<String> {
-    match &site.place {
-        Ok(place) => kernel.attach(pid, &place.file.path(), place.offset, cookie).err().map(|e| format!("{e:#}")),
-        Err(missing) => Some(missing.clone()),
-    }
+/// Attaches a site, or says why that is not possible.
+fn attach(
+    kernel: &mut Kernel,
+    pid: NonZeroU32,
+    discovery: &Discovery,
+    site: &Site,
+    cookie: Cookie,
+) -> Result<(), String> {
+    let offset = site.offset.clone()?;
+    let home = discovery.home(site).ok_or("its module is not mapped")?;
+    kernel.attach(pid, &home.file.path(), offset, cookie).map_err(|error| format!("{error:#}"))
 }
 
 fn session_record(boot_ns: u64) -> trace::Session {
@@ -393,6 +417,6 @@ fn process_record(discovery: &Discovery) -> trace::Process {
         pid: discovery.process.pid,
         start: discovery.process.start,
         command: discovery.process.command.clone(),
-        python: discovery.python.clone().unwrap_or_default(),
+        python: discovery.python.as_ref().map(|python| python.version.clone()).unwrap_or_default(),
     }
 }

@@ -4,25 +4,19 @@
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use memmap2::Mmap;
 
 use crate::{
     discover::{
-        elf::Elf,
         maps::{self, Mapping},
-        process::MappedFile,
+        module::Module,
     },
     unwind::{Modules, Table},
 };
 
-/// A mapped ELF file.
-pub struct Module {
-    /// Path as the target sees it.
-    pub path: String,
-    /// GNU build id in hex, empty if there is none.
-    pub build_id: String,
+/// A module, and how to unwind through it.
+pub struct Code {
     /// The open file.
-    pub file: Arc<MappedFile>,
+    pub module: Arc<Module>,
     table: Option<Table>,
 }
 
@@ -55,7 +49,7 @@ pub struct Changes {
 /// The modules of a process, as of the last [`Space::refresh`].
 pub struct Space {
     pid: u32,
-    modules: Vec<Module>,
+    modules: Vec<Code>,
     by_file: HashMap<(u32, u32, u64), usize>,
     /// In the order of their addresses.
     ranges: Vec<Range>,
@@ -68,9 +62,15 @@ impl Space {
         Self { pid, modules: Vec::new(), by_file: HashMap::new(), ranges: Vec::new() }
     }
 
+    /// The index in [`Self::modules`] of the file that a mapping is of.
+    #[must_use]
+    pub fn find(&self, mapping: &Mapping) -> Option<usize> {
+        self.by_file.get(&key(mapping)).copied()
+    }
+
     /// Every module that was ever seen, in the order of being seen.
     #[must_use]
-    pub fn modules(&self) -> &[Module] {
+    pub fn modules(&self) -> &[Code] {
         &self.modules
     }
 
@@ -103,7 +103,7 @@ impl Space {
     }
 
     fn range_of(&mut self, mapping: &Mapping, problems: &mut Vec<String>) -> Option<Range> {
-        let key = (mapping.device.0, mapping.device.1, mapping.inode);
+        let key = key(mapping);
         let known = self.ranges.iter().find(|range| {
             (range.start, range.end) == (mapping.start, mapping.end) && self.by_file.get(&key) == Some(&range.module)
         });
@@ -120,30 +120,19 @@ impl Space {
     }
 
     fn open(&mut self, mapping: &Mapping, key: (u32, u32, u64)) -> Result<(usize, u64)> {
-        let file = match self.by_file.get(&key) {
-            Some(&module) => Arc::clone(&self.modules[module].file),
-            None => Arc::new(MappedFile::open(self.pid, mapping)?),
-        };
-        // SAFETY: the map is read here and dropped at the end of this function; a file that is truncated in between
-        // would be a broken library for the target as well.
-        let data = unsafe { Mmap::map(&file.file) }.context("failed to map the file")?;
-        let elf = Elf::parse(&data)?;
-        let bias = elf.bias(mapping).context("the mapping is of no segment of the file")?;
-        let module = match self.by_file.get(&key) {
-            Some(&module) => module,
+        let index = match self.by_file.get(&key) {
+            Some(&index) => index,
             None => {
-                let build_id = elf.build_id().unwrap_or_default();
-                self.modules.push(Module {
-                    path: mapping.path.to_string_lossy().into_owned(),
-                    build_id: build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
-                    table: Table::of(elf.object()),
-                    file,
-                });
+                let module = Module::open(self.pid, mapping)?;
+                let table = Table::of(module.elf()?.object());
+                self.modules.push(Code { module: Arc::new(module), table });
                 self.by_file.insert(key, self.modules.len() - 1);
                 self.modules.len() - 1
             }
         };
-        Ok((module, bias))
+        let elf = self.modules[index].module.elf()?;
+        let bias = elf.bias(mapping).context("the mapping is of no segment of the file")?;
+        Ok((index, bias))
     }
 }
 
@@ -152,4 +141,8 @@ impl Modules for Space {
         let range = self.range(address)?;
         Some((self.modules[range.module].table.as_ref(), range.bias))
     }
+}
+
+fn key(mapping: &Mapping) -> (u32, u32, u64) {
+    (mapping.device.0, mapping.device.1, mapping.inode)
 }

@@ -18,14 +18,14 @@ use blazesym::symbolize::{
     source::{Elf, Source},
 };
 
-use crate::{discover::process::MappedFile, trace::Symbol};
+use crate::{discover::module::Module, trace::{Hex, Symbol}};
 
 /// An address that wants a name.
 pub struct Request {
     /// Frame number, which the answer carries.
     pub frame: u32,
-    /// The module's file; open, so that it can be read after the target has ended.
-    pub file: Arc<MappedFile>,
+    /// The module; its file is open, so that it can be read after the target has ended.
+    pub module: Arc<Module>,
     /// The module's own address.
     pub address: u64,
     /// Whether it is a return address.
@@ -92,7 +92,7 @@ fn serve(requests: &Receiver<Request>, done: &Sender<Vec<Symbol>>) {
     while let Ok(first) = requests.recv() {
         let mut by_file: BTreeMap<PathBuf, Vec<Request>> = BTreeMap::new();
         for request in std::iter::once(first).chain(requests.try_iter()) {
-            by_file.entry(request.file.path()).or_default().push(request);
+            by_file.entry(request.module.file.path()).or_default().push(request);
         }
         for (path, requests) in by_file {
             for answer in symbolize(&symbolizer, path, &requests) {
@@ -123,7 +123,7 @@ fn symbols(request: &Request, sym: &Sym) -> Vec<Symbol> {
     let symbol = |function: &str, offset: u64, code: Option<&CodeInfo>| Symbol {
         frame: request.frame,
         function: function.to_string(),
-        offset: offset.into(),
+        offset: Hex(offset),
         file: code.map(|code| code.to_path().to_string_lossy().into_owned()).unwrap_or_default(),
         line: code.and_then(|code| code.line).unwrap_or(0),
     };

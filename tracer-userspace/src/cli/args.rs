@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can be said on the command line. Nothing else knows clap.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
 
@@ -22,6 +22,10 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Attach to a running process, or start a command, and write a trace
+    Record(Record),
+    /// Say what tracing needs and does not have, for this machine and for a process
+    Doctor(Doctor),
     /// Totals, verdicts, the balance of each address, and the same by test
     Report(Report),
     /// Everything that happened to a device, an address or a buffer
@@ -30,6 +34,39 @@ pub(super) enum Command {
     Excess(Excess),
     /// Every record and event as a line of text
     Dump(Dump),
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group(ArgGroup::new("target").args(["pid", "command"]).required(true)))]
+pub(super) struct Record {
+    /// Process to attach to; it is not stopped, and goes on when the recording ends
+    #[arg(short, long)]
+    pub(super) pid: Option<u32>,
+    /// Trace file [default: buftrace-PID.ttb for --pid, buftrace.ttb for a command]
+    #[arg(short, long, value_name = "TRACE")]
+    pub(super) output: Option<PathBuf>,
+    /// Size of the ring buffer between kernel and recorder, in MiB: a power of two
+    #[arg(long, value_name = "MIB", default_value = "64", value_parser = parse_ring)]
+    pub(super) ring: u32,
+    /// Print what the kernel side logs
+    #[arg(long)]
+    pub(super) verbose_kernel: bool,
+    /// Print neither progress nor summary
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Command to start and record
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Doctor {
+    /// Look at this process too
+    #[arg(short, long)]
+    pub(super) pid: Option<u32>,
+    /// Write JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -107,6 +144,12 @@ impl Timeline {
             StackChoice::Hide
         }
     }
+}
+
+/// The kernel takes powers of two of at least a page; 1 GiB is the most that its 32-bit size allows.
+fn parse_ring(text: &str) -> Result<u32, String> {
+    let mebibytes: Option<u32> = text.parse().ok().filter(|size: &u32| size.is_power_of_two() && *size <= 1024);
+    mebibytes.map(|size| size << 20).ok_or_else(|| "a power of two from 1 to 1024".to_owned())
 }
 
 fn parse_device(text: &str) -> Result<DeviceQuery, String> {

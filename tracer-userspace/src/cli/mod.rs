@@ -3,6 +3,7 @@
 
 mod args;
 mod read;
+mod record;
 
 use std::{
     io::{self, Write},
@@ -53,6 +54,8 @@ pub fn run() -> ExitCode {
 
 fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
     match command {
+        Command::Record(args) => record::record(args),
+        Command::Doctor(args) => record::doctor(&args, out),
         Command::Report(args) => read::report(&args, out),
         Command::Timeline(args) => read::timeline(&args, out),
         Command::Excess(args) => read::excess(&args, out),

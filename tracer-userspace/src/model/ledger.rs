@@ -156,7 +156,9 @@ impl Ledger {
     pub fn record(&mut self, record: &Record, sink: &mut impl FnMut(&Entry)) {
         match record {
             Record::Border(border) => {
-                self.account(border.process).border = Some(border.next_unique_id);
+                let account = self.account(border.process);
+                account.border = Some(border.next_unique_id);
+                account.test = border.test;
             }
             Record::Loss(loss) if loss.process == 0 => {
                 self.accounts

@@ -92,6 +92,7 @@ impl Merge {
             }
             Record::Border(it) => {
                 it.process = self.process(it.process);
+                it.test = common(&self.file.texts, it.test);
                 it.time = self.time(it.time);
             }
             Record::Text(it) => {

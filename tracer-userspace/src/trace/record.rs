@@ -91,6 +91,8 @@ records! {
         time: u64,
         /// The target's `next_unique_id`: buffers below it existed before.
         next_unique_id: u64,
+        /// Text number of the test that ran at that time, 0 for none.
+        test: u32,
     }
     /// An interned text, e.g. a test id as pytest writes it: `test_a.py::test_one (call)`.
     8 "text" Text {

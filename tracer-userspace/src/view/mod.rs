@@ -23,6 +23,7 @@ use serde::Serialize;
 pub use excess::excess;
 pub use report::report;
 pub use stack::Frames;
+pub use table::bytes;
 pub use timeline::{StackChoice, timeline};
 
 /// Shows a value as JSON, with a line end.

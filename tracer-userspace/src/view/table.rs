@@ -64,7 +64,7 @@ impl Table {
 }
 
 /// A size: exact below 10 KiB, else to three digits or more.
-pub(super) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     if bytes < 10 * 1024 {
         return format!("{bytes} B");
     }

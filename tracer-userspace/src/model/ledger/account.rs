@@ -29,7 +29,7 @@ pub(super) struct Account {
     recent: Recent,
     threads: HashMap<u32, Pending>,
     /// The test that runs; pytest's variable belongs to the process.
-    test: u32,
+    pub(super) test: u32,
     /// Time of the first event behind the latest gap.
     gap: Option<u64>,
     /// Events that cannot be, given those before.

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands that look at live processes: `record` and `doctor`.
+
+use std::{
+    io::{IsTerminal as _, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+
+use super::{
+    Status,
+    args::{Doctor, Record},
+};
+use crate::{
+    capture::{
+        kernel,
+        session::{self, Figures, Options, Progress, Reason, Summary, Target},
+    },
+    doctor,
+    trace::escape,
+    view::bytes,
+};
+
+pub(super) fn record(args: Record) -> Result<Status> {
+    let (target, output) = match args.pid {
+        Some(pid) => (Target::Pid(pid), PathBuf::from(format!("buftrace-{pid}.ttb"))),
+        None => (Target::Command(args.command), PathBuf::from("buftrace.ttb")),
+    };
+    let output = args.output.unwrap_or(output);
+    let kernel = kernel::Options { ring_bytes: args.ring, verbose: args.verbose_kernel };
+    let options = Options { target, output, kernel };
+    let mut line = ProgressLine::new(args.quiet);
+    let summary = session::record(&options, &mut |progress| line.tell(&progress))?;
+    line.clear();
+    match summary {
+        None => eprintln!("nothing was recorded: the process ended, or the recording was stopped, before TT-Metal was loaded"),
+        Some(_) if args.quiet => {}
+        Some(summary) => summarize(&summary, &options.output),
+    }
+    Ok(Status::Done)
+}
+
+/// The line on stderr that tells how the recording goes: rewritten in place on a terminal, left out elsewhere.
+struct ProgressLine {
+    quiet: bool,
+    terminal: bool,
+}
+
+impl ProgressLine {
+    fn new(quiet: bool) -> Self {
+        Self { quiet, terminal: std::io::stderr().is_terminal() }
+    }
+
+    fn tell(&mut self, progress: &Progress) {
+        match progress {
+            Progress::Problem(problem) => {
+                self.clear();
+                eprintln!("warning: {problem}");
+            }
+            _ if self.quiet => {}
+            Progress::Waiting(process) => eprintln!(
+                "waiting: process {} ({}) has not loaded TT-Metal yet; Ctrl-C stops waiting",
+                process.pid,
+                escape(&process.command)
+            ),
+            Progress::Attached(discovery) => {
+                eprintln!(
+                    "recording process {} ({}): {} probes in {}; Ctrl-C stops the recording, not the process",
+                    discovery.process.pid,
+                    escape(&discovery.process.command),
+                    discovery.sites.iter().filter(|site| site.offset.is_ok()).count(),
+                    escape(&discovery.library().mapping.path.to_string_lossy()),
+                );
+            }
+            Progress::Tick(figures) if self.terminal => {
+                let Figures { seconds, events, rate, live_bytes, lost } = *figures;
+                eprint!(
+                    "\r\x1b[K{seconds:.0} s  {} events  {}/s  {} live  {} lost",
+                    events,
+                    rate,
+                    bytes(live_bytes),
+                    lost
+                );
+            }
+            Progress::Tick(_) => {}
+        }
+    }
+
+    fn clear(&self) {
+        if self.terminal && !self.quiet {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+fn summarize(summary: &Summary, output: &Path) {
+    let why = match summary.reason {
+        Reason::Exited => "the process ended",
+        Reason::Interrupted => "stopped",
+    };
+    let tally = &summary.tally;
+    eprintln!(
+        "{why} after {:.1} s: {} events ({} allocations, {} frees), {} lost, {} written",
+        summary.seconds,
+        tally.events,
+        tally.allocated,
+        tally.freed,
+        summary.lost,
+        bytes(summary.bytes),
+    );
+    if tally.incomplete > 0 {
+        eprintln!(
+            "{} of {} stacks do not reach their outermost function; `report` says why",
+            tally.incomplete,
+            tally.incomplete + tally.complete
+        );
+    }
+    if !summary.adds_up {
+        eprintln!("warning: sent events are not the sum of kept and lost ones; please report this");
+    }
+    eprintln!("next: tt-buftrace report {}", escape(&output.to_string_lossy()));
+}
+
+pub(super) fn doctor(args: &Doctor, out: &mut impl Write) -> Result<Status> {
+    let mut checks = doctor::machine();
+    checks.extend(args.pid.map(doctor::target).unwrap_or_default());
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;
+    } else {
+        for check in &checks {
+            writeln!(out, "{check}")?;
+        }
+    }
+    let failed = checks.iter().any(|check| check.outcome == doctor::Outcome::Fail);
+    Ok(if failed { Status::Problems } else { Status::Done })
+}
