@@ -3,7 +3,8 @@
 
 An object's native part lives as long as the object does, as ttnn's do. Everything that the library did is written to the
 truth file (see attach.py) with the library's own account of it: `allocated`, `reported`, `released`, `deallocate`,
-`marked`, `destroyed`, `bulk` and `closed`, explained in src/api.h.
+`marked`, `destroyed`, `bulk` and `closed`, explained in src/api.h. A request that failed shows as an owner that was
+`destroyed` with status 0.
 """
 
 import atexit

@@ -9,7 +9,6 @@ ttnn has wheels for CPython 3.10 and 3.12 alone; known to work are 0.66.0 and 0.
 import argparse
 import fcntl
 import hashlib
-import os
 import pathlib
 import shutil
 import subprocess
@@ -101,5 +100,4 @@ def digest():
 
 
 if __name__ == "__main__":
-    os.umask(0o022)
     sys.exit(main())

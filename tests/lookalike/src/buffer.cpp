@@ -22,13 +22,13 @@ namespace tt::tt_metal {
 namespace {
 
 /// Memory belongs to a set of sub-devices, which must be the one that is loaded.
-void check_sub_device_manager(std::optional<SubDeviceManagerId> id, IDevice* device) {
+inline void check_sub_device_manager(std::optional<SubDeviceManagerId> id, IDevice* device) {
     if (id.has_value() && !(*id == device->get_active_sub_device_manager_id())) {
         fatal("sub-device manager is not active");
     }
 }
 
-bool is_dram_type(BufferType type) { return type == BufferType::DRAM || type == BufferType::TRACE; }
+inline bool is_dram_type(BufferType type) { return type == BufferType::DRAM || type == BufferType::TRACE; }
 
 #ifdef LOOKALIKE_PIMPL
 std::shared_ptr<Buffer> make_buffer(
