@@ -10,8 +10,8 @@ use crate::model::Model;
 /// What every view says about its traces.
 #[derive(Clone, Debug, Serialize)]
 pub struct Integrity {
-    /// Wall-clock time that all times are relative to, in nanoseconds since 1970.
-    pub start_ns: u64,
+    /// Wall-clock time that all times are relative to, in nanoseconds since 1970; `null` if the traces do not say.
+    pub start_ns: Option<u64>,
     /// The traced processes.
     pub processes: Vec<ProcessRow>,
     /// Events in the traces.
@@ -81,8 +81,7 @@ impl Integrity {
                 .sessions
                 .iter()
                 .map(|session| session.wall_ns)
-                .min()
-                .unwrap_or(0),
+                .min(),
             processes: processes(model),
             events: model.events,
             losses: losses(model),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The timeline: everything that happened to a device, an address or a buffer, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -131,9 +131,10 @@ impl TimelineFold {
             .iter()
             .map(|entry| step(entry, &mut numbers, &model.definitions))
             .collect();
-        let stacks = steps
-            .iter()
-            .filter_map(|step| Some((step.stack, model.definitions.stack(step.stack)?)))
+        let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
+        let stacks = numbers
+            .into_iter()
+            .filter_map(|number| Some((number, model.definitions.stack(number)?)))
             .collect();
         Timeline {
             integrity: Integrity::of(model),

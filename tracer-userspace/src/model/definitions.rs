@@ -11,6 +11,11 @@ use crate::trace::{
     Symbol,
 };
 
+/// Most functions at one address; inlining goes nowhere as deep, and a forged trace ends here.
+const MOST_INLINED: usize = 256;
+/// About as many lines of a stack are kept, for the same reason.
+const MOST_LINES: usize = 4096;
+
 /// The definitions by their numbers, and the statements in their order.
 #[derive(Debug, Default)]
 pub struct Definitions {
@@ -48,7 +53,7 @@ pub struct Definitions {
 pub struct StackLines {
     /// A function a line; inlined functions have lines of their own.
     pub lines: Vec<Line>,
-    /// `complete`, or why the stack could not be walked further.
+    /// `complete`, why the stack could not be walked further, or `too-many-lines`.
     pub end: String,
 }
 
@@ -116,6 +121,12 @@ impl Definitions {
             .iter()
             .filter_map(|number| self.frames.get(number))
         {
+            if lines.len() >= MOST_LINES {
+                return Some(StackLines {
+                    lines,
+                    end: "too-many-lines".to_owned(),
+                });
+            }
             self.add_lines(frame, &mut lines);
         }
         Some(StackLines {
@@ -156,7 +167,7 @@ impl Definitions {
     /// Two traces may both name a frame that they share: the second time changes nothing.
     fn add_symbol(&mut self, symbol: Symbol) {
         let symbols = self.symbols.entry(symbol.frame).or_default();
-        if !symbols.contains(&symbol) {
+        if symbols.len() < MOST_INLINED && !symbols.contains(&symbol) {
             symbols.push(symbol);
         }
     }

@@ -34,6 +34,8 @@ mod field;
 mod macros;
 mod reader;
 mod record;
+#[cfg(test)]
+mod tests;
 pub mod text;
 mod writer;
 

@@ -9,10 +9,10 @@ use crate::{
 
 /// Appends the head of a view.
 pub(super) fn show(integrity: &Integrity, out: &mut String) {
-    out.push_str(&format!(
-        "Start {}, times in seconds after it\n",
-        wall_clock(integrity.start_ns)
-    ));
+    let start = integrity
+        .start_ns
+        .map_or_else(|| "at an unknown time".to_owned(), wall_clock);
+    out.push_str(&format!("Start {start}, times in seconds after it\n"));
     for process in &integrity.processes {
         out.push_str(&show_process(process));
     }

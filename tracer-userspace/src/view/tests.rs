@@ -237,3 +237,34 @@ fn the_report_as_json() {
     );
     assert_eq!(json["integrity"]["unaccounted"], 0);
 }
+
+/// Numbers that no recording would have must not bring a view down.
+#[test]
+fn forged_numbers_are_shown_or_left_out() {
+    let digits = |c: char| c.is_ascii_digit();
+    let places: Vec<usize> = TRACE
+        .char_indices()
+        .filter(|&(at, c)| digits(c) && !TRACE[..at].ends_with(digits))
+        .map(|(at, _)| at)
+        .collect();
+    for number in ["0", "1", "4294967295", "18446744073709551615"] {
+        for &at in &places {
+            let rest = TRACE[at..].trim_start_matches(digits);
+            let forged = format!("{}{number}{rest}", &TRACE[..at]);
+            if crate::trace::text::parse(&forged).is_err() {
+                continue; // too large for its field: a file cannot hold it either
+            }
+            let (mut counts, mut sites) = (ReportFold::default(), ExcessFold::default());
+            let mut steps = TimelineFold::new(Query::default());
+            let model = read_text(&forged, &mut |entry| {
+                counts.entry(entry);
+                sites.entry(entry);
+                steps.entry(entry);
+            });
+            assert!(report(&counts.finish(&model)).contains("Verdicts"));
+            assert!(excess(&sites.finish(&model), Frames::All).contains("events"));
+            let stacks = StackChoice::Show(Frames::First(usize::MAX));
+            assert!(timeline(&steps.finish(&model), stacks).contains("ALLOC #1"));
+        }
+    }
+}

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each verdict, from the events that the target is known to make.
 
+use std::collections::HashMap;
+
 use expect_test::{Expect, expect};
 
 use super::{Allocation, Entry, Ledger, Outcome, Previous};
 use crate::{
     model::{Buffer, Certainty, REMEMBERED},
-    trace::{Item, text},
+    trace::{Item, Kind, kind_word, text},
 };
 
 /// Reads events between a border at 10 and nothing, and compares the entries.
@@ -367,4 +369,51 @@ fn what_was_freed_long_ago_is_forgotten_and_said_to_be() {
             "5 repeat (life had ended) 1 on mesh0 at 0x100 stack 0 after released at 2\n"
         ]
     );
+}
+
+/// Whatever comes, in whatever order: each allocation ends exactly once.
+#[test]
+fn each_life_ends_once() {
+    // An LCG (the constants are Knuth's MMIX), seeded: the same events in each run.
+    let mut state = 1_u64;
+    let mut random = move |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut ledger = Ledger::default();
+    let (mut begun, mut ended, mut entries) = (HashMap::new(), HashMap::new(), 0);
+    let mut sink = |entry: &Entry| {
+        entries += 1;
+        match entry {
+            Entry::Allocation(Allocation { buffer, .. }) => {
+                *begun.entry((buffer.process, buffer.unique_id)).or_insert(0) += 1;
+            }
+            Entry::Outcome(Outcome {
+                buffer, ends: true, ..
+            }) if buffer.allocated.is_some() => {
+                *ended.entry((buffer.process, buffer.unique_id)).or_insert(0) += 1;
+            }
+            Entry::Outcome(_) => {}
+        }
+    };
+    for step in 0..200_000 {
+        let kind = kind_word(Kind::ALL[random(11) as usize]);
+        let (process, thread, uid) = (1 + random(2), random(3), random(50));
+        let (status, hooked, size, object) =
+            (random(3), u64::from(random(9) == 0), random(4), random(3));
+        let line = format!(
+            "event {step} {kind} t={step} p={process} tid={thread} uid={uid} status={status} hooked={hooked} \
+             size={size} object={object} allocator={object} class=mesh"
+        );
+        for item in text::parse(&line).expect("an event") {
+            if let Item::Event(event) = item {
+                ledger.event(&event, &mut sink);
+            }
+        }
+    }
+    ledger.finish(&mut sink);
+    assert!(entries > 50_000, "{entries}");
+    assert_eq!(begun, ended);
 }

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The file as a whole: what is written is read, and what is damaged is noticed.
+
+use std::fs;
+
+use super::{
+    Damage, Item, ReadError, Reader, Text, Writer,
+    chunk::MAX_PAYLOAD,
+    event::{Event, Row},
+    reader::{HEAD, decompress},
+    text,
+};
+
+const LINES: &str = r#"session tool="0.1.0" host="h" kernel="6.1" wall_ns=5 boot_ns=4
+process id=1 pid=40 start=9 command="python a.py"
+module id=1 path="/lib/libtt_metal.so" build_id="8f22"
+mapping process=1 module=1 start=0x7f00 end=0x8f00 bias=0x7000
+field process=1 name=address_ offset=0x50 sources="address(), ~Buffer"
+probe process=1 kind=free symbol="_ZN6Buffer" module=1 offset=0x1f0
+border process=1 time=10 next_unique_id=27
+text id=1 text="a.py::one (call)"
+frame id=1 module=1 address=0x1000 returns=1
+stack id=1 frames=1 end=complete
+event 1 t=20 p=1 tid=41 test-begin text=1
+event 2 t=21 p=1 tid=41 request object=0x5510 uid=27 size=2048 type=1 owns=1 stack=1
+event 3 t=22 p=1 tid=41 allocated object=0x5510 uid=27 address=0x100400 size=2048 page=1024 type=1 status=1 owns=1 device=0x77 class=mesh id=2 allocator=0x99
+symbol frame=1 function="main" offset=0x10 file="a.c" line=3
+loss process=1 after=22 before=30 count=4 cause=ring-full
+event 8 t=30 p=1 tid=41 free object=0x5510 uid=27 unreadable=1
+counter name=sent value=8
+problem text="a thing"
+end process=1 time=40 reason=exited
+"#;
+
+fn file(items: &[Item], flush_every: usize) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.trace");
+    let mut writer = Writer::create(&path).expect("created");
+    for (index, item) in items.iter().enumerate() {
+        match item.clone() {
+            Item::Record(record) => writer.record(record),
+            Item::Event(event) => writer.event(event),
+        }
+        if index % flush_every == flush_every - 1 {
+            writer.flush().expect("written");
+        }
+    }
+    writer.flush().expect("written");
+    let bytes = fs::read(&path).expect("read");
+    assert_eq!(bytes.len() as u64, writer.bytes());
+    bytes
+}
+
+fn small() -> (Vec<Item>, Vec<u8>) {
+    let items = text::parse(LINES).expect("parsed");
+    let bytes = file(&items, 7);
+    (items, bytes)
+}
+
+fn read(bytes: &[u8]) -> (Vec<Item>, Option<Damage>) {
+    let mut reader = Reader::new(bytes).expect("a trace");
+    let items = reader.by_ref().collect();
+    (items, reader.damage().cloned())
+}
+
+#[test]
+fn text_to_file_to_text() {
+    for flush_every in [1, 7, 100] {
+        let items = text::parse(LINES).expect("parsed");
+        let (read, damage) = read(&file(&items, flush_every));
+        assert_eq!(damage, None);
+        let lines: Vec<String> = read.iter().map(text::show).collect();
+        assert_eq!(lines.join("\n") + "\n", LINES);
+    }
+}
+
+#[test]
+fn any_event_survives() {
+    // splitmix64, seeded: the same events in each run.
+    let mut state = 7_u64;
+    let mut random = move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    let mut items = Vec::new();
+    for _ in 0..40_000 {
+        let mut row = Row::default();
+        for number in &mut row {
+            *number = random() >> (random() % 64);
+        }
+        row[4] = 1 + row[4] % 11; // kind
+        for flag in [12, 13, 14] {
+            row[flag] %= 2;
+        }
+        row[11] %= 256; // status
+        row[16] %= 3; // device class
+        for index in [2, 3, 10, 17, 19, 20] {
+            row[index] %= 1 << 32;
+        }
+        items.push(Item::Event(Event::from_row(row).expect("in bounds")));
+        if random().is_multiple_of(64) {
+            items.push(
+                Text {
+                    id: random() as u32,
+                    text: format!("{:x}", random()),
+                }
+                .into(),
+            );
+        }
+    }
+    assert!(
+        read(&file(&items, 1_000_000)) == (items.clone(), None),
+        "file"
+    );
+    let lines: Vec<String> = items.iter().take(2000).map(text::show).collect();
+    assert!(
+        text::parse(&lines.join("\n")).expect("parsed") == items[..2000],
+        "text"
+    );
+}
+
+#[test]
+fn a_cut_file_reads_up_to_the_cut() {
+    let (items, bytes) = small();
+    for length in HEAD as usize..bytes.len() {
+        let (read, damage) = read(&bytes[..length]);
+        assert_eq!(read, items[..read.len()], "cut at {length}");
+        assert!(
+            damage.is_some() || matches!(read.len(), 0 | 7 | 14),
+            "cut at {length}: {}",
+            read.len()
+        );
+    }
+    for length in 0..HEAD as usize {
+        assert!(matches!(
+            Reader::new(&bytes[..length]),
+            Err(ReadError::NotATrace)
+        ));
+    }
+}
+
+#[test]
+fn a_flipped_byte_is_noticed() {
+    let (items, bytes) = small();
+    for position in HEAD as usize..bytes.len() {
+        for mask in [0x01, 0x80, 0xff] {
+            let mut bytes = bytes.clone();
+            bytes[position] ^= mask;
+            let (read, damage) = read(&bytes);
+            assert_eq!(read, items[..read.len()], "flipped at {position}");
+            assert!(damage.is_some(), "flipped at {position}");
+        }
+    }
+}
+
+#[test]
+fn a_forged_chunk_cannot_make_the_reader_fail() {
+    // The checksum is right, so that what is behind it is exercised.
+    let (_, bytes) = small();
+    let length = u32::from_le_bytes(bytes[12..16].try_into().expect("four")) as usize;
+    let payload = decompress(&bytes[20..20 + length]).expect("whole");
+    for position in 0..payload.len() {
+        for mask in [0x01, 0x7f, 0x80, 0xff] {
+            let mut payload = payload.clone();
+            payload[position] ^= mask;
+            read(&[&bytes[..12], &chunk(&payload)[..]].concat());
+        }
+    }
+}
+
+#[test]
+fn a_decompression_bomb_is_damage() {
+    let (_, bytes) = small();
+    let bomb = [&bytes[..12], &chunk(&vec![0; MAX_PAYLOAD + 1])[..]].concat();
+    let (items, damage) = read(&bomb);
+    assert!(items.is_empty());
+    assert_eq!(
+        damage,
+        Some(Damage {
+            at: 12,
+            what: "a chunk does not decompress: it is larger than one can be".to_owned()
+        })
+    );
+}
+
+fn chunk(payload: &[u8]) -> Vec<u8> {
+    let compressed = zstd::bulk::compress(payload, 1).expect("compressed");
+    let head = [
+        (compressed.len() as u32).to_le_bytes(),
+        crc32fast::hash(&compressed).to_le_bytes(),
+    ];
+    [&head.concat(), &compressed[..]].concat()
+}
+
+#[test]
+fn another_version_is_refused_by_name() {
+    let (items, mut bytes) = small();
+    bytes[8] = 9;
+    assert_eq!(
+        read(&bytes),
+        (items, None),
+        "a later version that says it can be read"
+    );
+    bytes[10] = 2;
+    let Err(error) = Reader::new(&bytes[..]) else {
+        panic!("read")
+    };
+    assert_eq!(
+        error.to_string(),
+        "this trace has format version 9, and this tool reads 1 to 1"
+    );
+    assert_eq!(
+        error.hint(),
+        "read it with the newer tt-buftrace that recorded it"
+    );
+}
+
+#[test]
+fn only_a_trace_is_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notes");
+    fs::write(&path, "dear diary").expect("written");
+    let error = Writer::create(&path).err().expect("refused").to_string();
+    assert!(
+        error.ends_with("it is there already, and it is no trace"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&path).expect("read"), b"dear diary");
+    fs::write(&path, small().1).expect("written");
+    drop(Writer::create(&path).expect("replaced"));
+    assert_eq!(read(&fs::read(&path).expect("read")), (Vec::new(), None));
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(
+        fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+        0o600
+    );
+}
