@@ -9,8 +9,10 @@ use crate::discover::{Discovery, Obstacle, module::Module, process::Process, sym
 
 /// The oldest kernel: attach cookies for uprobes came with it.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
-/// Inode of the initial user name space (`PROC_USER_INIT_INO`), in which alone these capabilities count for BPF.
+/// The initial user name space (`PROC_USER_INIT_INO`), in which alone these capabilities count for BPF.
 const FIRST_USER_NAME_SPACE: &str = "user:[4026531837]";
+/// The initial PID name space (`PROC_PID_INIT_INO`), whose process ids are those that BPF sees.
+const FIRST_PID_NAME_SPACE: &str = "pid:[4026531836]";
 const SETCAP: &str = "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(command -v tt-buftrace)";
 
 /// How a check ended.
@@ -86,7 +88,8 @@ impl Check {
 pub fn machine() -> Vec<Check> {
     let uname = rustix::system::uname();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let name_space = fs::read_link("/proc/self/ns/user").unwrap_or_default();
+    let [users, pids] = ["user", "pid"]
+        .map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default());
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
     vec![
@@ -94,7 +97,7 @@ pub fn machine() -> Vec<Check> {
         check_kernel(&uname.release().to_string_lossy()),
         check_btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
         check_capabilities(effective_capabilities(&status)),
-        check_name_space(&name_space.to_string_lossy()),
+        check_name_spaces(&users.to_string_lossy(), &pids.to_string_lossy()),
         check_lockdown(&lockdown),
         Check::ok(
             "perf",
@@ -283,15 +286,21 @@ fn check_capabilities(capabilities: u64) -> Check {
     }
 }
 
-fn check_name_space(link: &str) -> Check {
-    match link {
-        FIRST_USER_NAME_SPACE => Check::ok("container", "in the initial user name space"),
+fn check_name_spaces(users: &str, pids: &str) -> Check {
+    let next = "run tt-buftrace on the host: it finds processes in containers from there";
+    match (users, pids) {
+        (FIRST_USER_NAME_SPACE, FIRST_PID_NAME_SPACE) => {
+            Check::ok("container", "in the host's user and PID name spaces")
+        }
+        (FIRST_USER_NAME_SPACE, _) => {
+            let found =
+                format!("in a container ({pids}): process ids are not the host's, which BPF sees");
+            Check::fail("container", found, next)
+        }
         _ => Check::fail(
             "container",
-            format!(
-                "in another user name space than the host's ({link}), where BPF is not to be had"
-            ),
-            "run tt-buftrace on the host: it finds processes in containers from there",
+            format!("in a container ({users}), where BPF is not to be had"),
+            next,
         ),
     }
 }
@@ -439,6 +448,17 @@ mod tests {
         assert_eq!(outcome("CapEff:\t000000c000000000\n"), Outcome::Warn);
         assert_eq!(outcome("CapEff:\t0000004000080000\n"), Outcome::Fail);
         assert_eq!(outcome(""), Outcome::Fail);
+    }
+
+    #[test]
+    fn only_the_first_name_spaces_will_do() {
+        let outcomes = [
+            (FIRST_USER_NAME_SPACE, FIRST_PID_NAME_SPACE),
+            (FIRST_USER_NAME_SPACE, "pid:[1]"),
+            ("", ""),
+        ];
+        let outcomes = outcomes.map(|(users, pids)| check_name_spaces(users, pids).outcome);
+        assert_eq!(outcomes, [Outcome::Ok, Outcome::Fail, Outcome::Fail]);
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result};
 
 use super::{
-    Claim, Field, Finding, agree,
     evidence::function_facts,
     fact::{Call, Fact, Target},
+    finding::{Claim, Field, Finding, agree},
     flow,
     value::{Place, Value},
 };

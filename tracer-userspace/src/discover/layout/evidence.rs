@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    Claim, Field, Finding, Generation, agree, dwarf,
+    Generation, dwarf,
     fact::{Call, Fact, Target},
+    finding::{Claim, Field, Finding, agree},
     flow,
     rules::{self, Evidence, Function, Rule},
     value::{Place, Value},

@@ -7,7 +7,8 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 
 use super::{
     fact::Fact,
-    machine::{Image, Machine, State},
+    machine::{Image, Machine},
+    state::State,
 };
 
 /// Most instructions that are run, repeats included, before a function is given up.

@@ -3,7 +3,7 @@
 //!
 //! Argument numbers are those of the System V ABI: 0 is `this`, 6 and up are on the stack.
 
-use super::{Field, Generation};
+use super::{Generation, finding::Field};
 
 /// `Buffer::allocate_impl`, up to tt-metal 0.78.
 pub(super) const ALLOCATE_BUFFER: &str = "_ZN2tt8tt_metal6Buffer13allocate_implEv";
