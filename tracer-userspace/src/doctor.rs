@@ -48,38 +48,21 @@ impl fmt::Display for Check {
             Outcome::Fail => "fail",
         };
         write!(f, "{outcome:<4} {:<12} {}", self.name, self.found)?;
-        self.next
-            .iter()
-            .try_for_each(|next| write!(f, "\n{:>18}→ {next}", ""))
+        self.next.iter().try_for_each(|next| write!(f, "\n{:>18}→ {next}", ""))
     }
 }
 
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Ok,
-            name,
-            found: found.into(),
-            next: None,
-        }
+        Self { outcome: Outcome::Ok, name, found: found.into(), next: None }
     }
 
     fn warn(name: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Warn,
-            name,
-            found: found.into(),
-            next: Some(next.into()),
-        }
+        Self { outcome: Outcome::Warn, name, found: found.into(), next: Some(next.into()) }
     }
 
     fn fail(name: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Fail,
-            name,
-            found: found.into(),
-            next: Some(next.into()),
-        }
+        Self { outcome: Outcome::Fail, name, found: found.into(), next: Some(next.into()) }
     }
 }
 
@@ -88,8 +71,7 @@ impl Check {
 pub fn machine() -> Vec<Check> {
     let uname = rustix::system::uname();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let [users, pids] = ["user", "pid"]
-        .map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default());
+    let [users, pids] = ["user", "pid"].map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default());
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
     vec![
@@ -99,17 +81,8 @@ pub fn machine() -> Vec<Check> {
         check_capabilities(effective_capabilities(&status)),
         check_name_spaces(&users.to_string_lossy(), &pids.to_string_lossy()),
         check_lockdown(&lockdown),
-        Check::ok(
-            "perf",
-            format!(
-                "perf_event_paranoid {}: does not matter with CAP_PERFMON",
-                paranoid.trim()
-            ),
-        ),
-        Check::ok(
-            "memlock",
-            "RLIMIT_MEMLOCK does not matter: since Linux 5.11 BPF memory is counted by cgroup",
-        ),
+        Check::ok("perf", format!("perf_event_paranoid {}: does not matter with CAP_PERFMON", paranoid.trim())),
+        Check::ok("memlock", "RLIMIT_MEMLOCK does not matter: since Linux 5.11 BPF memory is counted by cgroup"),
     ]
 }
 
@@ -121,16 +94,8 @@ pub fn target(pid: u32) -> Vec<Check> {
         Err(Obstacle::NotLoaded { process, problems }) => {
             let mut checks = vec![check_process(&process)];
             let found = "no mapped file defines GraphTracker::track_allocate";
-            checks.push(Check::warn(
-                "library",
-                found,
-                "it may not have imported ttnn yet; record waits for that",
-            ));
-            checks.extend(
-                problems
-                    .into_iter()
-                    .map(|problem| Check::warn("module", problem, unreadable())),
-            );
+            checks.push(Check::warn("library", found, "it may not have imported ttnn yet; record waits for that"));
+            checks.extend(problems.into_iter().map(|problem| Check::warn("module", problem, unreadable())));
             checks
         }
         Err(Obstacle::Failed(error)) => {
@@ -149,50 +114,21 @@ fn target_checks(discovery: &Discovery) -> Vec<Check> {
     let mut checks = vec![
         check_process(&discovery.process),
         Check::ok("library", format!("{path}, build id {}", library.build_id)),
-        Check::ok(
-            "generation",
-            format!("the fields are in {}", discovery.derivation.generation),
-        ),
+        Check::ok("generation", format!("the fields are in {}", discovery.derivation.generation)),
     ];
     checks.extend(discovery.sites.iter().map(check_site));
-    checks.extend(
-        discovery
-            .derivation
-            .findings
-            .iter()
-            .map(|finding| match &finding.offset {
-                Ok(_) => Check::ok("layout", finding.to_string()),
-                Err(reason) => Check::fail(
-                    "layout",
-                    reason,
-                    "record refuses this build: it guesses nothing",
-                ),
-            }),
-    );
+    checks.extend(discovery.derivation.findings.iter().map(|finding| match &finding.offset {
+        Ok(_) => Check::ok("layout", finding.to_string()),
+        Err(reason) => Check::fail("layout", reason, "record refuses this build: it guesses nothing"),
+    }));
     checks.push(check_counter(discovery));
     checks.push(match &discovery.python {
-        Some(python) => Check::ok(
-            "python",
-            format!(
-                "{} in {}",
-                python.version,
-                name_of(discovery, python.module)
-            ),
-        ),
-        None => Check::warn(
-            "python",
-            "no interpreter whose version can be told",
-            "stacks will be native only",
-        ),
+        Some(python) => Check::ok("python", format!("{} in {}", python.version, name_of(discovery, python.module))),
+        None => Check::warn("python", "no interpreter whose version can be told", "stacks will be native only"),
     });
     checks.push(check_unwinding(&discovery.modules));
     checks.push(check_test(discovery));
-    checks.extend(
-        discovery
-            .problems
-            .iter()
-            .map(|problem| Check::warn("module", problem, unreadable())),
-    );
+    checks.extend(discovery.problems.iter().map(|problem| Check::warn("module", problem, unreadable())));
     checks
 }
 
@@ -206,19 +142,13 @@ fn check_processor(machine: &str) -> Check {
 fn check_kernel(release: &str) -> Check {
     let (major, minor) = OLDEST_KERNEL;
     match kernel_version(release) {
-        Some(version) if version >= OLDEST_KERNEL => {
-            Check::ok("kernel", format!("Linux {release}"))
+        Some(version) if version >= OLDEST_KERNEL => Check::ok("kernel", format!("Linux {release}")),
+        Some(_) => {
+            Check::fail("kernel", format!("Linux {release}"), format!("Linux {major}.{minor} or later is needed"))
         }
-        Some(_) => Check::fail(
-            "kernel",
-            format!("Linux {release}"),
-            format!("Linux {major}.{minor} or later is needed"),
-        ),
-        None => Check::warn(
-            "kernel",
-            format!("release `{release}`"),
-            format!("see that it is {major}.{minor} or later"),
-        ),
+        None => {
+            Check::warn("kernel", format!("release `{release}`"), format!("see that it is {major}.{minor} or later"))
+        }
     }
 }
 
@@ -230,11 +160,7 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
 fn check_btf(there: bool) -> Check {
     match there {
         true => Check::ok("btf", "/sys/kernel/btf/vmlinux"),
-        false => Check::fail(
-            "btf",
-            "no /sys/kernel/btf/vmlinux",
-            "use a kernel built with CONFIG_DEBUG_INFO_BTF=y",
-        ),
+        false => Check::fail("btf", "no /sys/kernel/btf/vmlinux", "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"),
     }
 }
 
@@ -254,21 +180,14 @@ fn has(capabilities: u64, capability: Capability) -> bool {
 
 fn effective_capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
-        .unwrap_or(0)
+    line.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn check_capabilities(capabilities: u64) -> Check {
     let all = has(capabilities, Capability::SysAdmin);
-    let needed = [
-        ("CAP_BPF", Capability::Bpf),
-        ("CAP_PERFMON", Capability::Perfmon),
-    ];
-    let missing: Vec<_> = needed
-        .into_iter()
-        .filter(|(_, one)| !all && !has(capabilities, *one))
-        .map(|(name, _)| name)
-        .collect();
+    let needed = [("CAP_BPF", Capability::Bpf), ("CAP_PERFMON", Capability::Perfmon)];
+    let missing: Vec<_> =
+        needed.into_iter().filter(|(_, one)| !all && !has(capabilities, *one)).map(|(name, _)| name).collect();
     if !missing.is_empty() {
         return Check::fail(
             "rights",
@@ -293,15 +212,10 @@ fn check_name_spaces(users: &str, pids: &str) -> Check {
             Check::ok("container", "in the host's user and PID name spaces")
         }
         (FIRST_USER_NAME_SPACE, _) => {
-            let found =
-                format!("in a container ({pids}): process ids are not the host's, which BPF sees");
+            let found = format!("in a container ({pids}): process ids are not the host's, which BPF sees");
             Check::fail("container", found, next)
         }
-        _ => Check::fail(
-            "container",
-            format!("in a container ({users}), where BPF is not to be had"),
-            next,
-        ),
+        _ => Check::fail("container", format!("in a container ({users}), where BPF is not to be had"), next),
     }
 }
 
@@ -317,10 +231,7 @@ fn check_lockdown(lockdown: &str) -> Check {
 }
 
 fn check_process(process: &Process) -> Check {
-    let found = format!(
-        "{} ({}), user {}",
-        process.pid, process.command, process.uid
-    );
+    let found = format!("{} ({}), user {}", process.pid, process.command, process.uid);
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let capabilities = effective_capabilities(&status);
     let own = process.uid == rustix::process::geteuid().as_raw();
@@ -334,23 +245,12 @@ fn check_process(process: &Process) -> Check {
 fn check_site(site: &Site) -> Check {
     let kind = format!("{:?}", site.kind);
     match &site.offset {
-        Ok(offset) => Check::ok(
-            "probe",
-            format!("{kind:<11} {} at file offset {offset:#x}", site.symbol),
-        ),
+        Ok(offset) => Check::ok("probe", format!("{kind:<11} {} at file offset {offset:#x}", site.symbol)),
         Err(reason) => {
             let found = format!("{kind:<11} {}: {reason}", site.symbol);
             match site.required {
-                true => Check::fail(
-                    "probe",
-                    found,
-                    "record refuses this build; please report it with its build id",
-                ),
-                false => Check::warn(
-                    "probe",
-                    found,
-                    "record goes on without it, and says so in the trace",
-                ),
+                true => Check::fail("probe", found, "record refuses this build; please report it with its build id"),
+                false => Check::warn("probe", found, "record goes on without it, and says so in the trace"),
             }
         }
     }
@@ -359,26 +259,18 @@ fn check_site(site: &Site) -> Check {
 fn check_counter(discovery: &Discovery) -> Check {
     match discovery.read_next_unique_id() {
         Ok(next) => Check::ok("counter", format!("{next} buffers were made so far")),
-        Err(error) => Check::warn(
-            "counter",
-            format!("{error:#}"),
-            "buffers from before the attach cannot be told apart",
-        ),
+        Err(error) => {
+            Check::warn("counter", format!("{error:#}"), "buffers from before the attach cannot be told apart")
+        }
     }
 }
 
 fn check_unwinding(modules: &[Module]) -> Check {
     let lacks = |module: &&Module| {
-        !module.elf().is_ok_and(|elf| {
-            elf.section(b".eh_frame").is_some() && elf.section(b".eh_frame_hdr").is_some()
-        })
+        !module.elf().is_ok_and(|elf| elf.section(b".eh_frame").is_some() && elf.section(b".eh_frame_hdr").is_some())
     };
     let without: Vec<_> = modules.iter().filter(lacks).map(Module::name).collect();
-    let found = format!(
-        "{} of {} modules have tables",
-        modules.len() - without.len(),
-        modules.len()
-    );
+    let found = format!("{} of {} modules have tables", modules.len() - without.len(), modules.len());
     match without.is_empty() {
         true => Check::ok("unwinding", found),
         false => Check::warn(
@@ -393,26 +285,18 @@ fn check_test(discovery: &Discovery) -> Check {
     match discovery.read_current_test() {
         Ok(Some(test)) => Check::ok("test", format!("pytest is at {test}")),
         Ok(None) => Check::ok("test", "pytest runs none at this moment"),
-        Err(error) => Check::warn(
-            "test",
-            format!("the environment cannot be read: {error}"),
-            "the first test will have no name",
-        ),
+        Err(error) => {
+            Check::warn("test", format!("the environment cannot be read: {error}"), "the first test will have no name")
+        }
     }
 }
 
 fn name_of(discovery: &Discovery, module: usize) -> String {
-    discovery
-        .modules
-        .get(module)
-        .map(Module::name)
-        .unwrap_or_default()
+    discovery.modules.get(module).map(Module::name).unwrap_or_default()
 }
 
 fn unreadable() -> String {
-    format!(
-        "frames in it have no names, and stacks may end there; if it is a matter of rights: {SETCAP}"
-    )
+    format!("frames in it have no names, and stacks may end there; if it is a matter of rights: {SETCAP}")
 }
 
 #[cfg(test)]
@@ -423,27 +307,15 @@ mod tests {
 
     #[test]
     fn kernels_are_told_by_their_numbers() {
-        let outcomes = ["6.18.5", "5.15.0-130-generic", "5.14.21", "4.18", "next"]
-            .map(|release| check_kernel(release).outcome);
-        assert_eq!(
-            outcomes,
-            [
-                Outcome::Ok,
-                Outcome::Ok,
-                Outcome::Fail,
-                Outcome::Fail,
-                Outcome::Warn
-            ]
-        );
+        let outcomes =
+            ["6.18.5", "5.15.0-130-generic", "5.14.21", "4.18", "next"].map(|release| check_kernel(release).outcome);
+        assert_eq!(outcomes, [Outcome::Ok, Outcome::Ok, Outcome::Fail, Outcome::Fail, Outcome::Warn]);
     }
 
     #[test]
     fn rights_are_read_from_the_mask() {
         let outcome = |status: &str| check_capabilities(effective_capabilities(status)).outcome;
-        assert_eq!(
-            outcome("Name:\tx\nCapEff:\t000001ffffffffff\n"),
-            Outcome::Ok
-        );
+        assert_eq!(outcome("Name:\tx\nCapEff:\t000001ffffffffff\n"), Outcome::Ok);
         assert_eq!(outcome("CapEff:\t000000c000080000\n"), Outcome::Ok);
         assert_eq!(outcome("CapEff:\t000000c000000000\n"), Outcome::Warn);
         assert_eq!(outcome("CapEff:\t0000004000080000\n"), Outcome::Fail);
@@ -452,11 +324,7 @@ mod tests {
 
     #[test]
     fn only_the_first_name_spaces_will_do() {
-        let outcomes = [
-            (FIRST_USER_NAME_SPACE, FIRST_PID_NAME_SPACE),
-            (FIRST_USER_NAME_SPACE, "pid:[1]"),
-            ("", ""),
-        ];
+        let outcomes = [(FIRST_USER_NAME_SPACE, FIRST_PID_NAME_SPACE), (FIRST_USER_NAME_SPACE, "pid:[1]"), ("", "")];
         let outcomes = outcomes.map(|(users, pids)| check_name_spaces(users, pids).outcome);
         assert_eq!(outcomes, [Outcome::Ok, Outcome::Fail, Outcome::Fail]);
     }
@@ -467,17 +335,13 @@ mod tests {
             fail rights       without CAP_BPF and CAP_PERFMON
                               → sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(command -v tt-buftrace)   # or run as root"#]]
         .assert_eq(&check_capabilities(0).to_string());
-        expect!["ok   btf          /sys/kernel/btf/vmlinux"]
-            .assert_eq(&check_btf(true).to_string());
+        expect!["ok   btf          /sys/kernel/btf/vmlinux"].assert_eq(&check_btf(true).to_string());
     }
 
     #[test]
     fn a_process_that_is_not_there_is_one_failed_check() {
         // Above the largest process id that Linux gives.
         let checks = target(1 << 23);
-        assert_eq!(
-            checks.iter().map(|check| check.outcome).collect::<Vec<_>>(),
-            [Outcome::Fail]
-        );
+        assert_eq!(checks.iter().map(|check| check.outcome).collect::<Vec<_>>(), [Outcome::Fail]);
     }
 }

@@ -9,9 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{Integrity, VerdictCount, names};
-use crate::model::{
-    Buffer, Colour, Definitions, Entry, Model, Moment, Outcome, Previous, StackLines, Verdict,
-};
+use crate::model::{Buffer, Colour, Definitions, Entry, Model, Moment, Outcome, Previous, StackLines, Verdict};
 
 /// How many buffers are named as examples of a site.
 const EXAMPLES: usize = 5;
@@ -100,10 +98,7 @@ impl ExcessFold {
         let excess = matches!(outcome.verdict.colour(), Colour::Excess | Colour::Red);
         let late = matches!(outcome.verdict, Verdict::AfterClose | Verdict::Marked);
         if excess || late {
-            self.sites
-                .entry((outcome.moment.stack, excess))
-                .or_default()
-                .add(outcome);
+            self.sites.entry((outcome.moment.stack, excess)).or_default().add(outcome);
         }
     }
 
@@ -112,18 +107,11 @@ impl ExcessFold {
     pub fn finish(self, model: &Model) -> Excess {
         let mut sums: Vec<_> = self.sites.into_iter().collect();
         sums.sort_by_key(|((stack, _), sum)| (Reverse(sum.count), *stack));
-        let (excess, late): (Vec<_>, Vec<_>) =
-            sums.into_iter().partition(|((_, excess), _)| *excess);
+        let (excess, late): (Vec<_>, Vec<_>) = sums.into_iter().partition(|((_, excess), _)| *excess);
         let sites = |sums: Vec<((u32, bool), SiteSum)>| {
-            sums.into_iter()
-                .map(|((stack, _), sum)| sum.finish(stack, &model.definitions))
-                .collect()
+            sums.into_iter().map(|((stack, _), sum)| sum.finish(stack, &model.definitions)).collect()
         };
-        Excess {
-            integrity: Integrity::of(model),
-            sites: sites(excess),
-            late: sites(late),
-        }
+        Excess { integrity: Integrity::of(model), sites: sites(excess), late: sites(late) }
     }
 }
 
@@ -143,44 +131,22 @@ impl SiteSum {
             Previous::Unseen => Before::Unseen,
         };
         let allocation = outcome.buffer.allocated.map(|moment| moment.stack);
-        *self
-            .places
-            .entry(Places {
-                previous,
-                allocation,
-            })
-            .or_default() += 1;
+        *self.places.entry(Places { previous, allocation }).or_default() += 1;
     }
 
     fn finish(self, stack: u32, definitions: &Definitions) -> Site {
-        let usual = self
-            .places
-            .iter()
-            .max_by_key(|&(places, &count)| (count, Reverse(*places)));
-        let places = usual.map_or(
-            Places {
-                previous: Before::None,
-                allocation: None,
-            },
-            |(places, _)| *places,
-        );
+        let usual = self.places.iter().max_by_key(|&(places, &count)| (count, Reverse(*places)));
+        let places = usual.map_or(Places { previous: Before::None, allocation: None }, |(places, _)| *places);
         let mut tests = BTreeMap::new();
         for (test, count) in self.tests {
-            if let Some(name) = definitions.test(&Moment {
-                test,
-                ..Moment::default()
-            }) {
+            if let Some(name) = definitions.test(&Moment { test, ..Moment::default() }) {
                 *tests.entry(name.to_owned()).or_default() += count;
             }
         }
         Site {
             count: self.count,
             possible: self.possible,
-            verdicts: self
-                .verdicts
-                .into_iter()
-                .map(|(verdict, count)| VerdictCount { verdict, count })
-                .collect(),
+            verdicts: self.verdicts.into_iter().map(|(verdict, count)| VerdictCount { verdict, count }).collect(),
             tests,
             examples: self.examples.iter().map(example).collect(),
             free: definitions.stack(stack),
@@ -199,30 +165,17 @@ impl Before {
             Self::Forgotten => ("not known: too many buffers were freed in between", None),
             Self::Unseen => ("not in the recording", None),
         };
-        Place {
-            what: what.to_owned(),
-            stack,
-        }
+        Place { what: what.to_owned(), stack }
     }
 }
 
 fn allocation(stack: Option<u32>, definitions: &Definitions) -> Place {
-    let what = if stack.is_some() {
-        "allocated"
-    } else {
-        "not in the recording"
-    };
-    Place {
-        what: what.to_owned(),
-        stack: stack.and_then(|stack| definitions.stack(stack)),
-    }
+    let what = if stack.is_some() { "allocated" } else { "not in the recording" };
+    Place { what: what.to_owned(), stack: stack.and_then(|stack| definitions.stack(stack)) }
 }
 
 fn example(buffer: &Buffer) -> String {
     let device = names::device(buffer.device).unwrap_or_else(|| "unknown device".to_owned());
     let kind = names::buffer_type(buffer.buffer_type);
-    format!(
-        "buffer {} ({device}, {kind} {:#x}, process {})",
-        buffer.unique_id, buffer.address, buffer.process
-    )
+    format!("buffer {} ({device}, {kind} {:#x}, process {})", buffer.unique_id, buffer.address, buffer.process)
 }

@@ -69,19 +69,9 @@ impl Integrity {
     #[must_use]
     pub fn of(model: &Model) -> Self {
         let definitions = &model.definitions;
-        let counters = definitions
-            .counters
-            .iter()
-            .map(|(name, &value)| CounterRow {
-                name: name.clone(),
-                value,
-            });
+        let counters = definitions.counters.iter().map(|(name, &value)| CounterRow { name: name.clone(), value });
         Self {
-            start_ns: definitions
-                .sessions
-                .iter()
-                .map(|session| session.wall_ns)
-                .min(),
+            start_ns: definitions.sessions.iter().map(|session| session.wall_ns).min(),
             processes: processes(model),
             events: model.events,
             losses: losses(model),
@@ -115,24 +105,13 @@ fn losses(model: &Model) -> Vec<LossRow> {
         *events = events.saturating_add(loss.count);
         *gaps += 1;
     }
-    by_cause
-        .into_iter()
-        .map(|(cause, (events, gaps))| LossRow {
-            cause: cause.to_owned(),
-            events,
-            gaps,
-        })
-        .collect()
+    by_cause.into_iter().map(|(cause, (events, gaps))| LossRow { cause: cause.to_owned(), events, gaps }).collect()
 }
 
 /// What was sent is either here or known to be lost; anything else would be a silent loss.
 fn unaccounted(model: &Model) -> Option<i64> {
     let sent = *model.definitions.counters.get("sent")?;
-    let lost = model
-        .definitions
-        .losses
-        .iter()
-        .fold(0, |sum: u64, loss| sum.saturating_add(loss.count));
+    let lost = model.definitions.losses.iter().fold(0, |sum: u64, loss| sum.saturating_add(loss.count));
     Some(sent.wrapping_sub(model.events).wrapping_sub(lost) as i64)
 }
 
@@ -140,34 +119,18 @@ fn problems(model: &Model) -> Vec<String> {
     let definitions = &model.definitions;
     let mut problems = Vec::new();
     for (name, damage) in &model.damages {
-        problems.push(format!(
-            "{name} is damaged at byte {}: {}; what is before it is shown",
-            damage.at, damage.what
-        ));
+        problems.push(format!("{name} is damaged at byte {}: {}; what is before it is shown", damage.at, damage.what));
     }
     for (process, it) in &definitions.processes {
         if !definitions.ends.contains_key(process) {
-            problems.push(format!(
-                "the recording of process {} has no end: it was cut",
-                it.pid
-            ));
+            problems.push(format!("the recording of process {} has no end: it was cut", it.pid));
         }
     }
     if model.skipped > 0 {
-        problems.push(format!(
-            "{} items were skipped, which only a newer tt-buftrace can read",
-            model.skipped
-        ));
+        problems.push(format!("{} items were skipped, which only a newer tt-buftrace can read", model.skipped));
     }
-    for probe in definitions
-        .probes
-        .iter()
-        .filter(|probe| !probe.missing.is_empty())
-    {
-        problems.push(format!(
-            "probe {} ({}) is not attached: {}",
-            probe.kind, probe.symbol, probe.missing
-        ));
+    for probe in definitions.probes.iter().filter(|probe| !probe.missing.is_empty()) {
+        problems.push(format!("probe {} ({}) is not attached: {}", probe.kind, probe.symbol, probe.missing));
     }
     problems.extend(definitions.problems.iter().cloned());
     problems

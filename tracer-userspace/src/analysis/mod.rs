@@ -12,7 +12,5 @@ mod timeline;
 
 pub use excess::{Excess, ExcessFold, Place, Site};
 pub use integrity::{CounterRow, Integrity, LossRow, ProcessRow};
-pub use report::{
-    BalanceRow, Offender, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow,
-};
+pub use report::{BalanceRow, Offender, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
 pub use timeline::{DeviceQuery, Query, Step, Timeline, TimelineFold, What};

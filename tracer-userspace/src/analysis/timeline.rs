@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::{Integrity, names};
 use crate::model::{
-    Allocation, Buffer, Certainty, Definitions, Device, Entry, Model, Moment, Outcome, StackLines,
-    Verdict,
+    Allocation, Buffer, Certainty, Definitions, Device, Entry, Model, Moment, Outcome, StackLines, Verdict,
 };
 
 /// What to look for; what is absent matches everything.
@@ -101,17 +100,12 @@ impl TimelineFold {
     /// Begins with what to look for.
     #[must_use]
     pub fn new(query: Query) -> Self {
-        Self {
-            query,
-            entries: Vec::new(),
-            without_device: 0,
-        }
+        Self { query, entries: Vec::new(), without_device: 0 }
     }
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
-        let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) =
-            entry;
+        let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry;
         if !self.query.matches_place(buffer) {
             return;
         }
@@ -126,31 +120,18 @@ impl TimelineFold {
     #[must_use]
     pub fn finish(self, model: &Model) -> Timeline {
         let mut numbers = [0; 3];
-        let steps: Vec<Step> = self
-            .entries
-            .iter()
-            .map(|entry| step(entry, &mut numbers, &model.definitions))
-            .collect();
+        let steps: Vec<Step> = self.entries.iter().map(|entry| step(entry, &mut numbers, &model.definitions)).collect();
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
-        let stacks = numbers
-            .into_iter()
-            .filter_map(|number| Some((number, model.definitions.stack(number)?)))
-            .collect();
-        Timeline {
-            integrity: Integrity::of(model),
-            steps,
-            stacks,
-            without_device: self.without_device,
-        }
+        let stacks =
+            numbers.into_iter().filter_map(|number| Some((number, model.definitions.stack(number)?))).collect();
+        Timeline { integrity: Integrity::of(model), steps, stacks, without_device: self.without_device }
     }
 }
 
 impl Query {
     fn matches_place(&self, buffer: &Buffer) -> bool {
         self.address.is_none_or(|address| address == buffer.address)
-            && self
-                .buffer
-                .is_none_or(|unique_id| unique_id == buffer.unique_id)
+            && self.buffer.is_none_or(|unique_id| unique_id == buffer.unique_id)
     }
 }
 
@@ -165,43 +146,21 @@ impl DeviceQuery {
 
 fn step(entry: &Entry, numbers: &mut [u64; 3], definitions: &Definitions) -> Step {
     match entry {
-        Entry::Allocation(Allocation { buffer, moment }) => {
-            new_step(What::Alloc, buffer, moment, numbers, definitions)
-        }
-        Entry::Outcome(Outcome {
-            buffer,
-            moment,
-            verdict,
-            certainty,
-            ..
-        }) => {
+        Entry::Allocation(Allocation { buffer, moment }) => new_step(What::Alloc, buffer, moment, numbers, definitions),
+        Entry::Outcome(Outcome { buffer, moment, verdict, certainty, .. }) => {
             let by_free = moment.thread != 0 && *verdict != Verdict::Failed;
             let what = if by_free { What::Free } else { What::End };
             let step = new_step(what, buffer, moment, numbers, definitions);
-            Step {
-                verdict: Some(*verdict),
-                certainty: Some(*certainty),
-                ..step
-            }
+            Step { verdict: Some(*verdict), certainty: Some(*certainty), ..step }
         }
     }
 }
 
-fn new_step(
-    what: What,
-    buffer: &Buffer,
-    moment: &Moment,
-    numbers: &mut [u64; 3],
-    definitions: &Definitions,
-) -> Step {
+fn new_step(what: What, buffer: &Buffer, moment: &Moment, numbers: &mut [u64; 3], definitions: &Definitions) -> Step {
     numbers[what as usize] += 1;
     Step {
         what,
-        number: if what == What::End {
-            0
-        } else {
-            numbers[what as usize]
-        },
+        number: if what == What::End { 0 } else { numbers[what as usize] },
         time: moment.time,
         thread: moment.thread,
         process: buffer.process,

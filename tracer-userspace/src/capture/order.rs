@@ -141,7 +141,8 @@ mod tests {
             }
         }
         order.finish(200_000, &mut out);
-        let kept: Vec<u64> = out.iter().filter_map(|d| if let Event(event) = d { Some(*event) } else { None }).collect();
+        let kept: Vec<u64> =
+            out.iter().filter_map(|d| if let Event(event) = d { Some(*event) } else { None }).collect();
         let lost: u64 = out.iter().map(|d| if let Lost(count) = d { *count } else { 0 }).sum();
         assert!(kept.is_sorted());
         assert_eq!((kept.len(), lost), (numbers.len(), 200_000 - numbers.len() as u64));

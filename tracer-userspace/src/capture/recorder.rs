@@ -228,8 +228,8 @@ impl Recorder {
         self.tally.walk(walk.end);
         let frames = walk.frames.iter().map(|frame| self.frame(frame.address, frame.returns, define)).collect();
         let stack = self.interned.stack(frames, walk.end, define);
-        let learned = walk.end == End::Complete
-            && self.stack_ends.insert(raw.hit.tid, walk.stack_end) != Some(walk.stack_end);
+        let learned =
+            walk.end == End::Complete && self.stack_ends.insert(raw.hit.tid, walk.stack_end) != Some(walk.stack_end);
         (stack, learned.then_some(walk.stack_end))
     }
 

@@ -249,8 +249,9 @@ struct Recording {
 impl Recording {
     fn begin(pid: u32, options: &Options, discovery: &Discovery) -> Result<Self> {
         let pid = NonZeroU32::new(pid).context("0 is no process id")?;
-        let exit = pidfd_open(Pid::from_raw(pid.get().cast_signed()).context("no such process id")?, PidfdFlags::empty())
-            .with_context(|| format!("failed to watch process {pid}"))?;
+        let exit =
+            pidfd_open(Pid::from_raw(pid.get().cast_signed()).context("no such process id")?, PidfdFlags::empty())
+                .with_context(|| format!("failed to watch process {pid}"))?;
         let layout = discovery.layout()?;
         let mut kernel = Kernel::load(options.kernel)?;
         // SAFETY: the ring buffer owns its descriptor, and lives in the `AsyncFd` for as long as that does.

@@ -18,7 +18,10 @@ use blazesym::symbolize::{
     source::{Elf, Source},
 };
 
-use crate::{discover::module::Module, trace::{Hex, Symbol}};
+use crate::{
+    discover::module::Module,
+    trace::{Hex, Symbol},
+};
 
 /// An address that wants a name.
 pub struct Request {

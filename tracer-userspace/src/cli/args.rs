@@ -130,19 +130,11 @@ pub(super) struct Traces {
 
 impl Timeline {
     pub(super) fn query(&self) -> Query {
-        Query {
-            device: self.device,
-            address: self.address,
-            buffer: self.buffer,
-        }
+        Query { device: self.device, address: self.address, buffer: self.buffer }
     }
 
     pub(super) fn stack_choice(&self) -> StackChoice {
-        if self.stacks {
-            StackChoice::Show(self.frames)
-        } else {
-            StackChoice::Hide
-        }
+        if self.stacks { StackChoice::Show(self.frames) } else { StackChoice::Hide }
     }
 }
 
@@ -154,13 +146,9 @@ fn parse_ring(text: &str) -> Result<u32, String> {
 
 fn parse_device(text: &str) -> Result<DeviceQuery, String> {
     let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip)];
-    let exact = classes
-        .into_iter()
-        .find_map(|(word, class)| Some((class, text.strip_prefix(word)?)));
+    let exact = classes.into_iter().find_map(|(word, class)| Some((class, text.strip_prefix(word)?)));
     let query = match exact {
-        Some((class, id)) => id
-            .parse()
-            .map(|id| DeviceQuery::Exactly(Device { class, id })),
+        Some((class, id)) => id.parse().map(|id| DeviceQuery::Exactly(Device { class, id })),
         None => text.parse().map(DeviceQuery::Any),
     };
     query.map_err(|_| "a device is mesh0, chip3 or 0, with any number".to_owned())
@@ -178,9 +166,7 @@ fn parse_frames(text: &str) -> Result<Frames, String> {
     if text == "all" {
         return Ok(Frames::All);
     }
-    text.parse()
-        .map(Frames::First)
-        .map_err(|_| "a number of lines, or all".to_owned())
+    text.parse().map(Frames::First).map_err(|_| "a number of lines, or all".to_owned())
 }
 
 #[cfg(test)]
@@ -201,10 +187,7 @@ mod tests {
         assert_eq!(parse_device("chip31"), exactly(DeviceClass::Chip, 31));
         assert_eq!(parse_device("7"), Ok(DeviceQuery::Any(7)));
         assert!(parse_device("mesh").is_err() && parse_device("gpu0").is_err());
-        assert_eq!(
-            (parse_address("0x100400"), parse_address("1049600")),
-            (Ok(1_049_600), Ok(1_049_600))
-        );
+        assert_eq!((parse_address("0x100400"), parse_address("1049600")), (Ok(1_049_600), Ok(1_049_600)));
         assert!(parse_address("100400h").is_err());
     }
 }

@@ -24,11 +24,7 @@ pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
     let mut fold = ReportFold::default();
     let model = read(&args.traces, |entry| fold.entry(entry))?;
     let value = fold.finish(&model);
-    let text = if args.json {
-        view::json("report", &value)
-    } else {
-        view::report(&value)
-    };
+    let text = if args.json { view::json("report", &value) } else { view::report(&value) };
     write(out, &text, &value.integrity)
 }
 
@@ -36,11 +32,7 @@ pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> 
     let mut fold = TimelineFold::new(args.query());
     let model = read(&args.traces, |entry| fold.entry(entry))?;
     let value = fold.finish(&model);
-    let text = if args.json {
-        view::json("timeline", &value)
-    } else {
-        view::timeline(&value, args.stack_choice())
-    };
+    let text = if args.json { view::json("timeline", &value) } else { view::timeline(&value, args.stack_choice()) };
     write(out, &text, &value.integrity)
 }
 
@@ -48,11 +40,7 @@ pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
     let mut fold = ExcessFold::default();
     let model = read(&args.traces, |entry| fold.entry(entry))?;
     let value = fold.finish(&model);
-    let text = if args.json {
-        view::json("excess", &value)
-    } else {
-        view::excess(&value, args.frames)
-    };
+    let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames) };
     write(out, &text, &value.integrity)
 }
 
@@ -68,11 +56,7 @@ pub(super) fn dump(args: &Dump, out: &mut impl Write) -> Result<Status> {
             status = Status::Problems;
         }
         if trace.skipped() > 0 {
-            writeln!(
-                out,
-                "# skipped {} items that only a newer tt-buftrace can read",
-                trace.skipped()
-            )?;
+            writeln!(out, "# skipped {} items that only a newer tt-buftrace can read", trace.skipped())?;
         }
     }
     Ok(status)
@@ -80,11 +64,7 @@ pub(super) fn dump(args: &Dump, out: &mut impl Write) -> Result<Status> {
 
 fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Status> {
     out.write_all(text.as_bytes())?;
-    Ok(if integrity.damaged {
-        Status::Problems
-    } else {
-        Status::Done
-    })
+    Ok(if integrity.damaged { Status::Problems } else { Status::Done })
 }
 
 fn read(traces: &Traces, mut sink: impl FnMut(&Entry)) -> Result<Model> {
@@ -92,11 +72,7 @@ fn read(traces: &Traces, mut sink: impl FnMut(&Entry)) -> Result<Model> {
 }
 
 fn open(traces: &Traces) -> Result<Vec<TraceFile>> {
-    traces
-        .paths
-        .iter()
-        .map(|path| TraceFile::open(path))
-        .collect()
+    traces.paths.iter().map(|path| TraceFile::open(path)).collect()
 }
 
 /// A trace file and its name.
@@ -150,16 +126,9 @@ mod tests {
 
     fn run(command: &str, path: &Path) -> (Status, String) {
         let path = path.to_str().expect("UTF-8");
-        let words = ["tt-buftrace"]
-            .into_iter()
-            .chain(command.split(' '))
-            .chain([path]);
+        let words = ["tt-buftrace"].into_iter().chain(command.split(' ')).chain([path]);
         let mut out = Vec::new();
-        let status = dispatch(
-            Args::try_parse_from(words).expect("parsed").command,
-            &mut out,
-        )
-        .expect("read");
+        let status = dispatch(Args::try_parse_from(words).expect("parsed").command, &mut out).expect("read");
         (status, String::from_utf8(out).expect("UTF-8"))
     }
 
@@ -176,13 +145,7 @@ mod tests {
         }
         writer.flush().expect("written");
         assert_eq!(run("dump", &path), (Status::Done, LINES.to_owned()));
-        let commands = [
-            "report",
-            "report --json",
-            "timeline --buffer 1",
-            "excess",
-            "excess --json",
-        ];
+        let commands = ["report", "report --json", "timeline --buffer 1", "excess", "excess --json"];
         for command in commands {
             let (status, text) = run(command, &path);
             assert_eq!(status, Status::Done);
@@ -191,18 +154,12 @@ mod tests {
         let whole = std::fs::read(&path).expect("read");
         std::fs::write(&path, [&whole[..], b"junk"].concat()).expect("written");
         let (status, text) = run("dump", &path);
-        let expected = format!(
-            "{LINES}# damaged at byte {}: the file ends in the head of a chunk\n",
-            whole.len()
-        );
+        let expected = format!("{LINES}# damaged at byte {}: the file ends in the head of a chunk\n", whole.len());
         assert_eq!((status, text), (Status::Problems, expected));
         for command in commands {
             let (status, text) = run(command, &path);
             assert_eq!(status, Status::Problems);
-            assert!(
-                text.contains(&format!("damaged at byte {}", whole.len())),
-                "{text}"
-            );
+            assert!(text.contains(&format!("damaged at byte {}", whole.len())), "{text}");
         }
     }
 

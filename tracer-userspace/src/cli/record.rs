@@ -34,7 +34,9 @@ pub(super) fn record(args: Record) -> Result<Status> {
     let summary = session::record(&options, &mut |progress| line.tell(&progress))?;
     line.clear();
     match summary {
-        None => eprintln!("nothing was recorded: the process ended, or the recording was stopped, before TT-Metal was loaded"),
+        None => eprintln!(
+            "nothing was recorded: the process ended, or the recording was stopped, before TT-Metal was loaded"
+        ),
         Some(_) if args.quiet => {}
         Some(summary) => summarize(&summary, &options.output),
     }

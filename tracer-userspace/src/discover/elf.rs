@@ -10,9 +10,7 @@ use anyhow::{Context as _, Result};
 use object::{
     LittleEndian, Object as _,
     elf::{self, FileHeader64},
-    read::elf::{
-        ElfFile64, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _,
-    },
+    read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _},
 };
 
 use super::maps::Mapping;
@@ -77,14 +75,10 @@ impl<'d> Elf<'d> {
     /// # Errors
     /// If this is no ELF file, or none for x86-64.
     pub fn parse(data: &'d [u8]) -> Result<Self> {
-        let file =
-            ElfFile64::<LittleEndian>::parse(data).context("failed to parse the ELF headers")?;
+        let file = ElfFile64::<LittleEndian>::parse(data).context("failed to parse the ELF headers")?;
         let header: &FileHeader64<LittleEndian> = file.elf_header();
         anyhow::ensure!(header.e_machine(LE) == elf::EM_X86_64, "not an x86-64 file");
-        let segments = file
-            .elf_program_headers()
-            .iter()
-            .filter(|header| header.p_type(LE) == elf::PT_LOAD);
+        let segments = file.elf_program_headers().iter().filter(|header| header.p_type(LE) == elf::PT_LOAD);
         let segments = segments
             .map(|header| Segment {
                 address: header.p_vaddr(LE),
@@ -93,13 +87,7 @@ impl<'d> Elf<'d> {
                 executable: header.p_flags(LE) & elf::PF_X == elf::PF_X,
             })
             .collect();
-        Ok(Self {
-            data,
-            file,
-            segments,
-            symbols: OnceCell::new(),
-            relocations: OnceCell::new(),
-        })
+        Ok(Self { data, file, segments, symbols: OnceCell::new(), relocations: OnceCell::new() })
     }
 
     /// The parsed file, for readers of further sections.
@@ -124,10 +112,7 @@ impl<'d> Elf<'d> {
     #[must_use]
     pub fn section(&self, name: &[u8]) -> Option<&'d [u8]> {
         let (_, section) = self.file.elf_section_table().section_by_name(LE, name)?;
-        section
-            .data(LE, self.data)
-            .ok()
-            .filter(|data| !data.is_empty())
+        section.data(LE, self.data).ok().filter(|data| !data.is_empty())
     }
 
     /// Whether the symbol tables' strings hold this name: a quick "no" before the tables are read.
@@ -136,10 +121,7 @@ impl<'d> Elf<'d> {
         [&b".dynstr"[..], b".strtab"]
             .into_iter()
             .filter_map(|section| self.section(section))
-            .any(|strings| {
-                memchr::memmem::find_iter(strings, name)
-                    .any(|at| strings.get(at + name.len()) == Some(&0))
-            })
+            .any(|strings| memchr::memmem::find_iter(strings, name).any(|at| strings.get(at + name.len()) == Some(&0)))
     }
 
     /// The symbol that is defined here under exactly this name; an exported one before a local one.
@@ -151,13 +133,8 @@ impl<'d> Elf<'d> {
     /// The defined symbols whose names begin so, in the order of their names.
     #[must_use]
     pub fn symbols_beginning(&self, prefix: &str) -> Vec<&'d str> {
-        let mut names: Vec<_> = self
-            .symbols()
-            .by_name
-            .keys()
-            .copied()
-            .filter(|name| name.starts_with(prefix))
-            .collect();
+        let mut names: Vec<_> =
+            self.symbols().by_name.keys().copied().filter(|name| name.starts_with(prefix)).collect();
         names.sort_unstable();
         names
     }
@@ -165,20 +142,13 @@ impl<'d> Elf<'d> {
     /// Every name of a function or object at this very address.
     #[must_use]
     pub fn names(&self, address: u64) -> &[&'d str] {
-        self.symbols()
-            .by_address
-            .get(&address)
-            .map_or(&[], Vec::as_slice)
+        self.symbols().by_address.get(&address).map_or(&[], Vec::as_slice)
     }
 
     /// Where in the file the byte of this address is.
     #[must_use]
     pub fn file_offset(&self, address: u64) -> Option<u64> {
-        let inside = |segment: &&Segment| {
-            address
-                .checked_sub(segment.address)
-                .is_some_and(|at| at < segment.size)
-        };
+        let inside = |segment: &&Segment| address.checked_sub(segment.address).is_some_and(|at| at < segment.size);
         let segment = self.segments.iter().find(inside)?;
         segment.offset.checked_add(address - segment.address)
     }
@@ -187,11 +157,7 @@ impl<'d> Elf<'d> {
     #[must_use]
     pub fn address_of(&self, part: &[u8]) -> Option<u64> {
         let offset = (part.as_ptr() as u64).checked_sub(self.data.as_ptr() as u64)?;
-        let inside = |segment: &&Segment| {
-            offset
-                .checked_sub(segment.offset)
-                .is_some_and(|at| at < segment.size)
-        };
+        let inside = |segment: &&Segment| offset.checked_sub(segment.offset).is_some_and(|at| at < segment.size);
         let segment = self.segments.iter().find(inside)?;
         segment.address.checked_add(offset - segment.offset)
     }
@@ -200,17 +166,13 @@ impl<'d> Elf<'d> {
     #[must_use]
     pub fn bytes(&self, address: u64, length: u64) -> Option<&'d [u8]> {
         let start = usize::try_from(self.file_offset(address)?).ok()?;
-        self.data
-            .get(start..start.checked_add(usize::try_from(length).ok()?)?)
+        self.data.get(start..start.checked_add(usize::try_from(length).ok()?)?)
     }
 
     /// The little-endian word at an address, as the file has it.
     #[must_use]
     pub fn word(&self, address: u64) -> Option<u64> {
-        self.bytes(address, 8)?
-            .try_into()
-            .ok()
-            .map(u64::from_le_bytes)
+        self.bytes(address, 8)?.try_into().ok().map(u64::from_le_bytes)
     }
 
     /// The code of a symbol; `None` also for one without a size.
@@ -225,10 +187,7 @@ impl<'d> Elf<'d> {
     /// What the loader writes at an address, `None` if it leaves it alone.
     #[must_use]
     pub fn relocation(&self, address: u64) -> Option<Relocation<'d>> {
-        self.relocations
-            .get_or_init(|| self.read_relocations())
-            .get(&address)
-            .copied()
+        self.relocations.get_or_init(|| self.read_relocations()).get(&address).copied()
     }
 
     /// The address in this file that the word at `address` holds once loaded.
@@ -252,28 +211,16 @@ impl<'d> Elf<'d> {
                 && mapping.offset < segment.offset.saturating_add(segment.size)
         };
         let segment = self.segments.iter().find(fits)?;
-        let first = segment
-            .address
-            .wrapping_sub(segment.offset)
-            .wrapping_add(mapping.offset);
+        let first = segment.address.wrapping_sub(segment.offset).wrapping_add(mapping.offset);
         Some(mapping.start.wrapping_sub(first))
     }
 
     fn symbols(&self) -> &Symbols<'d> {
         self.symbols.get_or_init(|| {
             let mut symbols = Symbols::default();
-            for table in [
-                self.file.elf_dynamic_symbol_table(),
-                self.file.elf_symbol_table(),
-            ] {
-                for symbol in table
-                    .iter()
-                    .filter(|symbol| symbol.is_definition(LE, table.strings()))
-                {
-                    let Some(name) = symbol
-                        .name(LE, table.strings())
-                        .ok()
-                        .and_then(|name| str::from_utf8(name).ok())
+            for table in [self.file.elf_dynamic_symbol_table(), self.file.elf_symbol_table()] {
+                for symbol in table.iter().filter(|symbol| symbol.is_definition(LE, table.strings())) {
+                    let Some(name) = symbol.name(LE, table.strings()).ok().and_then(|name| str::from_utf8(name).ok())
                     else {
                         continue;
                     };
@@ -296,16 +243,12 @@ impl<'d> Elf<'d> {
                 let addend = entry.r_addend(LE);
                 let relocation = match entry.r_type(LE, false) {
                     elf::R_X86_64_RELATIVE => Some(Relocation::Address(addend.cast_unsigned())),
-                    elf::R_X86_64_64 | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT
-                        if addend == 0 =>
-                    {
-                        entry
-                            .symbol(LE, false)
-                            .and_then(|index| dynamic.symbol(index).ok())
-                            .and_then(|symbol| symbol.name(LE, dynamic.strings()).ok())
-                            .and_then(|name| str::from_utf8(name).ok())
-                            .map(Relocation::Symbol)
-                    }
+                    elf::R_X86_64_64 | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT if addend == 0 => entry
+                        .symbol(LE, false)
+                        .and_then(|index| dynamic.symbol(index).ok())
+                        .and_then(|symbol| symbol.name(LE, dynamic.strings()).ok())
+                        .and_then(|name| str::from_utf8(name).ok())
+                        .map(Relocation::Symbol),
                     _ => None,
                 };
                 found.extend(relocation.map(|relocation| (entry.r_offset(LE), relocation)));
@@ -324,11 +267,7 @@ impl<'d> Symbols<'d> {
         if !wanted || name.is_empty() || name.contains('$') || name.contains(".cold") {
             return;
         }
-        let symbol = Symbol {
-            address: symbol.st_value(LE),
-            size: symbol.st_size(LE),
-            indirect,
-        };
+        let symbol = Symbol { address: symbol.st_value(LE), size: symbol.st_size(LE), indirect };
         self.by_name.entry(name).or_insert(symbol);
         let names = self.by_address.entry(symbol.address).or_default();
         if !names.contains(&name) {

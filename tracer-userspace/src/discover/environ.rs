@@ -40,15 +40,8 @@ pub fn variable(pid: u32, environ: u64, name: &str) -> io::Result<Option<String>
         }
         let mut bytes = [0; LONGEST];
         let count = memory::read_some(pid, text, &mut bytes)?;
-        let text = bytes
-            .get(..count)
-            .unwrap_or_default()
-            .split(|byte| *byte == 0)
-            .next()
-            .unwrap_or_default();
-        let value = text
-            .strip_prefix(name.as_bytes())
-            .and_then(|rest| rest.strip_prefix(b"="));
+        let text = bytes.get(..count).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
+        let value = text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
         if let Some(value) = value {
             return Ok(Some(String::from_utf8_lossy(value).into_owned()));
         }
@@ -62,25 +55,11 @@ mod tests {
 
     #[test]
     fn a_variable_is_found_by_its_whole_name() {
-        let texts = [
-            &b"PYTEST_CURRENT_TEST_X=no\0"[..],
-            b"PYTEST_CURRENT_TEST=a.py::b (call)\0",
-            b"Z=\0",
-        ];
-        let array = [
-            texts[0].as_ptr() as u64,
-            texts[1].as_ptr() as u64,
-            texts[2].as_ptr() as u64,
-            0,
-        ];
+        let texts = [&b"PYTEST_CURRENT_TEST_X=no\0"[..], b"PYTEST_CURRENT_TEST=a.py::b (call)\0", b"Z=\0"];
+        let array = [texts[0].as_ptr() as u64, texts[1].as_ptr() as u64, texts[2].as_ptr() as u64, 0];
         let environ = array.as_ptr() as u64;
-        let read = |name| {
-            variable(std::process::id(), &raw const environ as u64, name).expect("own memory")
-        };
-        assert_eq!(
-            read("PYTEST_CURRENT_TEST").as_deref(),
-            Some("a.py::b (call)")
-        );
+        let read = |name| variable(std::process::id(), &raw const environ as u64, name).expect("own memory");
+        assert_eq!(read("PYTEST_CURRENT_TEST").as_deref(), Some("a.py::b (call)"));
         assert_eq!(read("Z").as_deref(), Some(""));
         assert_eq!(read("PYTEST"), None);
     }

@@ -35,9 +35,7 @@ pub fn read(pid: u32) -> io::Result<Vec<Mapping>> {
 /// Parses the text of `/proc/PID/maps`. Memory without a file, and lines that are not as proc(5) has them, are left out.
 #[must_use]
 pub fn parse(text: &[u8]) -> Vec<Mapping> {
-    text.split(|byte| *byte == b'\n')
-        .filter_map(parse_line)
-        .collect()
+    text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 
 fn parse_line(line: &[u8]) -> Option<Mapping> {
@@ -60,10 +58,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
         end: u64::from_str_radix(end, 16).ok()?,
         offset: u64::from_str_radix(offset, 16).ok()?,
         executable: permissions.contains('x'),
-        device: (
-            u32::from_str_radix(major, 16).ok()?,
-            u32::from_str_radix(minor, 16).ok()?,
-        ),
+        device: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
         inode,
         path: PathBuf::from(OsString::from_vec(unescape(path))),
         deleted,
@@ -73,15 +68,10 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
 /// Takes the next word off the front of a line.
 fn word<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let line = rest.trim_ascii_start();
-    let end = line
-        .iter()
-        .position(u8::is_ascii_whitespace)
-        .unwrap_or(line.len());
+    let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
     let (word, after) = line.split_at(end);
     *rest = after;
-    std::str::from_utf8(word)
-        .ok()
-        .filter(|word| !word.is_empty())
+    std::str::from_utf8(word).ok().filter(|word| !word.is_empty())
 }
 
 /// The kernel writes a newline in a path as `\012`, and nothing else so: a backslash stays a backslash.
@@ -105,15 +95,14 @@ mod tests {
     use super::*;
 
     fn paths(text: &str) -> Vec<(String, bool)> {
-        parse(text.as_bytes())
-            .into_iter()
-            .map(|m| (m.path.to_string_lossy().into_owned(), m.deleted))
-            .collect()
+        parse(text.as_bytes()).into_iter().map(|m| (m.path.to_string_lossy().into_owned(), m.deleted)).collect()
     }
 
     #[test]
     fn a_line_is_taken_apart() {
-        let maps = parse(b"7f0e2f000000-7f0e2f022000 r-xp 00466700 103:02 1835091                    /opt/lib/libtt_metal.so\n");
+        let maps = parse(
+            b"7f0e2f000000-7f0e2f022000 r-xp 00466700 103:02 1835091                    /opt/lib/libtt_metal.so\n",
+        );
         assert_eq!(
             maps,
             [Mapping {
@@ -136,11 +125,7 @@ mod tests {
                     3000-4000 r--p 00000000 fe:00 7 /new\\012line\\x.so\n";
         assert_eq!(
             paths(text),
-            [
-                ("/a b/c  d.so".into(), false),
-                ("/x.so".into(), true),
-                ("/new\nline\\x.so".into(), false)
-            ]
+            [("/a b/c  d.so".into(), false), ("/x.so".into(), true), ("/new\nline\\x.so".into(), false)]
         );
     }
 

@@ -9,11 +9,7 @@ use std::io;
 /// If the process is gone or not ours to read, or if any of the range is not mapped.
 pub fn read(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<()> {
     let count = read_some(pid, address, buffer)?;
-    if count < buffer.len() {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    } else {
-        Ok(())
-    }
+    if count < buffer.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 /// As [`read`], but what comes before an unmapped page is enough; returns how many bytes that is.
@@ -24,17 +20,10 @@ pub fn read_some(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize>
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
     let pid = libc::pid_t::try_from(pid).map_err(invalid)?;
     let base = usize::try_from(address).map_err(invalid)? as *mut libc::c_void;
-    let local = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
-    let remote = libc::iovec {
-        iov_base: base,
-        iov_len: buffer.len(),
-    };
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = libc::iovec { iov_base: base, iov_len: buffer.len() };
     // SAFETY: `local` describes `buffer`, which is ours alone for the call; `remote` is checked by the kernel.
-    let count =
-        unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    let count = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
@@ -56,10 +45,7 @@ mod tests {
     fn own_memory_reads_as_it_is_and_the_null_page_does_not() {
         let word = 0x0123_4567_89ab_cdef_u64;
         let pid = std::process::id();
-        assert_eq!(
-            read_u64(pid, &raw const word as u64).expect("own memory"),
-            word
-        );
+        assert_eq!(read_u64(pid, &raw const word as u64).expect("own memory"), word);
         assert!(read_u64(pid, 8).is_err());
     }
 }

@@ -73,14 +73,8 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLoaded { process, problems } => {
-                write!(
-                    f,
-                    "process {} ({}) has not loaded TT-Metal",
-                    process.pid, process.command
-                )?;
-                problems
-                    .iter()
-                    .try_for_each(|problem| write!(f, "; {problem}"))
+                write!(f, "process {} ({}) has not loaded TT-Metal", process.pid, process.command)?;
+                problems.iter().try_for_each(|problem| write!(f, "; {problem}"))
             }
             Self::Failed(error) => write!(f, "{error:#}"),
         }
@@ -103,8 +97,7 @@ impl Discovery {
     /// A field or symbol that is not found is no error here, but data in the answer.
     pub fn of(pid: u32) -> Result<Self, Obstacle> {
         let process = Process::read(pid)?;
-        let mappings = maps::read(pid)
-            .with_context(|| format!("failed to read the memory map of process {pid}"))?;
+        let mappings = maps::read(pid).with_context(|| format!("failed to read the memory map of process {pid}"))?;
         let (modules, problems) = open_modules(pid, &mappings);
         let Some(library) = find_library(&modules) else {
             return Err(Obstacle::NotLoaded { process, problems });
@@ -156,11 +149,8 @@ impl Discovery {
     /// # Errors
     /// If the library does not export the counter, or if the process cannot be read.
     pub fn read_next_unique_id(&self) -> Result<u64> {
-        let address = self
-            .next_unique_id
-            .context("the counter of unique ids is not exported")?;
-        memory::read_u64(self.process.pid, address)
-            .context("failed to read the counter of unique ids")
+        let address = self.next_unique_id.context("the counter of unique ids is not exported")?;
+        memory::read_u64(self.process.pid, address).context("failed to read the counter of unique ids")
     }
 
     /// The test that pytest runs at this moment, if it does.
@@ -170,9 +160,7 @@ impl Discovery {
     pub fn read_current_test(&self) -> io::Result<Option<String>> {
         let name = TEST_VARIABLE.strip_suffix(b"\0").unwrap_or(TEST_VARIABLE);
         match self.environ {
-            Some(environ) => {
-                environ::variable(self.process.pid, environ, &String::from_utf8_lossy(name))
-            }
+            Some(environ) => environ::variable(self.process.pid, environ, &String::from_utf8_lossy(name)),
             None => Ok(None),
         }
     }
@@ -200,9 +188,7 @@ pub fn open_modules(pid: u32, mappings: &[Mapping]) -> (Vec<Module>, Vec<String>
 #[must_use]
 pub fn find_library(modules: &[Module]) -> Option<usize> {
     modules.iter().position(|module| {
-        module
-            .elf()
-            .is_ok_and(|elf| elf.mentions(LIBRARY_SYMBOL) && elf.symbol(LIBRARY_SYMBOL).is_some())
+        module.elf().is_ok_and(|elf| elf.mentions(LIBRARY_SYMBOL) && elf.symbol(LIBRARY_SYMBOL).is_some())
     })
 }
 
@@ -214,10 +200,7 @@ fn is_libc(module: &Module) -> bool {
 fn libc_sites(libc: Option<&Module>) -> Result<Vec<Site>> {
     match libc {
         Some(module) => Ok(symbols::sites(&module.elf()?, Home::Libc)),
-        None => Ok(symbols::missing(
-            Home::Libc,
-            "no C library is mapped under its own name",
-        )),
+        None => Ok(symbols::missing(Home::Libc, "no C library is mapped under its own name")),
     }
 }
 
@@ -231,8 +214,8 @@ struct Library {
 impl Library {
     fn read(module: &Module) -> Result<Self> {
         let elf = module.elf()?;
-        let derivation = layout::derive(&elf)
-            .with_context(|| format!("failed to understand {}", module.mapping.path.display()))?;
+        let derivation =
+            layout::derive(&elf).with_context(|| format!("failed to understand {}", module.mapping.path.display()))?;
         let counter = layout::COUNTER.iter().find_map(|name| elf.symbol(name));
         Ok(Self {
             derivation,
@@ -262,30 +245,21 @@ mod tests {
     #[test]
     fn symbols_have_the_addresses_that_the_dynamic_linker_gives_them() {
         let process = Process::read(std::process::id()).expect("own process");
-        let (modules, problems) =
-            open_modules(process.pid, &maps::read(process.pid).expect("own maps"));
+        let (modules, problems) = open_modules(process.pid, &maps::read(process.pid).expect("own maps"));
         assert_eq!(problems, Vec::<String>::new());
         let libc = modules.iter().position(is_libc).expect("a C library");
         let elf = modules[libc].elf().expect("an ELF file");
         for name in [c"setenv", c"unsetenv"] {
-            let symbol = elf
-                .symbol(name.to_str().expect("ASCII"))
-                .expect("libc defines it");
+            let symbol = elf.symbol(name.to_str().expect("ASCII")).expect("libc defines it");
             assert_eq!(modules[libc].address(symbol), linked(name), "{name:?}");
         }
-        assert_eq!(
-            environ::address(&modules, &process.program, Some(libc)),
-            Some(linked(c"environ"))
-        );
+        assert_eq!(environ::address(&modules, &process.program, Some(libc)), Some(linked(c"environ")));
     }
 
     #[test]
     fn a_process_without_the_library_may_load_it_later() {
         let answer = Discovery::of(std::process::id());
-        assert!(
-            matches!(answer, Err(Obstacle::NotLoaded { .. })),
-            "{answer:?}"
-        );
+        assert!(matches!(answer, Err(Obstacle::NotLoaded { .. })), "{answer:?}");
     }
 
     #[test]
@@ -293,47 +267,28 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("program");
         std::fs::copy("/bin/cat", &program).expect("a program");
-        let mut child = Command::new(&program)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it runs");
+        let mut child = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
         // It is loaded once it answers.
         let mut input = child.stdin.take().expect("a pipe");
         input.write_all(b".").expect("it reads");
-        child
-            .stdout
-            .take()
-            .expect("a pipe")
-            .read_exact(&mut [0])
-            .expect("it answers");
+        child.stdout.take().expect("a pipe").read_exact(&mut [0]).expect("it answers");
         let replacement = folder.path().join("replacement");
         std::fs::write(&replacement, "something else").expect("a file");
         std::fs::rename(&replacement, &program).expect("in its place");
         let pid = child.id();
         let maps = maps::read(pid).expect("its maps");
-        let own = maps
-            .iter()
-            .find(|mapping| mapping.executable && mapping.path == program)
-            .expect("its code")
-            .clone();
+        let own = maps.iter().find(|mapping| mapping.executable && mapping.path == program).expect("its code").clone();
         let opened = Module::open(pid, &own);
         drop(input);
         child.wait().expect("it ends");
         match opened {
             Ok(module) => {
                 assert_eq!((module.file.verified, own.deleted), (Verified::Link, true));
-                assert_eq!(
-                    module.data(),
-                    std::fs::read("/bin/cat").expect("the original")
-                );
+                assert_eq!(module.data(), std::fs::read("/bin/cat").expect("the original"));
             }
             Err(error) => {
                 eprintln!("the link needs more rights: {error:#}");
-                assert!(
-                    error.to_string().contains("is another file by now"),
-                    "{error:#}"
-                );
+                assert!(error.to_string().contains("is another file by now"), "{error:#}");
             }
         }
     }

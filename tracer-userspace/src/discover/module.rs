@@ -34,15 +34,9 @@ impl Module {
         let file = MappedFile::open(pid, mapping)?;
         // SAFETY: the mapping is private and read-only. A file that the target runs is not truncated under it; what is read
         // from it is checked like any input.
-        let data = unsafe { Mmap::map(&file.file) }
-            .with_context(|| format!("failed to map {}", mapping.path.display()))?;
-        let mut module = Self {
-            mapping: mapping.clone(),
-            file,
-            build_id: String::new(),
-            bias: 0,
-            data,
-        };
+        let data =
+            unsafe { Mmap::map(&file.file) }.with_context(|| format!("failed to map {}", mapping.path.display()))?;
+        let mut module = Self { mapping: mapping.clone(), file, build_id: String::new(), bias: 0, data };
         let (bias, build_id) = module.identify(pid)?;
         module.bias = bias;
         module.build_id = build_id;
@@ -54,8 +48,7 @@ impl Module {
     /// # Errors
     /// None that [`Self::open`] has not found before.
     pub fn elf(&self) -> Result<Elf<'_>> {
-        Elf::parse(&self.data)
-            .with_context(|| format!("failed to read {}", self.mapping.path.display()))
+        Elf::parse(&self.data).with_context(|| format!("failed to read {}", self.mapping.path.display()))
     }
 
     /// The file's bytes.
@@ -73,20 +66,13 @@ impl Module {
     /// The file's name without its folder.
     #[must_use]
     pub fn name(&self) -> String {
-        self.mapping
-            .path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+        self.mapping.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     fn identify(&self, pid: u32) -> Result<(u64, String)> {
         let elf = self.elf()?;
         let path = self.mapping.path.display();
-        let bias = elf
-            .bias(&self.mapping)
-            .with_context(|| format!("{path} has no segment for its mapping"))?;
+        let bias = elf.bias(&self.mapping).with_context(|| format!("{path} has no segment for its mapping"))?;
         let Some(build_id) = elf.build_id() else {
             return Ok((bias, String::new()));
         };
@@ -94,14 +80,8 @@ impl Module {
             let mut loaded = vec![0; build_id.len()];
             // A note that the process has unmapped, or memory that is not ours to read, proves nothing.
             let readable = memory::read(pid, address.wrapping_add(bias), &mut loaded).is_ok();
-            ensure!(
-                !readable || loaded == build_id,
-                "{path} is another build than the one that process {pid} runs"
-            );
+            ensure!(!readable || loaded == build_id, "{path} is another build than the one that process {pid} runs");
         }
-        Ok((
-            bias,
-            build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ))
+        Ok((bias, build_id.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 }

@@ -35,23 +35,15 @@ impl Process {
     /// If there is no such process, or if it is not ours to look at.
     pub fn read(pid: u32) -> Result<Self> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
-        let stat =
-            fs::read(proc.join("stat")).with_context(|| format!("failed to find process {pid}"))?;
-        let stat =
-            parse_stat(&stat).with_context(|| format!("failed to understand /proc/{pid}/stat"))?;
+        let stat = fs::read(proc.join("stat")).with_context(|| format!("failed to find process {pid}"))?;
+        let stat = parse_stat(&stat).with_context(|| format!("failed to understand /proc/{pid}/stat"))?;
         let words = fs::read(proc.join("cmdline")).unwrap_or_default();
         let command = command_line(&words);
         Ok(Self {
             pid,
             start: stat.start,
-            command: if command.is_empty() {
-                stat.name
-            } else {
-                command
-            },
-            uid: fs::metadata(&proc)
-                .with_context(|| format!("failed to find process {pid}"))?
-                .uid(),
+            command: if command.is_empty() { stat.name } else { command },
+            uid: fs::metadata(&proc).with_context(|| format!("failed to find process {pid}"))?.uid(),
             program: fs::read_link(proc.join("exe"))
                 .with_context(|| format!("failed to look at the program of process {pid}"))?,
         })
@@ -61,8 +53,7 @@ impl Process {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let stat = fs::read(format!("/proc/{}/stat", self.pid)).ok();
-        stat.and_then(|stat| parse_stat(&stat))
-            .is_some_and(|stat| stat.start == self.start && stat.state != 'Z')
+        stat.and_then(|stat| parse_stat(&stat)).is_some_and(|stat| stat.start == self.start && stat.state != 'Z')
     }
 }
 
@@ -96,24 +87,13 @@ impl MappedFile {
         if let Ok(Some((file, verified))) = by_path {
             return Ok(Self { file, verified });
         }
-        let link = format!(
-            "/proc/{pid}/map_files/{:x}-{:x}",
-            mapping.start, mapping.end
-        );
+        let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
         match File::open(&link) {
-            Ok(file) => Ok(Self {
-                file,
-                verified: Verified::Link,
-            }),
+            Ok(file) => Ok(Self { file, verified: Verified::Link }),
             Err(by_link) => {
                 let path = mapping.path.display();
-                let by_path = by_path.map_or_else(
-                    |error| error.to_string(),
-                    |_| "is another file by now".into(),
-                );
-                bail!(
-                    "failed to open {path} as process {pid} has it: the path: {by_path}; {link}: {by_link}"
-                )
+                let by_path = by_path.map_or_else(|error| error.to_string(), |_| "is another file by now".into());
+                bail!("failed to open {path} as process {pid} has it: the path: {by_path}; {link}: {by_link}")
             }
         }
     }
@@ -163,13 +143,8 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
 }
 
 fn command_line(words: &[u8]) -> String {
-    let words = words
-        .split(|byte| *byte == 0)
-        .filter(|word| !word.is_empty());
-    words
-        .map(|word| OsStr::from_bytes(word).to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words = words.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    words.map(|word| OsStr::from_bytes(word).to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -188,14 +163,9 @@ mod tests {
 
     #[test]
     fn a_cut_stat_line_is_no_stat() {
-        for text in [
-            "",
-            "77 (x",
-            "77 (x)",
-            "77 (x) S 1 2",
-            ")(",
-            "77 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x",
-        ] {
+        for text in
+            ["", "77 (x", "77 (x)", "77 (x) S 1 2", ")(", "77 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x"]
+        {
             assert!(parse_stat(text.as_bytes()).is_none(), "{text}");
         }
     }
@@ -205,35 +175,17 @@ mod tests {
         let process = Process::read(std::process::id()).expect("own process");
         assert!(process.is_alive());
         let maps = crate::discover::maps::read(process.pid).expect("own maps");
-        let own = maps
-            .iter()
-            .find(|mapping| mapping.path == process.program)
-            .expect("the test binary");
+        let own = maps.iter().find(|mapping| mapping.path == process.program).expect("the test binary");
         let file = MappedFile::open(process.pid, own).expect("the test binary");
-        assert_eq!(
-            fs::metadata(file.path())
-                .expect("through the descriptor")
-                .ino(),
-            own.inode
-        );
+        assert_eq!(fs::metadata(file.path()).expect("through the descriptor").ino(), own.inode);
     }
 
     #[test]
     fn a_replaced_file_is_not_taken_for_the_mapped_one() {
         let process = Process::read(std::process::id()).expect("own process");
         let maps = crate::discover::maps::read(process.pid).expect("own maps");
-        let own = maps
-            .iter()
-            .find(|mapping| mapping.path == process.program)
-            .expect("the test binary");
-        let other = Mapping {
-            inode: own.inode + 1,
-            ..own.clone()
-        };
-        assert!(
-            open_by_path(process.pid, &other)
-                .expect("the path is there")
-                .is_none()
-        );
+        let own = maps.iter().find(|mapping| mapping.path == process.program).expect("the test binary");
+        let other = Mapping { inode: own.inode + 1, ..own.clone() };
+        assert!(open_by_path(process.pid, &other).expect("the path is there").is_none());
     }
 }

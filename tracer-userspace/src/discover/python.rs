@@ -22,11 +22,7 @@ pub fn find(modules: &[Module]) -> Option<Python> {
         let elf = module.elf().ok().filter(|elf| elf.mentions(RUNTIME))?;
         let runtime = module.address(elf.symbol(RUNTIME)?);
         let version = version_symbol(&elf).or_else(|| version_in_name(&module.name()))?;
-        Some(Python {
-            version,
-            module: number,
-            runtime,
-        })
+        Some(Python { version, module: number, runtime })
     })
 }
 
@@ -39,10 +35,7 @@ fn version_symbol(elf: &Elf) -> Option<String> {
 
 /// `libpython3.10.so.1.0`, `python3.10`
 fn version_in_name(name: &str) -> Option<String> {
-    let rest = name
-        .strip_prefix("lib")
-        .unwrap_or(name)
-        .strip_prefix("python3.")?;
+    let rest = name.strip_prefix("lib").unwrap_or(name).strip_prefix("python3.")?;
     let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
     (!minor.is_empty()).then(|| format!("3.{minor}"))
 }
@@ -53,10 +46,7 @@ mod tests {
 
     #[test]
     fn a_name_tells_the_minor_version_or_nothing() {
-        assert_eq!(
-            version_in_name("libpython3.10.so.1.0").as_deref(),
-            Some("3.10")
-        );
+        assert_eq!(version_in_name("libpython3.10.so.1.0").as_deref(), Some("3.10"));
         assert_eq!(version_in_name("python3.9").as_deref(), Some("3.9"));
         for name in ["python", "python3", "libpython3.so", "pytest3.10", ""] {
             assert_eq!(version_in_name(name), None, "{name}");

@@ -23,20 +23,14 @@ const LIBRARY: &[Wanted] = &[
         kind: Kind::Request,
         candidates: &[
             ("_ZN2tt8tt_metal6Buffer13allocate_implEv", 0),
-            (
-                "_ZN2tt8tt_metal10BufferImpl13allocate_implERNS0_6BufferE",
-                1,
-            ),
+            ("_ZN2tt8tt_metal10BufferImpl13allocate_implERNS0_6BufferE", 1),
         ],
         stack: true,
         required: true,
     },
     Wanted {
         kind: Kind::Allocated,
-        candidates: &[(
-            "_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE",
-            1,
-        )],
+        candidates: &[("_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE", 1)],
         stack: false,
         required: true,
     },
@@ -44,20 +38,14 @@ const LIBRARY: &[Wanted] = &[
         kind: Kind::Free,
         candidates: &[
             ("_ZN2tt8tt_metal6Buffer15deallocate_implEv", 0),
-            (
-                "_ZN2tt8tt_metal10BufferImpl15deallocate_implERNS0_6BufferE",
-                1,
-            ),
+            ("_ZN2tt8tt_metal10BufferImpl15deallocate_implERNS0_6BufferE", 1),
         ],
         stack: true,
         required: true,
     },
     Wanted {
         kind: Kind::Released,
-        candidates: &[(
-            "_ZN2tt8tt_metal12GraphTracker16track_deallocateEPNS0_6BufferE",
-            1,
-        )],
+        candidates: &[("_ZN2tt8tt_metal12GraphTracker16track_deallocateEPNS0_6BufferE", 1)],
         stack: false,
         required: true,
     },
@@ -70,10 +58,7 @@ const LIBRARY: &[Wanted] = &[
     },
     Wanted {
         kind: Kind::Destroyed,
-        candidates: &[
-            ("_ZN2tt8tt_metal6BufferD1Ev", 0),
-            ("_ZN2tt8tt_metal6BufferD2Ev", 0),
-        ],
+        candidates: &[("_ZN2tt8tt_metal6BufferD1Ev", 0), ("_ZN2tt8tt_metal6BufferD2Ev", 0)],
         stack: true,
         required: true,
     },
@@ -91,10 +76,7 @@ const LIBRARY: &[Wanted] = &[
     Wanted {
         kind: Kind::DeviceClose,
         candidates: &[
-            (
-                "_ZN2tt8tt_metal11distributed14MeshDeviceImpl10close_implEPNS1_10MeshDeviceE",
-                1,
-            ),
+            ("_ZN2tt8tt_metal11distributed14MeshDeviceImpl10close_implEPNS1_10MeshDeviceE", 1),
             ("_ZN2tt8tt_metal11distributed10MeshDevice5closeEv", 0),
         ],
         stack: true,
@@ -110,18 +92,8 @@ const LIBRARY: &[Wanted] = &[
 
 /// In libc: pytest sets and removes its variable by these.
 const LIBC: &[Wanted] = &[
-    Wanted {
-        kind: Kind::TestBegin,
-        candidates: &[("setenv", 0)],
-        stack: false,
-        required: false,
-    },
-    Wanted {
-        kind: Kind::TestEnd,
-        candidates: &[("unsetenv", 0)],
-        stack: false,
-        required: false,
-    },
+    Wanted { kind: Kind::TestBegin, candidates: &[("setenv", 0)], stack: false, required: false },
+    Wanted { kind: Kind::TestEnd, candidates: &[("unsetenv", 0)], stack: false, required: false },
 ];
 
 /// Which module a site is in.
@@ -156,31 +128,20 @@ impl Site {
     /// The attach cookie of this site as the recording's `number`th.
     #[must_use]
     pub const fn cookie(&self, number: u16) -> Cookie {
-        Cookie {
-            kind: self.kind,
-            argument: self.argument,
-            stack: self.stack,
-            site: number,
-        }
+        Cookie { kind: self.kind, argument: self.argument, stack: self.stack, site: number }
     }
 }
 
 /// The sites in a module.
 #[must_use]
 pub fn sites(elf: &Elf, home: Home) -> Vec<Site> {
-    wanted(home)
-        .iter()
-        .map(|wanted| wanted.site(home, |name| offset(elf, name)))
-        .collect()
+    wanted(home).iter().map(|wanted| wanted.site(home, |name| offset(elf, name))).collect()
 }
 
 /// The sites of a module that is not there.
 #[must_use]
 pub fn missing(home: Home, reason: &str) -> Vec<Site> {
-    wanted(home)
-        .iter()
-        .map(|wanted| wanted.site(home, |_| Err(reason.to_string())))
-        .collect()
+    wanted(home).iter().map(|wanted| wanted.site(home, |_| Err(reason.to_string()))).collect()
 }
 
 fn wanted(home: Home) -> &'static [Wanted] {
@@ -194,20 +155,14 @@ fn wanted(home: Home) -> &'static [Wanted] {
 fn offset(elf: &Elf, name: &str) -> Result<u64, String> {
     let symbol = elf.symbol(name).ok_or("this build does not define it")?;
     if symbol.indirect {
-        return Err(
-            "it is chosen at load time (IFUNC), so the symbol does not say where it is".into(),
-        );
+        return Err("it is chosen at load time (IFUNC), so the symbol does not say where it is".into());
     }
-    elf.file_offset(symbol.address)
-        .ok_or_else(|| "the symbol's address is not in the file".into())
+    elf.file_offset(symbol.address).ok_or_else(|| "the symbol's address is not in the file".into())
 }
 
 impl Wanted {
     fn site(&self, home: Home, find: impl Fn(&str) -> Result<u64, String>) -> Site {
-        let found = self
-            .candidates
-            .iter()
-            .map(|candidate| (candidate, find(candidate.0)));
+        let found = self.candidates.iter().map(|candidate| (candidate, find(candidate.0)));
         let best = found.reduce(|best, next| {
             if best.1.is_ok() {
                 best
@@ -235,16 +190,9 @@ mod tests {
     use super::*;
 
     fn site(kind: Kind, defined: &[&str]) -> Site {
-        let wanted = LIBRARY
-            .iter()
-            .find(|wanted| wanted.kind == kind)
-            .expect("each kind has a site");
+        let wanted = LIBRARY.iter().find(|wanted| wanted.kind == kind).expect("each kind has a site");
         let find = |name: &str| {
-            if defined.contains(&name) {
-                Ok(0x1000)
-            } else {
-                Err("absent".to_string())
-            }
+            if defined.contains(&name) { Ok(0x1000) } else { Err("absent".to_string()) }
         };
         wanted.site(Home::Library, find)
     }
@@ -252,19 +200,14 @@ mod tests {
     #[test]
     fn the_object_is_the_buffer_in_both_generations() {
         let old = site(Kind::Free, &["_ZN2tt8tt_metal6Buffer15deallocate_implEv"]);
-        let new = site(
-            Kind::Free,
-            &["_ZN2tt8tt_metal10BufferImpl15deallocate_implERNS0_6BufferE"],
-        );
+        let new = site(Kind::Free, &["_ZN2tt8tt_metal10BufferImpl15deallocate_implERNS0_6BufferE"]);
         assert_eq!((old.argument, new.argument), (0, 1));
     }
 
     #[test]
     fn the_real_release_is_preferred_to_its_wrapper() {
-        let both = [
-            "_ZN2tt8tt_metal9Allocator18deallocate_buffersEv",
-            "_ZN2tt8tt_metal13AllocatorImpl18deallocate_buffersEv",
-        ];
+        let both =
+            ["_ZN2tt8tt_metal9Allocator18deallocate_buffersEv", "_ZN2tt8tt_metal13AllocatorImpl18deallocate_buffersEv"];
         assert_eq!(site(Kind::Bulk, &both).symbol, both[1]);
         assert_eq!(site(Kind::Bulk, &both[..1]).symbol, both[0]);
     }
@@ -273,28 +216,12 @@ mod tests {
     fn a_symbol_that_is_not_there_is_a_site_with_a_reason() {
         let marked = site(Kind::Marked, &[]);
         assert_eq!(marked.offset, Err("absent".into()));
-        assert_eq!(
-            marked.symbol,
-            "_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv"
-        );
+        assert_eq!(marked.symbol, "_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv");
     }
 
     #[test]
     fn requests_and_frees_carry_stacks_and_what_follows_them_does_not() {
-        let with_stack: Vec<_> = LIBRARY
-            .iter()
-            .chain(LIBC)
-            .filter(|wanted| !wanted.stack)
-            .map(|w| w.kind)
-            .collect();
-        assert_eq!(
-            with_stack,
-            [
-                Kind::Allocated,
-                Kind::Released,
-                Kind::TestBegin,
-                Kind::TestEnd
-            ]
-        );
+        let with_stack: Vec<_> = LIBRARY.iter().chain(LIBC).filter(|wanted| !wanted.stack).map(|w| w.kind).collect();
+        assert_eq!(with_stack, [Kind::Allocated, Kind::Released, Kind::TestBegin, Kind::TestEnd]);
     }
 }

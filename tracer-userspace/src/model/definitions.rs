@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::Moment;
 use crate::trace::{
-    Border, End, Frame, LayoutField, Loss, Mapping, Module, Probe, Process, Record, Session, Stack,
-    Symbol,
+    Border, End, Frame, LayoutField, Loss, Mapping, Module, Probe, Process, Record, Session, Stack, Symbol,
 };
 
 /// Most functions at one address; inlining goes nowhere as deep, and a forged trace ends here.
@@ -116,38 +115,18 @@ impl Definitions {
     pub fn stack(&self, number: u32) -> Option<StackLines> {
         let stack = self.stacks.get(&number)?;
         let mut lines = Vec::new();
-        for frame in stack
-            .frames
-            .iter()
-            .filter_map(|number| self.frames.get(number))
-        {
+        for frame in stack.frames.iter().filter_map(|number| self.frames.get(number)) {
             if lines.len() >= MOST_LINES {
-                return Some(StackLines {
-                    lines,
-                    end: "too-many-lines".to_owned(),
-                });
+                return Some(StackLines { lines, end: "too-many-lines".to_owned() });
             }
             self.add_lines(frame, &mut lines);
         }
-        Some(StackLines {
-            lines,
-            end: stack.end.to_string(),
-        })
+        Some(StackLines { lines, end: stack.end.to_string() })
     }
 
     fn add_lines(&self, frame: &Frame, lines: &mut Vec<Line>) {
-        let module = self
-            .modules
-            .get(&frame.module)
-            .map(|module| module.path.clone());
-        let bare = Line {
-            function: None,
-            file: None,
-            line: None,
-            module,
-            address: frame.address.0,
-            inlined: false,
-        };
+        let module = self.modules.get(&frame.module).map(|module| module.path.clone());
+        let bare = Line { function: None, file: None, line: None, module, address: frame.address.0, inlined: false };
         let symbols = self.symbols.get(&frame.id).map_or(&[][..], Vec::as_slice);
         if symbols.is_empty() {
             lines.push(bare);
@@ -181,8 +160,5 @@ impl Definitions {
 
 /// pytest writes the phase (`setup`, `call` or `teardown`) in parentheses behind the id of a test.
 fn without_phase(text: &str) -> &str {
-    [" (setup)", " (call)", " (teardown)"]
-        .iter()
-        .find_map(|phase| text.strip_suffix(phase))
-        .unwrap_or(text)
+    [" (setup)", " (call)", " (teardown)"].iter().find_map(|phase| text.strip_suffix(phase)).unwrap_or(text)
 }

@@ -161,9 +161,7 @@ impl Ledger {
                 account.test = border.test;
             }
             Record::Loss(loss) if loss.process == 0 => {
-                self.accounts
-                    .values_mut()
-                    .for_each(|account| account.add_gap(loss.before));
+                self.accounts.values_mut().for_each(|account| account.add_gap(loss.before));
             }
             Record::Loss(loss) => self.account(loss.process).add_gap(loss.before),
             Record::End(end) => {
@@ -189,8 +187,6 @@ impl Ledger {
     }
 
     fn account(&mut self, process: u32) -> &mut Account {
-        self.accounts
-            .entry(process)
-            .or_insert_with(|| Account::new(process))
+        self.accounts.entry(process).or_insert_with(|| Account::new(process))
     }
 }

@@ -181,20 +181,13 @@ mod tests {
             frame id=5 module=2 address=0x10\nframe id=6 module=1 address=0x10\nstack id=3 frames=5 end=complete\n\
             stack id=4 frames=6,5 end=complete\nevent 1 t=5 p=1 free stack=3\nevent 2 t=6 p=1 free stack=4\n\
             event 3 t=7 p=1 free stack=99";
-        let files = [
-            parse(first).expect("parsed"),
-            parse(second).expect("parsed"),
-        ];
+        let files = [parse(first).expect("parsed"), parse(second).expect("parsed")];
         let mut merge = Merge::new(files.iter().filter_map(|items| items.first()));
         let mut events = Vec::new();
         for items in files {
             merge.begin();
-            events.extend(
-                items
-                    .into_iter()
-                    .map(|item| show(&merge.item(item)))
-                    .filter(|line| line.starts_with("event")),
-            );
+            events
+                .extend(items.into_iter().map(|item| show(&merge.item(item))).filter(|line| line.starts_with("event")));
         }
         assert_eq!(
             events,

@@ -46,10 +46,7 @@ pub struct Model {
 /// trace, by the wall clocks of their hosts.
 pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model {
     let mut model = Model::default();
-    let mut sources: Vec<_> = sources
-        .into_iter()
-        .map(|mut source| (source.next(), source))
-        .collect();
+    let mut sources: Vec<_> = sources.into_iter().map(|mut source| (source.next(), source)).collect();
     let mut merge = Merge::new(sources.iter().filter_map(|(first, _)| first.as_ref()));
     for (first, source) in &mut sources {
         let mut ledger = Ledger::default();
@@ -69,11 +66,7 @@ pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model 
         ledger.finish(sink);
         model.definitions.problems.extend(ledger.problems());
         model.skipped += source.skipped();
-        model.damages.extend(
-            source
-                .damage()
-                .map(|damage| (source.name().to_owned(), damage)),
-        );
+        model.damages.extend(source.damage().map(|damage| (source.name().to_owned(), damage)));
     }
     model
 }

@@ -90,9 +90,7 @@ impl Verdict {
     #[must_use]
     pub const fn colour(self) -> Colour {
         match self {
-            Self::Released | Self::Bulk | Self::Phantom | Self::PreAttach | Self::Inherited => {
-                Colour::Normal
-            }
+            Self::Released | Self::Bulk | Self::Phantom | Self::PreAttach | Self::Inherited => Colour::Normal,
             Self::AfterClose | Self::Marked | Self::Failed | Self::Held => Colour::Yellow,
             Self::Repeat | Self::AliasFree => Colour::Excess,
             Self::StaleFree | Self::StolenFree | Self::Overlap => Colour::Red,
@@ -104,26 +102,18 @@ impl Verdict {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Released => "freed once by its owner, and the allocator got the memory back",
-            Self::Repeat => {
-                "freed again although it was deallocated already; the call had no effect"
-            }
+            Self::Repeat => "freed again although it was deallocated already; the call had no effect",
             Self::AliasFree => "a view without memory of its own was freed while the owner lived",
             Self::StaleFree => "freed a block that was free already",
             Self::StolenFree => "released memory that by then belonged to another live buffer",
             Self::Overlap => "shares bytes with another live buffer of the same allocator",
-            Self::AfterClose => {
-                "freed when its allocator or device was gone; no allocator was called"
-            }
+            Self::AfterClose => "freed when its allocator or device was gone; no allocator was called",
             Self::Marked => "only marked as deallocated, because its device was gone",
-            Self::Bulk => {
-                "released with everything else of its allocator, e.g. when the device closed"
-            }
+            Self::Bulk => "released with everything else of its allocator, e.g. when the device closed",
             Self::Failed => "requested but never allocated, e.g. out of memory",
             Self::Phantom => "no memory behind it: a graph capture without dispatch, or size 0",
             Self::PreAttach => "freed here, allocated before the recording began",
-            Self::Inherited => {
-                "a fork's copy of its parent's buffer; the parent's memory is not touched"
-            }
+            Self::Inherited => "a fork's copy of its parent's buffer; the parent's memory is not touched",
             Self::Held => "still live at the end",
         }
     }

@@ -110,27 +110,14 @@ impl Decoder {
     /// What is malformed.
     pub(super) fn new(payload: &[u8]) -> Result<Self, &'static str> {
         let mut rest = payload;
-        let items = get_bytes(&mut rest)
-            .ok_or("the items of a chunk are cut")?
-            .to_vec();
-        let mut decoder = Self {
-            items,
-            position: 0,
-            rows: Vec::new().into_iter(),
-            run: 0,
-            skipped: 0,
-        };
-        let count = get_varint(&mut rest)
-            .filter(|&count| count <= MAX_EVENTS)
-            .ok_or("a chunk has too many events")?;
+        let items = get_bytes(&mut rest).ok_or("the items of a chunk are cut")?.to_vec();
+        let mut decoder = Self { items, position: 0, rows: Vec::new().into_iter(), run: 0, skipped: 0 };
+        let count = get_varint(&mut rest).filter(|&count| count <= MAX_EVENTS).ok_or("a chunk has too many events")?;
         let mut rows = vec![Row::default(); count as usize];
         while !rest.is_empty() {
             let number = get_varint(&mut rest).ok_or("a column has no number")?;
             let column = get_bytes(&mut rest).ok_or("a column is cut")?;
-            match Event::COLUMNS
-                .iter()
-                .position(|known| known.number == number)
-            {
+            match Event::COLUMNS.iter().position(|known| known.number == number) {
                 Some(index) => {
                     get_column(column, &mut rows, index).ok_or("a column is malformed")?;
                 }
@@ -230,11 +217,7 @@ mod tests {
         // Two events: column 5 (kind) with 3 and 200, column 77 with anything.
         payload.extend([2, 5, 3, 6, 0x8a, 3, 77, 1, 0]);
         let (items, skipped) = items(&payload);
-        let lines: Vec<String> = items
-            .unwrap_or_default()
-            .iter()
-            .map(super::super::text::show)
-            .collect();
+        let lines: Vec<String> = items.unwrap_or_default().iter().map(super::super::text::show).collect();
         assert_eq!(lines, ["text id=1 text=\"a\"", "event 0 free"]);
         assert_eq!(skipped, 3, "a record, a column and a kind");
     }

@@ -89,14 +89,8 @@ impl Style {
     fn parse(self, text: &str) -> Option<u64> {
         match self {
             Self::Decimal | Self::Hex => parse_number(text),
-            Self::Kind => Kind::ALL
-                .into_iter()
-                .find(|&kind| kind_word(kind) == text)
-                .map(Number::to_number),
-            Self::Class => CLASSES
-                .into_iter()
-                .find(|&class| class_word(class) == text)
-                .map(Number::to_number),
+            Self::Kind => Kind::ALL.into_iter().find(|&kind| kind_word(kind) == text).map(Number::to_number),
+            Self::Class => CLASSES.into_iter().find(|&class| class_word(class) == text).map(Number::to_number),
         }
     }
 }
@@ -197,19 +191,11 @@ impl Event {
     pub(super) fn parse(words: &mut Words) -> Result<Self, String> {
         let mut row = Row::default();
         for (column, number) in Self::COLUMNS.iter().zip(&mut row) {
-            let text = if column.word.is_empty() {
-                words.next_bare()
-            } else {
-                words.take_text(column.word)
-            };
+            let text = if column.word.is_empty() { words.next_bare() } else { words.take_text(column.word) };
             if let Some(text) = text {
-                *number = column
-                    .style
-                    .parse(&text)
-                    .ok_or_else(|| format!("`{text}` has no meaning here"))?;
+                *number = column.style.parse(&text).ok_or_else(|| format!("`{text}` has no meaning here"))?;
             }
         }
-        Self::from_row(row)
-            .ok_or_else(|| "an event needs a kind, and numbers within their bounds".to_owned())
+        Self::from_row(row).ok_or_else(|| "an event needs a kind, and numbers within their bounds".to_owned())
     }
 }

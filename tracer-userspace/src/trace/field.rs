@@ -34,11 +34,7 @@ impl Name {
 impl From<&str> for Name {
     fn from(text: &str) -> Self {
         let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || "_-.:".contains(c) {
-                c
-            } else {
-                '_'
-            }
+            if c.is_ascii_alphanumeric() || "_-.:".contains(c) { c } else { '_' }
         };
         Self(text.chars().take(64).map(plain).collect())
     }
@@ -242,9 +238,7 @@ impl Field for Vec<u32> {
     }
     fn get(input: &mut &[u8]) -> Option<Self> {
         // Each item takes a byte at least, which bounds the allocation by the input.
-        let length = usize::try_from(get_varint(input)?)
-            .ok()
-            .filter(|&length| length <= input.len())?;
+        let length = usize::try_from(get_varint(input)?).ok().filter(|&length| length <= input.len())?;
         (0..length).map(|_| u32::get(input)).collect()
     }
     fn show(&self, out: &mut String) {
@@ -252,10 +246,7 @@ impl Field for Vec<u32> {
         out.push_str(&items.join(","));
     }
     fn parse(text: &str) -> Option<Self> {
-        text.split(',')
-            .filter(|item| !item.is_empty())
-            .map(|item| item.parse().ok())
-            .collect()
+        text.split(',').filter(|item| !item.is_empty()).map(|item| item.parse().ok()).collect()
     }
 }
 
@@ -272,10 +263,7 @@ mod tests {
             (128, &[0x80, 1]),
             (129, &[0x81, 1]),
             (12857, &[0xb9, 0x64]),
-            (
-                u64::MAX,
-                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
-            ),
+            (u64::MAX, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
         ] {
             let mut out = Vec::new();
             put_varint(value, &mut out);
@@ -288,31 +276,16 @@ mod tests {
     fn malformed_values_are_refused() {
         assert_eq!(get_varint(&mut &[0x80][..]), None, "cut");
         assert_eq!(get_varint(&mut &[0xff; 10][..]), None, "more than 64 bits");
-        assert_eq!(
-            String::get(&mut &[5, b'a'][..]),
-            None,
-            "string longer than the input"
-        );
+        assert_eq!(String::get(&mut &[5, b'a'][..]), None, "string longer than the input");
         assert_eq!(String::get(&mut &[1, 0xff][..]), None, "not UTF-8");
-        assert_eq!(
-            Vec::<u32>::get(&mut &[0xff, 0xff, 0xff, 0xff, 0x7f, 1][..]),
-            None,
-            "list longer than the input"
-        );
-        assert_eq!(
-            u32::get(&mut &[0xff, 0xff, 0xff, 0xff, 0x7f][..]),
-            None,
-            "more than 32 bits"
-        );
+        assert_eq!(Vec::<u32>::get(&mut &[0xff, 0xff, 0xff, 0xff, 0x7f, 1][..]), None, "list longer than the input");
+        assert_eq!(u32::get(&mut &[0xff, 0xff, 0xff, 0xff, 0x7f][..]), None, "more than 32 bits");
         assert_eq!(Name::get(&mut &[1, b' '][..]), None, "no identifier");
     }
 
     #[test]
     fn unprintable_characters_are_escaped() {
-        assert_eq!(
-            escape("a\x1b[31m\r\n\u{202e}é"),
-            "a\\u{1b}[31m\\u{d}\\n\\u{202e}é"
-        );
+        assert_eq!(escape("a\x1b[31m\r\n\u{202e}é"), "a\\u{1b}[31m\\u{d}\\n\\u{202e}é");
     }
 
     #[test]

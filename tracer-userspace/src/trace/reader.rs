@@ -42,15 +42,9 @@ impl ReadError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotATrace => "a trace is the file that `tt-buftrace record -o FILE` writes",
-            Self::OtherVersion { file, tool } if file > tool => {
-                "read it with the newer tt-buftrace that recorded it"
-            }
-            Self::OtherVersion { .. } => {
-                "read it with the older tt-buftrace that recorded it, or record again"
-            }
-            Self::Io(_) => {
-                "check the path, and that you may read the file: traces are readable by their owner only"
-            }
+            Self::OtherVersion { file, tool } if file > tool => "read it with the newer tt-buftrace that recorded it",
+            Self::OtherVersion { .. } => "read it with the older tt-buftrace that recorded it, or record again",
+            Self::Io(_) => "check the path, and that you may read the file: traces are readable by their owner only",
         }
     }
 }
@@ -60,10 +54,7 @@ impl fmt::Display for ReadError {
         match self {
             Self::NotATrace => f.write_str("this is no trace of tt-buftrace"),
             Self::OtherVersion { file, tool } => {
-                write!(
-                    f,
-                    "this trace has format version {file}, and this tool reads {MINIMUM} to {tool}"
-                )
+                write!(f, "this trace has format version {file}, and this tool reads {MINIMUM} to {tool}")
             }
             Self::Io(error) => error.fmt(f),
         }
@@ -113,29 +104,15 @@ impl<R: Read> Reader<R> {
     /// See [`ReadError`].
     pub fn new(mut input: R) -> Result<Self, ReadError> {
         let mut head = Vec::new();
-        input
-            .by_ref()
-            .take(HEAD)
-            .read_to_end(&mut head)
-            .map_err(ReadError::Io)?;
+        input.by_ref().take(HEAD).read_to_end(&mut head).map_err(ReadError::Io)?;
         let Some(&[v0, v1, m0, m1]) = head.strip_prefix(&MAGIC) else {
             return Err(ReadError::NotATrace);
         };
         let (file, minimum) = (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([m0, m1]));
         if file < MINIMUM || minimum > VERSION {
-            return Err(ReadError::OtherVersion {
-                file,
-                tool: VERSION,
-            });
+            return Err(ReadError::OtherVersion { file, tool: VERSION });
         }
-        Ok(Self {
-            input,
-            chunk: None,
-            at: HEAD,
-            next: HEAD,
-            damage: None,
-            skipped: 0,
-        })
+        Ok(Self { input, chunk: None, at: HEAD, next: HEAD, damage: None, skipped: 0 })
     }
 
     /// Where reading had to stop, if not at the end.
@@ -172,20 +149,14 @@ impl<R: Read> Reader<R> {
             return Err("a chunk has a wrong checksum".to_owned());
         }
         self.next = self.at + (CHUNK_HEAD + length) as u64;
-        let payload = decompress(&compressed)
-            .map_err(|error| format!("a chunk does not decompress: {error}"))?;
+        let payload = decompress(&compressed).map_err(|error| format!("a chunk does not decompress: {error}"))?;
         Ok(Some(Decoder::new(&payload)?))
     }
 
     /// Reads so many bytes, or as many as there are.
     fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
-        match self
-            .input
-            .by_ref()
-            .take(length as u64)
-            .read_to_end(&mut bytes)
-        {
+        match self.input.by_ref().take(length as u64).read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
             Err(error) => Err(format!("the file cannot be read: {error}")),
         }
@@ -223,9 +194,7 @@ pub(super) fn decompress(compressed: &[u8]) -> io::Result<Vec<u8>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed)?.single_frame();
     decoder.window_log_max(WINDOW_LOG)?;
     let mut payload = Vec::new();
-    decoder
-        .take(MAX_PAYLOAD as u64 + 1)
-        .read_to_end(&mut payload)?;
+    decoder.take(MAX_PAYLOAD as u64 + 1).read_to_end(&mut payload)?;
     if payload.len() > MAX_PAYLOAD {
         return Err(io::Error::other("it is larger than one can be"));
     }

@@ -101,24 +101,12 @@ fn any_event_survives() {
         }
         items.push(Item::Event(Event::from_row(row).expect("in bounds")));
         if random().is_multiple_of(64) {
-            items.push(
-                Text {
-                    id: random() as u32,
-                    text: format!("{:x}", random()),
-                }
-                .into(),
-            );
+            items.push(Text { id: random() as u32, text: format!("{:x}", random()) }.into());
         }
     }
-    assert!(
-        read(&file(&items, 1_000_000)) == (items.clone(), None),
-        "file"
-    );
+    assert!(read(&file(&items, 1_000_000)) == (items.clone(), None), "file");
     let lines: Vec<String> = items.iter().take(2000).map(text::show).collect();
-    assert!(
-        text::parse(&lines.join("\n")).expect("parsed") == items[..2000],
-        "text"
-    );
+    assert!(text::parse(&lines.join("\n")).expect("parsed") == items[..2000], "text");
 }
 
 #[test]
@@ -127,17 +115,10 @@ fn a_cut_file_reads_up_to_the_cut() {
     for length in HEAD as usize..bytes.len() {
         let (read, damage) = read(&bytes[..length]);
         assert_eq!(read, items[..read.len()], "cut at {length}");
-        assert!(
-            damage.is_some() || matches!(read.len(), 0 | 7 | 14),
-            "cut at {length}: {}",
-            read.len()
-        );
+        assert!(damage.is_some() || matches!(read.len(), 0 | 7 | 14), "cut at {length}: {}", read.len());
     }
     for length in 0..HEAD as usize {
-        assert!(matches!(
-            Reader::new(&bytes[..length]),
-            Err(ReadError::NotATrace)
-        ));
+        assert!(matches!(Reader::new(&bytes[..length]), Err(ReadError::NotATrace)));
     }
 }
 
@@ -178,19 +159,13 @@ fn a_decompression_bomb_is_damage() {
     assert!(items.is_empty());
     assert_eq!(
         damage,
-        Some(Damage {
-            at: 12,
-            what: "a chunk does not decompress: it is larger than one can be".to_owned()
-        })
+        Some(Damage { at: 12, what: "a chunk does not decompress: it is larger than one can be".to_owned() })
     );
 }
 
 fn chunk(payload: &[u8]) -> Vec<u8> {
     let compressed = zstd::bulk::compress(payload, 1).expect("compressed");
-    let head = [
-        (compressed.len() as u32).to_le_bytes(),
-        crc32fast::hash(&compressed).to_le_bytes(),
-    ];
+    let head = [(compressed.len() as u32).to_le_bytes(), crc32fast::hash(&compressed).to_le_bytes()];
     [&head.concat(), &compressed[..]].concat()
 }
 
@@ -198,23 +173,11 @@ fn chunk(payload: &[u8]) -> Vec<u8> {
 fn another_version_is_refused_by_name() {
     let (items, mut bytes) = small();
     bytes[8] = 9;
-    assert_eq!(
-        read(&bytes),
-        (items, None),
-        "a later version that says it can be read"
-    );
+    assert_eq!(read(&bytes), (items, None), "a later version that says it can be read");
     bytes[10] = 2;
-    let Err(error) = Reader::new(&bytes[..]) else {
-        panic!("read")
-    };
-    assert_eq!(
-        error.to_string(),
-        "this trace has format version 9, and this tool reads 1 to 1"
-    );
-    assert_eq!(
-        error.hint(),
-        "read it with the newer tt-buftrace that recorded it"
-    );
+    let Err(error) = Reader::new(&bytes[..]) else { panic!("read") };
+    assert_eq!(error.to_string(), "this trace has format version 9, and this tool reads 1 to 1");
+    assert_eq!(error.hint(), "read it with the newer tt-buftrace that recorded it");
 }
 
 #[test]
@@ -223,17 +186,11 @@ fn only_a_trace_is_replaced() {
     let path = folder.path().join("notes");
     fs::write(&path, "dear diary").expect("written");
     let error = Writer::create(&path).err().expect("refused").to_string();
-    assert!(
-        error.ends_with("it is there already, and it is no trace"),
-        "{error}"
-    );
+    assert!(error.ends_with("it is there already, and it is no trace"), "{error}");
     assert_eq!(fs::read(&path).expect("read"), b"dear diary");
     fs::write(&path, small().1).expect("written");
     drop(Writer::create(&path).expect("replaced"));
     assert_eq!(read(&fs::read(&path).expect("read")), (Vec::new(), None));
     use std::os::unix::fs::PermissionsExt;
-    assert_eq!(
-        fs::metadata(&path).expect("there").permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
 }

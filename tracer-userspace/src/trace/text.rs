@@ -32,10 +32,7 @@ pub fn show(item: &Item) -> String {
 pub fn parse(text: &str) -> Result<Vec<Item>, ParseError> {
     let mut items = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let at = |what| ParseError {
-            line: index + 1,
-            what,
-        };
+        let at = |what| ParseError { line: index + 1, what };
         if let Some(mut words) = Words::split(line).map_err(at)? {
             items.push(parse_item(&mut words).map_err(at)?);
         }
@@ -84,9 +81,7 @@ impl Words {
         let mut pairs = BTreeMap::new();
         let mut rest = line.trim_start();
         while !rest.is_empty() && !rest.starts_with('#') {
-            let end = rest
-                .find(|c: char| c.is_whitespace() || c == '=')
-                .unwrap_or(rest.len());
+            let end = rest.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(rest.len());
             let (word, after) = rest.split_at(end);
             rest = after;
             if let Some(value) = rest.strip_prefix('=') {
@@ -103,11 +98,7 @@ impl Words {
             rest = rest.trim_start();
         }
         match head {
-            Some(head) => Ok(Some(Self {
-                head,
-                bare: bare.into_iter(),
-                pairs,
-            })),
+            Some(head) => Ok(Some(Self { head, bare: bare.into_iter(), pairs })),
             None if pairs.is_empty() => Ok(None),
             None => Err("a line begins with the word for its item".to_owned()),
         }
@@ -137,11 +128,7 @@ impl Words {
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        match self
-            .bare
-            .next()
-            .or_else(|| self.pairs.pop_first().map(|(key, _)| key))
-        {
+        match self.bare.next().or_else(|| self.pairs.pop_first().map(|(key, _)| key)) {
             None => Ok(()),
             Some(word) => Err(format!("`{}` has no `{word}`", self.head)),
         }
@@ -190,35 +177,18 @@ mod tests {
         let items = parse(
             "# a comment\n\nevent 17 t=1500 p=1 tid=40 free object=0x5510 uid=27 class=mesh id=2 status=1 owns=1 # end",
         );
-        let Ok([Item::Event(event)]) = items.as_deref() else {
-            panic!("{items:?}")
-        };
-        assert_eq!(
-            (event.sequence, event.time, event.process, event.thread),
-            (17, 1500, 1, 40)
-        );
-        assert_eq!(
-            (event.kind, event.object, event.unique_id),
-            (Kind::Free, 0x5510, 27)
-        );
-        assert_eq!(
-            (event.device_class, event.device_id, event.owns),
-            (DeviceClass::Mesh, 2, true)
-        );
+        let Ok([Item::Event(event)]) = items.as_deref() else { panic!("{items:?}") };
+        assert_eq!((event.sequence, event.time, event.process, event.thread), (17, 1500, 1, 40));
+        assert_eq!((event.kind, event.object, event.unique_id), (Kind::Free, 0x5510, 27));
+        assert_eq!((event.device_class, event.device_id, event.owns), (DeviceClass::Mesh, 2, true));
         assert_eq!((event.size, event.stack), (0, 0));
     }
 
     #[test]
     fn strings_keep_what_is_in_them() {
-        let text = Text {
-            id: 1,
-            text: "a \"b\" \\ \n\t\x1b\u{202e} # = é".to_owned(),
-        };
+        let text = Text { id: 1, text: "a \"b\" \\ \n\t\x1b\u{202e} # = é".to_owned() };
         let line = show(&text.clone().into());
-        assert_eq!(
-            line,
-            r#"text id=1 text="a \"b\" \\ \n\t\u{1b}\u{202e} # = é""#
-        );
+        assert_eq!(line, r#"text id=1 text="a \"b\" \\ \n\t\u{1b}\u{202e} # = é""#);
         assert_eq!(parse(&line), Ok(vec![text.into()]));
     }
 
@@ -231,20 +201,11 @@ mod tests {
             ("text id=1 id=2", "`id` is there twice"),
             ("text text=\"a", "a string has no end"),
             ("event 1 borrow", "`borrow` has no meaning here"),
-            (
-                "event 1",
-                "an event needs a kind, and numbers within their bounds",
-            ),
+            ("event 1", "an event needs a kind, and numbers within their bounds"),
             ("event 1 free 2", "`event` has no `2`"),
             ("id=1", "a line begins with the word for its item"),
         ] {
-            assert_eq!(
-                parse(line),
-                Err(ParseError {
-                    line: 1,
-                    what: what.to_owned()
-                })
-            );
+            assert_eq!(parse(line), Err(ParseError { line: 1, what: what.to_owned() }));
         }
     }
 }

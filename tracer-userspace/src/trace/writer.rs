@@ -48,18 +48,11 @@ impl Writer {
             .with_context(failed)?;
         if file.metadata().with_context(failed)?.is_file() {
             refuse_other_file(&mut file, path)?;
-            file.set_permissions(Permissions::from_mode(0o600))
-                .with_context(failed)?;
+            file.set_permissions(Permissions::from_mode(0o600)).with_context(failed)?;
             file.set_len(0).with_context(failed)?;
             file.rewind().with_context(failed)?;
         }
-        let mut writer = Self {
-            file,
-            path: path.to_owned(),
-            chunk: Encoder::default(),
-            bytes: 0,
-            failure: None,
-        };
+        let mut writer = Self { file, path: path.to_owned(), chunk: Encoder::default(), bytes: 0, failure: None };
         let head = [&MAGIC[..], &VERSION.to_le_bytes(), &MINIMUM.to_le_bytes()].concat();
         writer.write(&head)?;
         Ok(writer)
@@ -91,19 +84,11 @@ impl Writer {
         }
         let payload = self.chunk.take();
         if payload.len() > MAX_PAYLOAD {
-            bail!(
-                "failed to write {}: a record is larger than a chunk can be",
-                self.path.display()
-            );
+            bail!("failed to write {}: a record is larger than a chunk can be", self.path.display());
         }
-        let compressed =
-            zstd::bulk::compress(&payload, LEVEL).context("failed to compress a chunk")?;
+        let compressed = zstd::bulk::compress(&payload, LEVEL).context("failed to compress a chunk")?;
         let length = u32::try_from(compressed.len()).context("failed to measure a chunk")?;
-        let head = [
-            length.to_le_bytes(),
-            crc32fast::hash(&compressed).to_le_bytes(),
-        ]
-        .concat();
+        let head = [length.to_le_bytes(), crc32fast::hash(&compressed).to_le_bytes()].concat();
         self.write(&[head, compressed].concat())
     }
 
@@ -123,9 +108,7 @@ impl Writer {
 
     /// Writes in one piece, so that a recording that is killed leaves whole chunks behind.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all(bytes)
-            .with_context(|| format!("failed to write {}", self.path.display()))?;
+        self.file.write_all(bytes).with_context(|| format!("failed to write {}", self.path.display()))?;
         self.bytes += bytes.len() as u64;
         Ok(())
     }
@@ -138,10 +121,7 @@ fn refuse_other_file(file: &mut File, path: &Path) -> Result<()> {
         .read_to_end(&mut head)
         .with_context(|| format!("failed to read {}", path.display()))?;
     if !head.is_empty() && head != MAGIC {
-        bail!(
-            "failed to create {}: it is there already, and it is no trace",
-            path.display()
-        );
+        bail!("failed to create {}: it is there already, and it is no trace", path.display());
     }
     Ok(())
 }

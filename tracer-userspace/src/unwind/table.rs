@@ -89,4 +89,3 @@ impl Table {
         Rule::of(row, fde.cie().encoding(), fde.is_signal_trampoline())
     }
 }
-

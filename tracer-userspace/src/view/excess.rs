@@ -19,22 +19,14 @@ pub fn excess(excess: &Excess, frames: Frames) -> String {
         out.push_str("\nNo excess frees.\n");
     }
     for (index, site) in excess.sites.iter().enumerate() {
-        out.push_str(&format!(
-            "\nSite {}: {}",
-            index + 1,
-            count(site.count, "excess free")
-        ));
+        out.push_str(&format!("\nSite {}: {}", index + 1, count(site.count, "excess free")));
         show_site(site, frames, &mut out);
     }
     if !excess.late.is_empty() {
         out.push_str("\nLate frees, no excess: the memory was gone with its device or allocator\n");
     }
     for (index, site) in excess.late.iter().enumerate() {
-        out.push_str(&format!(
-            "\nLate site {}: {}",
-            index + 1,
-            count(site.count, "late free")
-        ));
+        out.push_str(&format!("\nLate site {}: {}", index + 1, count(site.count, "late free")));
         show_site(site, frames, &mut out);
     }
     out
@@ -50,16 +42,10 @@ fn show_site(site: &Site, frames: Frames, out: &mut String) {
         out.push_str(&format!("  {count} in {}\n", escape(test)));
     }
     if site.tests.len() > TESTS {
-        out.push_str(&format!(
-            "  … and in {} more tests\n",
-            site.tests.len() - TESTS
-        ));
+        out.push_str(&format!("  … and in {} more tests\n", site.tests.len() - TESTS));
     }
     out.push_str(&format!("  e.g. {}\n", escape(&site.examples.join(", "))));
-    let free = Place {
-        what: "no stack".to_owned(),
-        stack: site.free.clone(),
-    };
+    let free = Place { what: "no stack".to_owned(), stack: site.free.clone() };
     show_place("this free", &free, frames, out);
     let before = match site.previous.stack {
         Some(_) => format!("the free before ({})", site.previous.what),
@@ -68,10 +54,7 @@ fn show_site(site: &Site, frames: Frames, out: &mut String) {
     show_place(&before, &site.previous, frames, out);
     show_place("the allocation", &site.allocation, frames, out);
     if site.other_places > 0 {
-        out.push_str(&format!(
-            "  (of the last two, {} other pairs are not shown)\n",
-            site.other_places
-        ));
+        out.push_str(&format!("  (of the last two, {} other pairs are not shown)\n", site.other_places));
     }
 }
 

@@ -9,9 +9,7 @@ use crate::{
 
 /// Appends the head of a view.
 pub(super) fn show(integrity: &Integrity, out: &mut String) {
-    let start = integrity
-        .start_ns
-        .map_or_else(|| "at an unknown time".to_owned(), wall_clock);
+    let start = integrity.start_ns.map_or_else(|| "at an unknown time".to_owned(), wall_clock);
     out.push_str(&format!("Start {start}, times in seconds after it\n"));
     for process in &integrity.processes {
         out.push_str(&show_process(process));
@@ -19,21 +17,11 @@ pub(super) fn show(integrity: &Integrity, out: &mut String) {
     out.push_str(&count(integrity.events, "event"));
     for loss in &integrity.losses {
         let gaps = count(loss.gaps, "gap");
-        out.push_str(&format!(
-            ", {} lost in {gaps} ({})",
-            loss.events,
-            escape(&loss.cause)
-        ));
+        out.push_str(&format!(", {} lost in {gaps} ({})", loss.events, escape(&loss.cause)));
     }
-    out.push_str(if integrity.losses.is_empty() {
-        ", none lost\n"
-    } else {
-        "\n"
-    });
+    out.push_str(if integrity.losses.is_empty() { ", none lost\n" } else { "\n" });
     if let Some(unaccounted) = integrity.unaccounted.filter(|&events| events != 0) {
-        out.push_str(&format!(
-            "! {unaccounted} events were sent that are neither here nor known to be lost\n"
-        ));
+        out.push_str(&format!("! {unaccounted} events were sent that are neither here nor known to be lost\n"));
     }
     for problem in &integrity.problems {
         out.push_str(&format!("! {}\n", escape(problem)));
@@ -47,13 +35,7 @@ fn show_process(row: &ProcessRow) -> String {
         (Some(reason), Some(end)) => format!("{reason} at {}", time(end)),
         _ => "its recording was cut".to_owned(),
     };
-    format!(
-        "Process {}: pid {}, {}, {}\n",
-        row.process,
-        row.pid,
-        escape(&row.command),
-        escape(&end)
-    )
+    format!("Process {}: pid {}, {}, {}\n", row.process, row.pid, escape(&row.command), escape(&end))
 }
 
 /// UTC, to the second.

@@ -35,12 +35,9 @@ pub fn json<V: Serialize>(name: &str, value: &V) -> String {
         #[serde(flatten)]
         value: &'a V,
     }
-    let document = Document {
-        schema: format!("tt-buftrace/{name}/1"),
-        value,
-    };
-    let mut text = serde_json::to_string_pretty(&document)
-        .expect("values have string keys only, so that they always serialize");
+    let document = Document { schema: format!("tt-buftrace/{name}/1"), value };
+    let mut text =
+        serde_json::to_string_pretty(&document).expect("values have string keys only, so that they always serialize");
     text.push('\n');
     text
 }

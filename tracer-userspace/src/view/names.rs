@@ -7,17 +7,11 @@ const LONG: usize = 24;
 /// Shortens a demangled name: parameters become `(…)`, long template arguments `<…>`, and the standard library's
 /// inline name spaces go. What does not balance is left as it is.
 pub(super) fn shorten(name: &str) -> String {
-    let name = name
-        .replace("std::__1::", "std::")
-        .replace("std::__cxx11::", "std::");
+    let name = name.replace("std::__1::", "std::").replace("std::__cxx11::", "std::");
     // `decltype(auto)`, `(anonymous namespace)` and `operator()` have parentheses that are no parameters.
-    let plain = name
-        .replace("(anonymous namespace)", "{anonymous}")
-        .replace("operator()", "operator{call}");
+    let plain = name.replace("(anonymous namespace)", "{anonymous}").replace("operator()", "operator{call}");
     let short = shorten_parameters(&shorten_templates(&plain));
-    short
-        .replace("{anonymous}", "(anonymous namespace)")
-        .replace("operator{call}", "operator()")
+    short.replace("{anonymous}", "(anonymous namespace)").replace("operator{call}", "operator()")
 }
 
 fn shorten_templates(name: &str) -> String {
@@ -29,11 +23,7 @@ fn shorten_templates(name: &str) -> String {
         match closing(after, '<', '>') {
             Some(end) if !before.ends_with("operator") && !before.ends_with("operator<") => {
                 let inner = &after[1..end];
-                out.push_str(if inner.chars().count() > LONG {
-                    "<…>"
-                } else {
-                    &after[..=end]
-                });
+                out.push_str(if inner.chars().count() > LONG { "<…>" } else { &after[..=end] });
                 rest = &after[end + 1..];
             }
             _ => {
@@ -86,23 +76,14 @@ mod tests {
     fn names_become_short() {
         for (name, short) in [
             ("main", "main"),
-            (
-                "tt::tt_metal::Buffer::~Buffer()",
-                "tt::tt_metal::Buffer::~Buffer()",
-            ),
+            ("tt::tt_metal::Buffer::~Buffer()", "tt::tt_metal::Buffer::~Buffer()"),
             ("f(int, std::__1::vector<int>)", "f(…)"),
             (
                 "std::__1::vector<std::shared_ptr<tt::tt_metal::Buffer>, std::allocator<x>>::clear()",
                 "std::vector<…>::clear()",
             ),
-            (
-                "std::vector<int>::at(unsigned long) const",
-                "std::vector<int>::at(…) const",
-            ),
-            (
-                "(anonymous namespace)::go(int)",
-                "(anonymous namespace)::go(…)",
-            ),
+            ("std::vector<int>::at(unsigned long) const", "std::vector<int>::at(…) const"),
+            ("(anonymous namespace)::go(int)", "(anonymous namespace)::go(…)"),
             (
                 "A::operator()(int) const::{lambda()#1}::operator()() const",
                 "A::operator()(…) const::{lambda()#1}::operator()() const",

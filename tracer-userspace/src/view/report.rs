@@ -14,20 +14,12 @@ pub fn report(report: &Report) -> String {
     integrity::show(&report.integrity, &mut out);
     let several = report.integrity.processes.len() > 1;
     let process = |number: u32| {
-        if several {
-            number.to_string()
-        } else {
-            String::new()
-        }
+        if several { number.to_string() } else { String::new() }
     };
     section("Memory", &totals(report, process), &mut out);
     section("Verdicts", &verdicts(report), &mut out);
     section("Balance of addresses", &balance(report, process), &mut out);
-    section(
-        "Addresses freed more often than allocated",
-        &offenders(report, process),
-        &mut out,
-    );
+    section("Addresses freed more often than allocated", &offenders(report, process), &mut out);
     section("Tests", &tests(report), &mut out);
     out
 }
@@ -38,10 +30,7 @@ pub(super) fn or_unknown(value: Option<&String>) -> String {
 }
 
 pub(super) fn verdict_counts(counts: &[VerdictCount]) -> String {
-    let counts: Vec<String> = counts
-        .iter()
-        .map(|row| format!("{} {}", row.count, row.verdict.name()))
-        .collect();
+    let counts: Vec<String> = counts.iter().map(|row| format!("{} {}", row.count, row.verdict.name())).collect();
     counts.join(", ")
 }
 
@@ -91,26 +80,13 @@ fn verdicts(report: &Report) -> Table {
     let mut table = Table::new(&["verdict", ">confirmed", ">possible", "meaning"]);
     for row in &report.verdicts {
         let meaning = row.meaning.to_owned();
-        table.row(&[
-            row.verdict.name().to_owned(),
-            row.confirmed.to_string(),
-            row.possible.to_string(),
-            meaning,
-        ]);
+        table.row(&[row.verdict.name().to_owned(), row.confirmed.to_string(), row.possible.to_string(), meaning]);
     }
     table
 }
 
 fn balance(report: &Report, process: impl Fn(u32) -> String) -> Table {
-    let titles = [
-        "process",
-        "device",
-        "type",
-        ">addresses",
-        ">allocs = frees",
-        ">not freed",
-        ">freed more",
-    ];
+    let titles = ["process", "device", "type", ">addresses", ">allocs = frees", ">not freed", ">freed more"];
     let mut table = Table::new(&titles);
     for row in &report.balance {
         table.row(&[
@@ -127,16 +103,8 @@ fn balance(report: &Report, process: impl Fn(u32) -> String) -> Table {
 }
 
 fn offenders(report: &Report, process: impl Fn(u32) -> String) -> Table {
-    let mut table = Table::new(&[
-        "process",
-        "device",
-        "type",
-        ">address",
-        ">allocs",
-        ">frees",
-        ">excess",
-        "which were",
-    ]);
+    let mut table =
+        Table::new(&["process", "device", "type", ">address", ">allocs", ">frees", ">excess", "which were"]);
     for row in &report.offenders {
         table.row(&[
             process(row.process),
@@ -159,9 +127,7 @@ fn tests(report: &Report) -> Table {
     }
     for row in &report.tests {
         table.row(&[
-            row.test
-                .clone()
-                .unwrap_or_else(|| "(outside of tests)".to_owned()),
+            row.test.clone().unwrap_or_else(|| "(outside of tests)".to_owned()),
             row.allocations.to_string(),
             row.frees.to_string(),
             bytes(row.bytes_allocated),

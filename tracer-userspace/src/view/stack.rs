@@ -30,18 +30,12 @@ pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut S
         out.push_str(&format!("{indent}… {hidden} more (--frames all)\n"));
     }
     if stack.end != "complete" {
-        out.push_str(&format!(
-            "{indent}(the stack ends here: {})\n",
-            escape(&stack.end)
-        ));
+        out.push_str(&format!("{indent}(the stack ends here: {})\n", escape(&stack.end)));
     }
 }
 
 fn show_line(line: &Line) -> String {
-    let function = line
-        .function
-        .as_deref()
-        .map_or_else(|| "?".to_owned(), shorten);
+    let function = line.function.as_deref().map_or_else(|| "?".to_owned(), shorten);
     let source = match (&line.file, line.line) {
         (Some(file), Some(number)) => format!(" ({file}:{number})"),
         (Some(file), None) => format!(" ({file})"),
@@ -50,10 +44,7 @@ fn show_line(line: &Line) -> String {
     if line.inlined {
         return format!("{function}{source} [inlined]");
     }
-    let module = line
-        .module
-        .as_deref()
-        .map_or("", |path| path.rsplit('/').next().unwrap_or(path));
+    let module = line.module.as_deref().map_or("", |path| path.rsplit('/').next().unwrap_or(path));
     let plus = if module.is_empty() { "" } else { "+" };
     format!("{function}{source} {module}{plus}{:#x}", line.address)
 }

@@ -11,38 +11,24 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(titles: &[&'static str]) -> Self {
-        Self {
-            titles: titles.to_vec(),
-            rows: Vec::new(),
-        }
+        Self { titles: titles.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row with a cell for each title. Cells are made safe to print.
     pub(super) fn row<const N: usize>(&mut self, cells: &[String; N]) {
-        self.rows
-            .push(cells.iter().map(|cell| escape(cell)).collect());
+        self.rows.push(cells.iter().map(|cell| escape(cell)).collect());
     }
 
     /// Appends the table with each line indented by two; without rows, nothing. A column with empty cells only is left
     /// out.
     pub(super) fn show(&self, out: &mut String) {
-        let titles: Vec<String> = self
-            .titles
-            .iter()
-            .map(|title| title.trim_start_matches('>').to_owned())
-            .collect();
+        let titles: Vec<String> = self.titles.iter().map(|title| title.trim_start_matches('>').to_owned()).collect();
         let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
         let columns: Vec<(usize, usize)> = (0..titles.len())
             .filter(|&column| self.rows.iter().any(|row| !cell(row, column).is_empty()))
             .map(|column| {
                 let lines = self.rows.iter().chain([&titles]);
-                (
-                    column,
-                    lines
-                        .map(|row| cell(row, column).chars().count())
-                        .max()
-                        .unwrap_or(0),
-                )
+                (column, lines.map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
             })
             .collect();
         if self.rows.is_empty() {
@@ -77,11 +63,7 @@ pub fn bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit = larger;
     }
-    if value < 100.0 {
-        format!("{value:.1} {unit}")
-    } else {
-        format!("{value:.0} {unit}")
-    }
+    if value < 100.0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
 }
 
 /// A difference of sizes.
@@ -110,21 +92,8 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         let shown = [0, 2048, 10_240, 1_048_576, 1_500_000_000, u64::MAX].map(bytes);
-        assert_eq!(
-            shown,
-            [
-                "0 B",
-                "2048 B",
-                "10.0 KiB",
-                "1.0 MiB",
-                "1.4 GiB",
-                "16777216 TiB"
-            ]
-        );
-        assert_eq!(
-            [5, 0, -20_480].map(signed_bytes),
-            ["+5 B", "0 B", "-20.0 KiB"]
-        );
+        assert_eq!(shown, ["0 B", "2048 B", "10.0 KiB", "1.0 MiB", "1.4 GiB", "16777216 TiB"]);
+        assert_eq!([5, 0, -20_480].map(signed_bytes), ["+5 B", "0 B", "-20.0 KiB"]);
         assert_eq!(time(61_000_002_500), "61.000002");
     }
 
@@ -132,16 +101,9 @@ mod tests {
     fn columns_line_up_and_stay_on_their_line() {
         let mut table = Table::new(&["name", "nothing", ">count"]);
         table.row(&["a".to_owned(), String::new(), "1000".to_owned()]);
-        table.row(&[
-            "long\x1b[2J\nname".to_owned(),
-            String::new(),
-            "1".to_owned(),
-        ]);
+        table.row(&["long\x1b[2J\nname".to_owned(), String::new(), "1".to_owned()]);
         let mut out = String::new();
         table.show(&mut out);
-        assert_eq!(
-            out,
-            "  name                 count\n  a                     1000\n  long\\u{1b}[2J\\nname      1\n"
-        );
+        assert_eq!(out, "  name                 count\n  a                     1000\n  long\\u{1b}[2J\\nname      1\n");
     }
 }

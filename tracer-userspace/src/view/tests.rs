@@ -100,16 +100,13 @@ fn the_report_counts() {
           test       allocs  frees    bytes      left  verdicts
           t.py::one       2      2  2.0 MiB  +2.0 MiB  1 released, 1 pre-attach, 1 held
           t.py::two       1      1   4096 B       0 B  1 repeat, 1 after-close, 1 failed
-    "#]].assert_eq(&report(&fold.finish(&model)));
+    "#]]
+    .assert_eq(&report(&fold.finish(&model)));
 }
 
 #[test]
 fn the_timeline_of_an_address() {
-    let query = |device| Query {
-        device,
-        address: Some(0x10_0400),
-        buffer: None,
-    };
+    let query = |device| Query { device, address: Some(0x10_0400), buffer: None };
     let mut fold = TimelineFold::new(query(None));
     let model = read(|entry| fold.entry(entry));
     let value = fold.finish(&model);
@@ -124,7 +121,8 @@ fn the_timeline_of_an_address() {
             0.002001  FREE #2    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two
             0.002003  ALLOC #2   buffer 12  mesh0 DRAM 0x100400  4096 B  in t.py::two
             0.002004  FREE #3    buffer 12  mesh0 DRAM 0x100400  4096 B  after-close  in t.py::two
-    "#]].assert_eq(&timeline(&value, StackChoice::Hide));
+    "#]]
+    .assert_eq(&timeline(&value, StackChoice::Hide));
 
     let mut fold = TimelineFold::new(query(Some(DeviceQuery::Any(1))));
     let model = read(|entry| fold.entry(entry));
@@ -133,15 +131,9 @@ fn the_timeline_of_an_address() {
 
 #[test]
 fn the_timeline_of_a_buffer_with_stacks() {
-    let mesh = Device {
-        class: DeviceClass::Mesh,
-        id: 0,
-    };
-    let mut fold = TimelineFold::new(Query {
-        device: Some(DeviceQuery::Exactly(mesh)),
-        address: None,
-        buffer: Some(10),
-    });
+    let mesh = Device { class: DeviceClass::Mesh, id: 0 };
+    let mut fold =
+        TimelineFold::new(Query { device: Some(DeviceQuery::Exactly(mesh)), address: None, buffer: Some(10) });
     let model = read(|entry| fold.entry(entry));
     expect![[r#"
         Start 2024-12-31 23:59:59 UTC, times in seconds after it
@@ -161,7 +153,8 @@ fn the_timeline_of_a_buffer_with_stacks() {
               #0 ? libtt_metal.so+0x4100
               #1 ? 0x7f0012345678
               (the stack ends here: no-module)
-    "#]].assert_eq(&timeline(&fold.finish(&model), StackChoice::Show(Frames::First(2))));
+    "#]]
+    .assert_eq(&timeline(&fold.finish(&model), StackChoice::Show(Frames::First(2))));
 }
 
 #[test]
@@ -207,7 +200,8 @@ fn the_sites_of_excess() {
             #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
             #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
             #2 main python3.12+0x600
-    "#]].assert_eq(&excess(&value, Frames::All));
+    "#]]
+    .assert_eq(&excess(&value, Frames::All));
     let json: serde_json::Value = serde_json::from_str(&json("excess", &value)).expect("JSON");
     assert_eq!(json["schema"], "tt-buftrace/excess/1");
     assert_eq!(json["sites"][0]["verdicts"][0]["verdict"], "repeat");
@@ -223,18 +217,11 @@ fn the_sites_of_excess() {
 fn the_report_as_json() {
     let mut fold = ReportFold::default();
     let model = read(|entry| fold.entry(entry));
-    let json: serde_json::Value =
-        serde_json::from_str(&json("report", &fold.finish(&model))).expect("JSON");
+    let json: serde_json::Value = serde_json::from_str(&json("report", &fold.finish(&model))).expect("JSON");
     assert_eq!(json["schema"], "tt-buftrace/report/1");
     let totals = &json["totals"][1];
-    assert_eq!(
-        (&totals["device"], &totals["buffer_type"]),
-        (&"mesh0".into(), &"L1".into())
-    );
-    assert_eq!(
-        (&totals["bytes_live"], &totals["peak_test"]),
-        (&2_097_152.into(), &"t.py::one".into())
-    );
+    assert_eq!((&totals["device"], &totals["buffer_type"]), (&"mesh0".into(), &"L1".into()));
+    assert_eq!((&totals["bytes_live"], &totals["peak_test"]), (&2_097_152.into(), &"t.py::one".into()));
     assert_eq!(json["integrity"]["unaccounted"], 0);
 }
 
@@ -242,11 +229,8 @@ fn the_report_as_json() {
 #[test]
 fn forged_numbers_are_shown_or_left_out() {
     let digits = |c: char| c.is_ascii_digit();
-    let places: Vec<usize> = TRACE
-        .char_indices()
-        .filter(|&(at, c)| digits(c) && !TRACE[..at].ends_with(digits))
-        .map(|(at, _)| at)
-        .collect();
+    let places: Vec<usize> =
+        TRACE.char_indices().filter(|&(at, c)| digits(c) && !TRACE[..at].ends_with(digits)).map(|(at, _)| at).collect();
     for number in ["0", "1", "4294967295", "18446744073709551615"] {
         for &at in &places {
             let rest = TRACE[at..].trim_start_matches(digits);

@@ -31,8 +31,7 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
     for step in &timeline.steps {
         out.push_str(&escape(&show_step(step)));
         out.push('\n');
-        if let (StackChoice::Show(frames), Some(lines)) = (stacks, timeline.stacks.get(&step.stack))
-        {
+        if let (StackChoice::Show(frames), Some(lines)) = (stacks, timeline.stacks.get(&step.stack)) {
             stack::show(lines, frames, "      ", &mut out);
         }
     }
@@ -41,9 +40,7 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
     }
     if timeline.without_device > 0 {
         let count = timeline.without_device;
-        out.push_str(&format!(
-            "{count} more match all but the device, which is known of seen allocations only.\n"
-        ));
+        out.push_str(&format!("{count} more match all but the device, which is known of seen allocations only.\n"));
     }
     out
 }
@@ -54,24 +51,11 @@ fn show_step(step: &Step) -> String {
         What::Free => format!("FREE #{}", step.number),
         What::End => "END".to_owned(),
     };
-    let place = format!(
-        "{} {} {:#x}",
-        or_unknown(step.device.as_ref()),
-        step.buffer_type,
-        step.address
-    );
-    let mut line = format!(
-        "{:>12}  {what:<9}  buffer {}  {place}  {}",
-        time(step.time),
-        step.buffer,
-        bytes(step.bytes)
-    );
+    let place = format!("{} {} {:#x}", or_unknown(step.device.as_ref()), step.buffer_type, step.address);
+    let mut line =
+        format!("{:>12}  {what:<9}  buffer {}  {place}  {}", time(step.time), step.buffer, bytes(step.bytes));
     if let Some(verdict) = step.verdict {
-        let possible = if step.certainty == Some(Certainty::Possible) {
-            " (possible)"
-        } else {
-            ""
-        };
+        let possible = if step.certainty == Some(Certainty::Possible) { " (possible)" } else { "" };
         line.push_str(&format!("  {}{possible}", verdict.name()));
     }
     if let Some(test) = &step.test {

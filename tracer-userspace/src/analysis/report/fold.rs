@@ -9,9 +9,7 @@ use std::{
 use super::{BalanceRow, Offender, Report, TestRow, Total, VerdictCount, VerdictRow};
 use crate::{
     analysis::{Integrity, names},
-    model::{
-        Allocation, Buffer, Certainty, Colour, Device, Entry, Model, Moment, Outcome, Verdict,
-    },
+    model::{Allocation, Buffer, Certainty, Colour, Device, Entry, Model, Moment, Outcome, Verdict},
 };
 
 /// How many offenders are named.
@@ -73,16 +71,8 @@ impl ReportFold {
     pub fn finish(self, model: &Model) -> Report {
         Report {
             integrity: Integrity::of(model),
-            totals: self
-                .totals
-                .iter()
-                .map(|(memory, sum)| sum.total(*memory, model))
-                .collect(),
-            verdicts: self
-                .verdicts
-                .iter()
-                .map(|(&verdict, &counts)| verdict_row(verdict, counts))
-                .collect(),
+            totals: self.totals.iter().map(|(memory, sum)| sum.total(*memory, model)).collect(),
+            verdicts: self.verdicts.iter().map(|(&verdict, &counts)| verdict_row(verdict, counts)).collect(),
             balance: balance_rows(&self.addresses),
             offenders: offenders(&self.addresses),
             tests: test_rows(self.tests, model),
@@ -97,30 +87,17 @@ impl ReportFold {
         if live > sum.peak_bytes {
             (sum.peak_bytes, sum.peak) = (live, *moment);
         }
-        self.addresses
-            .entry((memory(buffer), buffer.address))
-            .or_default()
-            .allocations += 1;
+        self.addresses.entry((memory(buffer), buffer.address)).or_default().allocations += 1;
         let test = self.test(moment);
         test.allocations += 1;
         test.bytes_allocated = test.bytes_allocated.saturating_add(buffer.size);
     }
 
     fn outcome(&mut self, outcome: &Outcome) {
-        let Outcome {
-            buffer,
-            verdict,
-            moment,
-            ..
-        } = outcome;
-        self.verdicts.entry(*verdict).or_default()
-            [usize::from(outcome.certainty == Certainty::Possible)] += 1;
+        let Outcome { buffer, verdict, moment, .. } = outcome;
+        self.verdicts.entry(*verdict).or_default()[usize::from(outcome.certainty == Certainty::Possible)] += 1;
         let origin = buffer.allocated.filter(|_| *verdict == Verdict::Held);
-        *self
-            .test(&origin.unwrap_or(*moment))
-            .verdicts
-            .entry(*verdict)
-            .or_default() += 1;
+        *self.test(&origin.unwrap_or(*moment)).verdicts.entry(*verdict).or_default() += 1;
         let unmet = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom);
         if unmet || buffer.phantom {
             return;
@@ -137,10 +114,7 @@ impl ReportFold {
         }
         let again = matches!(verdict.colour(), Colour::Excess | Colour::Red);
         if outcome.ends || again {
-            let balance = self
-                .addresses
-                .entry((memory(buffer), buffer.address))
-                .or_default();
+            let balance = self.addresses.entry((memory(buffer), buffer.address)).or_default();
             balance.frees += 1;
             if again || buffer.allocated.is_none() {
                 *balance.excess.entry(*verdict).or_default() += 1;
@@ -150,10 +124,7 @@ impl ReportFold {
 
     fn test(&mut self, moment: &Moment) -> &mut TestSum {
         let first = moment.time;
-        self.tests.entry(moment.test).or_insert_with(|| TestSum {
-            first,
-            ..TestSum::default()
-        })
+        self.tests.entry(moment.test).or_insert_with(|| TestSum { first, ..TestSum::default() })
     }
 }
 
@@ -181,20 +152,11 @@ fn memory(buffer: &Buffer) -> Memory {
 }
 
 fn verdict_row(verdict: Verdict, [confirmed, possible]: [u64; 2]) -> VerdictRow {
-    VerdictRow {
-        verdict,
-        colour: verdict.colour(),
-        confirmed,
-        possible,
-        meaning: verdict.meaning(),
-    }
+    VerdictRow { verdict, colour: verdict.colour(), confirmed, possible, meaning: verdict.meaning() }
 }
 
 fn counts(verdicts: &BTreeMap<Verdict, u64>) -> Vec<VerdictCount> {
-    verdicts
-        .iter()
-        .map(|(&verdict, &count)| VerdictCount { verdict, count })
-        .collect()
+    verdicts.iter().map(|(&verdict, &count)| VerdictCount { verdict, count }).collect()
 }
 
 fn balance_rows(addresses: &HashMap<(Memory, u64), Balance>) -> Vec<BalanceRow> {
@@ -207,37 +169,29 @@ fn balance_rows(addresses: &HashMap<(Memory, u64), Balance>) -> Vec<BalanceRow> 
             Ordering::Greater => row[2] += 1,
         }
     }
-    let row =
-        |((process, device, buffer_type), [even, not_freed, freed_more]): (Memory, [u64; 3])| {
-            BalanceRow {
-                process,
-                device: names::device(device),
-                buffer_type: names::buffer_type(buffer_type),
-                addresses: even + not_freed + freed_more,
-                even,
-                not_freed,
-                freed_more,
-            }
-        };
+    let row = |((process, device, buffer_type), [even, not_freed, freed_more]): (Memory, [u64; 3])| BalanceRow {
+        process,
+        device: names::device(device),
+        buffer_type: names::buffer_type(buffer_type),
+        addresses: even + not_freed + freed_more,
+        even,
+        not_freed,
+        freed_more,
+    };
     rows.into_iter().map(row).collect()
 }
 
 fn offenders(addresses: &HashMap<(Memory, u64), Balance>) -> Vec<Offender> {
-    let mut worst: Vec<_> = addresses
-        .iter()
-        .filter(|(_, balance)| balance.frees > balance.allocations)
-        .collect();
+    let mut worst: Vec<_> = addresses.iter().filter(|(_, balance)| balance.frees > balance.allocations).collect();
     worst.sort_by_key(|(key, balance)| (Reverse(balance.frees - balance.allocations), *key));
-    let row = |(((process, device, buffer_type), address), balance): (&(Memory, u64), &Balance)| {
-        Offender {
-            process: *process,
-            device: names::device(*device),
-            buffer_type: names::buffer_type(*buffer_type),
-            address: *address,
-            allocations: balance.allocations,
-            frees: balance.frees,
-            excess: counts(&balance.excess),
-        }
+    let row = |(((process, device, buffer_type), address), balance): (&(Memory, u64), &Balance)| Offender {
+        process: *process,
+        device: names::device(*device),
+        buffer_type: names::buffer_type(*buffer_type),
+        address: *address,
+        allocations: balance.allocations,
+        frees: balance.frees,
+        excess: counts(&balance.excess),
     };
     worst.into_iter().take(OFFENDERS).map(row).collect()
 }
@@ -246,17 +200,8 @@ fn offenders(addresses: &HashMap<(Memory, u64), Balance>) -> Vec<Offender> {
 fn test_rows(tests: HashMap<u32, TestSum>, model: &Model) -> Vec<TestRow> {
     let mut by_name: HashMap<Option<String>, TestSum> = HashMap::new();
     for (text, sum) in tests {
-        let name = names::test(
-            &model.definitions,
-            &Moment {
-                test: text,
-                ..Moment::default()
-            },
-        );
-        let total = by_name.entry(name).or_insert_with(|| TestSum {
-            first: sum.first,
-            ..TestSum::default()
-        });
+        let name = names::test(&model.definitions, &Moment { test: text, ..Moment::default() });
+        let total = by_name.entry(name).or_insert_with(|| TestSum { first: sum.first, ..TestSum::default() });
         total.first = total.first.min(sum.first);
         total.allocations += sum.allocations;
         total.frees += sum.frees;

@@ -30,15 +30,10 @@ const ADDRESS_POINT: u64 = 16;
 /// What the first words of a `Device` and of a `MeshDevice` point to, as addresses in the module.
 pub(super) fn vtables(elf: &Elf) -> Result<[u64; 2]> {
     let find = |name, class| -> Result<u64> {
-        let symbol = elf
-            .symbol(name)
-            .with_context(|| format!("the vtable of {class} is not defined"))?;
+        let symbol = elf.symbol(name).with_context(|| format!("the vtable of {class} is not defined"))?;
         Ok(symbol.address.wrapping_add(ADDRESS_POINT))
     };
-    Ok([
-        find(CHIP_VTABLE, "Device")?,
-        find(MESH_VTABLE, "MeshDevice")?,
-    ])
+    Ok([find(CHIP_VTABLE, "Device")?, find(MESH_VTABLE, "MeshDevice")?])
 }
 
 /// What is found out about the ids.
@@ -72,42 +67,24 @@ fn mesh(elf: &Elf) -> Vec<Finding> {
         offsets: u32::try_from(pointer.offset).into_iter().collect(),
         certain: true,
     };
-    let mut claims = vec![id_claim(
-        "MeshDevice::id()",
-        &facts,
-        &Value::loaded(pointer),
-    )];
+    let mut claims = vec![id_claim("MeshDevice::id()", &facts, &Value::loaded(pointer))];
     if let Some(facts) = function_facts(elf, MESH_IMPL_ID) {
-        claims.push(id_claim(
-            "MeshDeviceImpl::id()",
-            &facts,
-            &Value::Argument(0),
-        ));
+        claims.push(id_claim("MeshDeviceImpl::id()", &facts, &Value::Argument(0)));
     }
     let slot = facts.iter().find_map(|fact| match fact {
-        Fact::Call(Call {
-            target: Target::Virtual { slot, .. },
-            ..
-        }) => Some(*slot),
+        Fact::Call(Call { target: Target::Virtual { slot, .. }, .. }) => Some(*slot),
         _ => None,
     });
     if let Some(facts) = slot.and_then(|slot| slot_facts(elf, MESH_IMPL_VTABLE, slot)) {
         claims.push(id_claim("vtable", &facts, &Value::Argument(0)));
     }
-    vec![
-        agree(Field::MeshImpl, &[through]),
-        agree(Field::MeshId, &claims),
-    ]
+    vec![agree(Field::MeshImpl, &[through]), agree(Field::MeshId, &claims)]
 }
 
 /// The pointer in `this` through which a function gets at the id.
 fn implementation(fact: &Fact) -> Option<Place> {
-    let through = |value: &Value| {
-        value
-            .place()
-            .filter(|place| place.width == 8 && place.base == Value::Argument(0))
-            .cloned()
-    };
+    let through =
+        |value: &Value| value.place().filter(|place| place.width == 8 && place.base == Value::Argument(0)).cloned();
     match fact {
         Fact::Call(call) if call.target != Target::Unknown => through(&call.arguments[0]),
         Fact::Return(Value::Loaded(id)) => through(&id.base),
@@ -117,18 +94,12 @@ fn implementation(fact: &Fact) -> Option<Place> {
 
 fn id_claim(source: &str, facts: &[Fact], object: &Value) -> Claim {
     let returned = |fact: &Fact| match fact {
-        Fact::Return(Value::Loaded(place))
-            if place.base == *object && place.width == Field::ChipId.width() =>
-        {
+        Fact::Return(Value::Loaded(place)) if place.base == *object && place.width == Field::ChipId.width() => {
             u32::try_from(place.offset).ok()
         }
         _ => None,
     };
-    Claim {
-        source: source.into(),
-        offsets: facts.iter().filter_map(returned).collect::<BTreeSet<_>>(),
-        certain: true,
-    }
+    Claim { source: source.into(), offsets: facts.iter().filter_map(returned).collect::<BTreeSet<_>>(), certain: true }
 }
 
 /// The slot of `id()`: where `MeshDevice`'s vtable has `MeshDevice::id`.
@@ -141,20 +112,11 @@ fn id_slot(elf: &Elf) -> Option<u64> {
 }
 
 fn slot_function(elf: &Elf, vtable: Symbol, slot: u64) -> Option<u64> {
-    elf.pointer(
-        vtable
-            .address
-            .checked_add(ADDRESS_POINT)?
-            .checked_add(slot)?,
-    )
+    elf.pointer(vtable.address.checked_add(ADDRESS_POINT)?.checked_add(slot)?)
 }
 
 fn slot_facts(elf: &Elf, vtable: &str, slot: u64) -> Option<Vec<Fact>> {
     let address = slot_function(elf, elf.symbol(vtable)?, slot)?;
-    let symbol = elf
-        .names(address)
-        .iter()
-        .filter_map(|name| elf.symbol(name))
-        .find(|symbol| symbol.size > 0)?;
+    let symbol = elf.names(address).iter().filter_map(|name| elf.symbol(name)).find(|symbol| symbol.size > 0)?;
     Some(flow::facts(elf.code(symbol)?, address, elf))
 }

@@ -30,10 +30,7 @@ fn read(elf: &Elf, generation: Generation) -> gimli::Result<Option<BTreeMap<Stri
         return Ok(None);
     };
     let section = |id: gimli::SectionId| {
-        Ok::<_, gimli::Error>(EndianSlice::new(
-            elf.section(id.name().as_bytes()).unwrap_or_default(),
-            LittleEndian,
-        ))
+        Ok::<_, gimli::Error>(EndianSlice::new(elf.section(id.name().as_bytes()).unwrap_or_default(), LittleEndian))
     };
     let dwarf = Dwarf::load(section)?;
     let mut units = dwarf.units();
@@ -80,19 +77,13 @@ fn class_members(
             continue;
         }
         path.truncate(depth);
-        let is_class = matches!(
-            entry.tag(),
-            gimli::DW_TAG_class_type | gimli::DW_TAG_structure_type
-        );
+        let is_class = matches!(entry.tag(), gimli::DW_TAG_class_type | gimli::DW_TAG_structure_type);
         let name = match is_class || entry.tag() == gimli::DW_TAG_namespace {
             true => name(dwarf, unit, entry)?.unwrap_or_default(),
             false => String::new(),
         };
         let whole = entry.attr_value(gimli::DW_AT_declaration).is_none();
-        let home = path
-            .iter()
-            .filter(|name| !name.is_empty())
-            .map(String::as_str);
+        let home = path.iter().filter(|name| !name.is_empty()).map(String::as_str);
         if is_class && whole && name == class && home.eq(["tt", "tt_metal"]) {
             found = Some((depth, BTreeMap::new()));
         }
@@ -102,14 +93,8 @@ fn class_members(
     Ok(found.map(|(_, members)| members))
 }
 
-fn member(
-    dwarf: &Dwarf<Slice>,
-    unit: &Unit<Slice>,
-    entry: &Entry,
-) -> gimli::Result<Option<(String, u32)>> {
-    let offset = entry
-        .attr_value(gimli::DW_AT_data_member_location)
-        .and_then(|value| value.udata_value());
+fn member(dwarf: &Dwarf<Slice>, unit: &Unit<Slice>, entry: &Entry) -> gimli::Result<Option<(String, u32)>> {
+    let offset = entry.attr_value(gimli::DW_AT_data_member_location).and_then(|value| value.udata_value());
     let offset = offset.and_then(|offset| u32::try_from(offset).ok());
     Ok(name(dwarf, unit, entry)?.zip(offset))
 }
@@ -121,12 +106,7 @@ fn name(dwarf: &Dwarf<Slice>, unit: &Unit<Slice>, entry: &Entry) -> gimli::Resul
             | AttributeValue::DebugStrRef(_)
             | AttributeValue::DebugStrOffsetsIndex(_)
             | AttributeValue::DebugLineStrRef(_)),
-        ) => Ok(Some(
-            dwarf
-                .attr_string(unit, value)?
-                .to_string_lossy()
-                .into_owned(),
-        )),
+        ) => Ok(Some(dwarf.attr_string(unit, value)?.to_string_lossy().into_owned())),
         _ => Ok(None),
     }
 }

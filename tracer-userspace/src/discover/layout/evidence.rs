@@ -19,12 +19,7 @@ use crate::discover::elf::Elf;
 /// What is found out about each field of `Buffer` or `BufferImpl`.
 pub(super) fn buffer_fields(elf: &Elf, generation: Generation) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut reader = Reader {
-        elf,
-        generation,
-        pimpl: None,
-        read: HashMap::new(),
-    };
+    let mut reader = Reader { elf, generation, pimpl: None, read: HashMap::new() };
     if generation == Generation::BufferImpl {
         let finding = agree(Field::Pimpl, &reader.pimpl_claims());
         reader.pimpl = finding.offset.clone().ok();
@@ -42,11 +37,7 @@ pub(super) fn buffer_fields(elf: &Elf, generation: Generation) -> Vec<Finding> {
             .collect();
         let mut claims = merged(rules.iter().flat_map(|rule| reader.claims(*rule, &known)));
         if let Some(offset) = members.get(field.name()) {
-            claims.push(Claim {
-                source: "DWARF".into(),
-                offsets: BTreeSet::from([*offset]),
-                certain: true,
-            });
+            claims.push(Claim { source: "DWARF".into(), offsets: BTreeSet::from([*offset]), certain: true });
         }
         findings.push(agree(field, &claims));
     }
@@ -63,11 +54,9 @@ pub(super) fn function_facts(elf: &Elf, symbol: &str) -> Option<Vec<Fact>> {
 fn merged(claims: impl Iterator<Item = Claim>) -> Vec<Claim> {
     let mut merged: Vec<Claim> = Vec::new();
     for claim in claims {
-        let silent =
-            |one: &Claim, other: &Claim| one.offsets.is_empty() || other.offsets.is_empty();
+        let silent = |one: &Claim, other: &Claim| one.offsets.is_empty() || other.offsets.is_empty();
         let same = |known: &&mut Claim| {
-            known.source == claim.source
-                && (known.offsets == claim.offsets || silent(known, &claim))
+            known.source == claim.source && (known.offsets == claim.offsets || silent(known, &claim))
         };
         match merged.iter_mut().find(same) {
             Some(known) if known.offsets.is_empty() => *known = claim,
@@ -100,11 +89,7 @@ impl Reader<'_, '_> {
             if !rule.certain {
                 offsets = &offsets - known;
             }
-            claims.push(Claim {
-                source: rule.function.label(),
-                offsets,
-                certain: rule.certain,
-            });
+            claims.push(Claim { source: rule.function.label(), offsets, certain: rule.certain });
         }
         claims
     }
@@ -134,10 +119,7 @@ impl Reader<'_, '_> {
             Generation::BufferImpl => rules::CONSTRUCTORS[1],
         };
         let names = self.elf.symbols_beginning(&format!("{prefix}{rest}"));
-        names
-            .into_iter()
-            .map(|name| (name.to_string(), false))
-            .collect()
+        names.into_iter().map(|name| (name.to_string(), false)).collect()
     }
 
     fn facts(&mut self, symbol: &str) -> Option<Rc<Vec<Fact>>> {
@@ -150,19 +132,15 @@ impl Reader<'_, '_> {
 
     fn offsets(&self, reading: &Reading, rule: Rule) -> BTreeSet<u32> {
         let width = rule.field.width();
-        let here =
-            |place: &Place| offset_in(&reading.object, place).filter(|_| place.width == width);
+        let here = |place: &Place| offset_in(&reading.object, place).filter(|_| place.width == width);
         let here_value = |value: &Value| value.place().and_then(here);
         let found = |fact: &Fact| match (rule.evidence, fact) {
             // `address()` returns the low half of its field.
             (Evidence::Returned, Fact::Return(Value::Loaded(place))) => {
-                offset_in(&reading.object, place)
-                    .filter(|_| place.width == width || place.width == 4 && width == 8)
+                offset_in(&reading.object, place).filter(|_| place.width == width || place.width == 4 && width == 8)
             }
             (Evidence::Read, Fact::Load(place)) => here(place),
-            (Evidence::Compared(number), Fact::Compare(place, with))
-                if number.is_none() || number == *with =>
-            {
+            (Evidence::Compared(number), Fact::Compare(place, with)) if number.is_none() || number == *with => {
                 here(place)
             }
             (Evidence::SetFromArgument(number), Fact::Store(place, Value::Argument(argument)))
@@ -171,9 +149,7 @@ impl Reader<'_, '_> {
                 here(place)
             }
             (Evidence::SetFromResult(names), Fact::Store(place, Value::Result(call))) => {
-                calls(&reading.facts, *call, names)
-                    .then(|| here(place))
-                    .flatten()
+                calls(&reading.facts, *call, names).then(|| here(place)).flatten()
             }
             (Evidence::SetFromCounter, Fact::Store(place, Value::Counted(counter))) => {
                 self.is_counter(counter).then(|| here(place)).flatten()
@@ -181,34 +157,22 @@ impl Reader<'_, '_> {
             (Evidence::PassedTo(names), Fact::Call(call)) if is_function(&call.target, names) => {
                 here_value(&call.arguments[0])
             }
-            (
-                Evidence::CalledVirtually,
-                Fact::Call(Call {
-                    target: Target::Virtual { object, .. },
-                    ..
-                }),
-            ) => here_value(object),
+            (Evidence::CalledVirtually, Fact::Call(Call { target: Target::Virtual { object, .. }, .. })) => {
+                here_value(object)
+            }
             (Evidence::Dividend, Fact::Divide(dividend, _)) => here_value(dividend),
             (Evidence::Divisor, Fact::Divide(_, divisor)) => here_value(divisor),
             _ => None,
         };
         if let Evidence::Set(number) = rule.evidence {
-            return reading
-                .facts
-                .iter()
-                .flat_map(|fact| bytes_set(&reading.object, fact, number))
-                .collect();
+            return reading.facts.iter().flat_map(|fact| bytes_set(&reading.object, fact, number)).collect();
         }
         reading.facts.iter().filter_map(found).collect()
     }
 
     fn is_counter(&self, place: &Place) -> bool {
-        let counters = rules::COUNTER
-            .iter()
-            .filter_map(|name| self.elf.symbol(name));
-        let addresses: Vec<_> = counters
-            .map(|symbol| Value::Static(symbol.address))
-            .collect();
+        let counters = rules::COUNTER.iter().filter_map(|name| self.elf.symbol(name));
+        let addresses: Vec<_> = counters.map(|symbol| Value::Static(symbol.address)).collect();
         place.offset == 0 && addresses.contains(&place.base)
     }
 
@@ -220,74 +184,41 @@ impl Reader<'_, '_> {
             let Some(facts) = self.facts(&symbol) else {
                 continue;
             };
-            let offsets = facts
-                .iter()
-                .filter_map(accessed)
-                .filter_map(|place| pointer_of(&place.base))
-                .collect();
-            claims.push(Claim {
-                source: format!("{name}()"),
-                offsets,
-                certain: false,
-            });
+            let offsets = facts.iter().filter_map(accessed).filter_map(|place| pointer_of(&place.base)).collect();
+            claims.push(Claim { source: format!("{name}()"), offsets, certain: false });
         }
-        for facts in rules::IMPL
-            .map(|symbol| self.facts(symbol))
-            .into_iter()
-            .flatten()
-        {
+        for facts in rules::IMPL.map(|symbol| self.facts(symbol)).into_iter().flatten() {
             let returned = |fact: &Fact| match fact {
                 Fact::Return(value) => pointer_of(value),
                 _ => None,
             };
             let offsets = facts.iter().filter_map(returned).collect();
-            claims.push(Claim {
-                source: "impl()".into(),
-                offsets,
-                certain: true,
-            });
+            claims.push(Claim { source: "impl()".into(), offsets, certain: true });
         }
         if let Some(facts) = self.facts(rules::DESTRUCTOR) {
             let freed = |fact: &Fact| match fact {
-                Fact::Call(call) if is_function(&call.target, &rules::DEALLOCATE) => {
-                    pointer_of(&call.arguments[0])
-                }
+                Fact::Call(call) if is_function(&call.target, &rules::DEALLOCATE) => pointer_of(&call.arguments[0]),
                 _ => None,
             };
             let offsets = facts.iter().filter_map(freed).collect();
-            claims.push(Claim {
-                source: "~Buffer".into(),
-                offsets,
-                certain: true,
-            });
+            claims.push(Claim { source: "~Buffer".into(), offsets, certain: true });
         }
         merged(claims.into_iter())
     }
 }
 
 fn pointer_at(base: Value, offset: u32) -> Place {
-    Place {
-        base,
-        offset: i64::from(offset),
-        width: 8,
-    }
+    Place { base, offset: i64::from(offset), width: 8 }
 }
 
 /// The offset of a place in an object.
 fn offset_in(object: &Value, place: &Place) -> Option<u32> {
-    if place.base == *object {
-        u32::try_from(place.offset).ok()
-    } else {
-        None
-    }
+    if place.base == *object { u32::try_from(place.offset).ok() } else { None }
 }
 
 /// The offset at which `this` holds a pointer of this value.
 fn pointer_of(value: &Value) -> Option<u32> {
-    value
-        .place()
-        .filter(|place| place.width == 8)
-        .and_then(|place| offset_in(&Value::Argument(0), place))
+    value.place().filter(|place| place.width == 8).and_then(|place| offset_in(&Value::Argument(0), place))
 }
 
 fn accessed(fact: &Fact) -> Option<&Place> {
@@ -307,11 +238,7 @@ fn bytes_set(object: &Value, fact: &Fact, number: u64) -> Vec<u32> {
     };
     let bytes = value.to_le_bytes();
     let bytes = bytes.iter().take(usize::from(place.width));
-    (offset..)
-        .zip(bytes)
-        .filter(|(_, byte)| u64::from(**byte) == number)
-        .map(|(offset, _)| offset)
-        .collect()
+    (offset..).zip(bytes).filter(|(_, byte)| u64::from(**byte) == number).map(|(offset, _)| offset).collect()
 }
 
 /// Whether the call instruction at `at` calls one of these functions.

@@ -64,9 +64,7 @@ impl Target {
         };
         // tt_throw, __cxa_throw, std::__throw_length_error, std::__glibcxx_assert_fail, …
         names.iter().any(|name| {
-            EXACT.contains(&name.as_str())
-                || name.contains("_throw")
-                || name.contains("glibcxx_assert_fail")
+            EXACT.contains(&name.as_str()) || name.contains("_throw") || name.contains("glibcxx_assert_fail")
         })
     }
 }

@@ -94,12 +94,7 @@ pub struct Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.offset {
-            Ok(offset) => write!(
-                f,
-                "{} {offset:#x} ({})",
-                self.field.name(),
-                self.sources.join(", ")
-            ),
+            Ok(offset) => write!(f, "{} {offset:#x} ({})", self.field.name(), self.sources.join(", ")),
             Err(reason) => f.write_str(reason),
         }
     }
@@ -107,18 +102,11 @@ impl fmt::Display for Finding {
 
 /// Brings the sources of one field together.
 pub(super) fn agree(field: Field, claims: &[Claim]) -> Finding {
-    let speaking: Vec<_> = claims
-        .iter()
-        .filter(|claim| !claim.offsets.is_empty())
-        .collect();
+    let speaking: Vec<_> = claims.iter().filter(|claim| !claim.offsets.is_empty()).collect();
     let sources: Vec<_> = speaking.iter().map(|claim| claim.source.clone()).collect();
     let refuse = |why: &str| {
         let said: Vec<_> = claims.iter().map(said).collect();
-        let said = if said.is_empty() {
-            "no function that shows it is there".into()
-        } else {
-            said.join(", ")
-        };
+        let said = if said.is_empty() { "no function that shows it is there".into() } else { said.join(", ") };
         Err(format!(
             "{}: {why} ({said}); the offset is not known for this build, so please report it with its build id",
             field.name()
@@ -137,19 +125,11 @@ pub(super) fn agree(field: Field, claims: &[Claim]) -> Finding {
         (_, 1) => common.first().copied().ok_or_else(String::new),
         _ => refuse("the sources leave more than one place"),
     };
-    Finding {
-        field,
-        offset,
-        sources,
-    }
+    Finding { field, offset, sources }
 }
 
 fn said(claim: &Claim) -> String {
-    let offsets: Vec<_> = claim
-        .offsets
-        .iter()
-        .map(|offset| format!("{offset:#x}"))
-        .collect();
+    let offsets: Vec<_> = claim.offsets.iter().map(|offset| format!("{offset:#x}")).collect();
     match offsets.is_empty() {
         true => format!("{} says nothing", claim.source),
         false => format!("{} says {}", claim.source, offsets.join(" or ")),
@@ -158,31 +138,18 @@ fn said(claim: &Claim) -> String {
 
 /// Two fields of one object cannot share bytes: if they seem to, neither is believed.
 pub(super) fn refuse_overlaps(findings: &mut [Finding]) {
-    let outside = |field| {
-        matches!(
-            field,
-            Field::Pimpl | Field::ChipId | Field::MeshImpl | Field::MeshId
-        )
-    };
+    let outside = |field| matches!(field, Field::Pimpl | Field::ChipId | Field::MeshImpl | Field::MeshId);
     let spans: Vec<_> = findings
         .iter()
         .filter(|finding| !outside(finding.field))
-        .filter_map(|finding| {
-            finding
-                .offset
-                .clone()
-                .ok()
-                .map(|offset| (finding.field, u64::from(offset)))
-        })
+        .filter_map(|finding| finding.offset.clone().ok().map(|offset| (finding.field, u64::from(offset))))
         .collect();
     for finding in findings {
         let Some((field, start)) = spans.iter().find(|(field, _)| *field == finding.field) else {
             continue;
         };
         let overlaps = |(other, at): &&(Field, u64)| {
-            other != field
-                && *at < start + u64::from(field.width())
-                && *start < at + u64::from(other.width())
+            other != field && *at < start + u64::from(field.width()) && *start < at + u64::from(other.width())
         };
         if let Some((other, at)) = spans.iter().find(overlaps) {
             finding.offset = Err(format!(
@@ -201,11 +168,7 @@ mod tests {
     use super::*;
 
     fn claim(source: &str, offsets: &[u32], certain: bool) -> Claim {
-        Claim {
-            source: source.into(),
-            offsets: offsets.iter().copied().collect(),
-            certain,
-        }
+        Claim { source: source.into(), offsets: offsets.iter().copied().collect(), certain }
     }
 
     #[track_caller]
@@ -228,10 +191,7 @@ mod tests {
     #[test]
     fn refusals_say_what_each_source_said() {
         check(
-            &[
-                claim("address()", &[0x40], true),
-                claim("allocate_impl", &[0x48], true),
-            ],
+            &[claim("address()", &[0x40], true), claim("allocate_impl", &[0x48], true)],
             &expect![
                 "address_: the sources disagree (address() says 0x40, allocate_impl says 0x48); the offset is not known for this build, so please report it with its build id"
             ],
@@ -264,20 +224,9 @@ mod tests {
 
     #[test]
     fn fields_that_share_bytes_are_both_refused() {
-        let finding = |field, offset| Finding {
-            field,
-            offset: Ok(offset),
-            sources: vec!["x".into()],
-        };
-        let mut findings = [
-            finding(Field::Size, 0x10),
-            finding(Field::Owns, 0x17),
-            finding(Field::Status, 0x18),
-        ];
+        let finding = |field, offset| Finding { field, offset: Ok(offset), sources: vec!["x".into()] };
+        let mut findings = [finding(Field::Size, 0x10), finding(Field::Owns, 0x17), finding(Field::Status, 0x18)];
         refuse_overlaps(&mut findings);
-        assert_eq!(
-            findings.map(|finding| finding.offset.is_ok()),
-            [false, false, true]
-        );
+        assert_eq!(findings.map(|finding| finding.offset.is_ok()), [false, false, true]);
     }
 }

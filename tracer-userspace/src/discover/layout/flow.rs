@@ -18,12 +18,7 @@ const MOST_STEPS: usize = 200_000;
 ///
 /// Code that only an exception leads to is not followed.
 pub(super) fn facts(code: &[u8], address: u64, image: &dyn Image) -> Vec<Fact> {
-    let mut walk = Walk {
-        code,
-        start: address,
-        machine: Machine::new(image),
-        decoded: HashMap::new(),
-    };
+    let mut walk = Walk { code, start: address, machine: Machine::new(image), decoded: HashMap::new() };
     let Some(states) = walk.settle() else {
         return Vec::new();
     };
@@ -71,28 +66,19 @@ impl Walk<'_> {
             return Vec::new();
         };
         let goes_on = self.machine.step(&instruction, state);
-        let after = self
-            .contains(instruction.next_ip())
-            .then_some(instruction.next_ip());
+        let after = self.contains(instruction.next_ip()).then_some(instruction.next_ip());
         match instruction.flow_control() {
             FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => {
                 self.branch(&instruction, state).into_iter().collect()
             }
-            FlowControl::ConditionalBranch => self
-                .branch(&instruction, state)
-                .into_iter()
-                .chain(after)
-                .collect(),
-            FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall if goes_on => {
-                after.into_iter().collect()
-            }
+            FlowControl::ConditionalBranch => self.branch(&instruction, state).into_iter().chain(after).collect(),
+            FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall if goes_on => after.into_iter().collect(),
             _ => Vec::new(),
         }
     }
 
     fn branch(&mut self, instruction: &Instruction, state: &mut State) -> Option<u64> {
-        let to = (instruction.op0_kind() == OpKind::NearBranch64)
-            .then(|| instruction.near_branch_target());
+        let to = (instruction.op0_kind() == OpKind::NearBranch64).then(|| instruction.near_branch_target());
         let inside = to.filter(|to| self.contains(*to));
         if inside.is_none() {
             self.machine.leave(instruction, state);
@@ -101,8 +87,7 @@ impl Walk<'_> {
     }
 
     fn contains(&self, ip: u64) -> bool {
-        ip.checked_sub(self.start)
-            .is_some_and(|at| at < self.code.len() as u64)
+        ip.checked_sub(self.start).is_some_and(|at| at < self.code.len() as u64)
     }
 
     fn decode(&mut self, ip: u64) -> Option<Instruction> {
@@ -110,8 +95,7 @@ impl Walk<'_> {
             return Some(*instruction);
         }
         let at = usize::try_from(ip.checked_sub(self.start)?).ok()?;
-        let instruction =
-            Decoder::with_ip(64, self.code.get(at..)?, ip, DecoderOptions::NONE).decode();
+        let instruction = Decoder::with_ip(64, self.code.get(at..)?, ip, DecoderOptions::NONE).decode();
         if instruction.is_invalid() {
             return None;
         }
@@ -154,11 +138,7 @@ mod tests {
     }
 
     fn this(offset: i64, width: u8) -> Place {
-        Place {
-            base: Value::Argument(0),
-            offset,
-            width,
-        }
+        Place { base: Value::Argument(0), offset, width }
     }
 
     #[test]
@@ -166,10 +146,7 @@ mod tests {
         // mov eax, [rdi+0x50]; ret
         assert_eq!(
             run(&[0x8b, 0x47, 0x50, 0xc3]),
-            [
-                Fact::Load(this(0x50, 4)),
-                Fact::Return(Value::loaded(this(0x50, 4))),
-            ]
+            [Fact::Load(this(0x50, 4)), Fact::Return(Value::loaded(this(0x50, 4))),]
         );
     }
 
@@ -177,43 +154,24 @@ mod tests {
     fn a_frame_pointer_changes_nothing() {
         // push rbp; mov rbp, rsp; mov eax, [rdi+0x50]; pop rbp; ret
         let facts = run(&[0x55, 0x48, 0x89, 0xe5, 0x8b, 0x47, 0x50, 0x5d, 0xc3]);
-        assert_eq!(
-            facts.last(),
-            Some(&Fact::Return(Value::loaded(this(0x50, 4))))
-        );
+        assert_eq!(facts.last(), Some(&Fact::Return(Value::loaded(this(0x50, 4)))));
     }
 
     #[test]
     fn where_paths_meet_only_what_they_agree_on_is_known() {
         // test esi, esi; je +3; mov rdi, rdx; mov byte [rdi+8], 1; ret
-        let facts = run(&[
-            0x85, 0xf6, 0x74, 0x03, 0x48, 0x89, 0xd7, 0xc6, 0x47, 0x08, 0x01, 0xc3,
-        ]);
-        assert!(
-            !facts.iter().any(|fact| matches!(fact, Fact::Store(..))),
-            "{facts:?}"
-        );
+        let facts = run(&[0x85, 0xf6, 0x74, 0x03, 0x48, 0x89, 0xd7, 0xc6, 0x47, 0x08, 0x01, 0xc3]);
+        assert!(!facts.iter().any(|fact| matches!(fact, Fact::Store(..))), "{facts:?}");
         // test esi, esi; je +3; mov rax, rdx; mov byte [rdi+8], 1; ret
-        let facts = run(&[
-            0x85, 0xf6, 0x74, 0x03, 0x48, 0x89, 0xd0, 0xc6, 0x47, 0x08, 0x01, 0xc3,
-        ]);
-        assert!(
-            facts.contains(&Fact::Store(this(8, 1), Value::Constant(1))),
-            "{facts:?}"
-        );
+        let facts = run(&[0x85, 0xf6, 0x74, 0x03, 0x48, 0x89, 0xd0, 0xc6, 0x47, 0x08, 0x01, 0xc3]);
+        assert!(facts.contains(&Fact::Store(this(8, 1), Value::Constant(1))), "{facts:?}");
     }
 
     #[test]
     fn a_call_keeps_the_saved_registers_only() {
         // mov rbx, rdi; call 0x5000; mov [rbx+8], rax; mov [rdi], rax; ret
-        let code = [
-            0x48, 0x89, 0xfb, 0xe8, 0xf8, 0x3f, 0, 0, 0x48, 0x89, 0x43, 0x08, 0x48, 0x89, 0x07,
-            0xc3,
-        ];
-        let stores: Vec<_> = run(&code)
-            .into_iter()
-            .filter(|fact| matches!(fact, Fact::Store(..)))
-            .collect();
+        let code = [0x48, 0x89, 0xfb, 0xe8, 0xf8, 0x3f, 0, 0, 0x48, 0x89, 0x43, 0x08, 0x48, 0x89, 0x07, 0xc3];
+        let stores: Vec<_> = run(&code).into_iter().filter(|fact| matches!(fact, Fact::Store(..))).collect();
         assert_eq!(stores, [Fact::Store(this(8, 8), Value::Result(0x1003))]);
     }
 
@@ -228,26 +186,18 @@ mod tests {
     fn two_fields_that_are_written_at_once_are_two_stores() {
         // movq xmm0, rsi; movq xmm1, rdx; punpcklqdq xmm0, xmm1; movups [rdi+0x10], xmm0; ret
         let code = [
-            0x66, 0x48, 0x0f, 0x6e, 0xc6, 0x66, 0x48, 0x0f, 0x6e, 0xca, 0x66, 0x0f, 0x6c, 0xc1,
-            0x0f, 0x11, 0x47, 0x10, 0xc3,
+            0x66, 0x48, 0x0f, 0x6e, 0xc6, 0x66, 0x48, 0x0f, 0x6e, 0xca, 0x66, 0x0f, 0x6c, 0xc1, 0x0f, 0x11, 0x47, 0x10,
+            0xc3,
         ];
         let facts = run(&code);
-        assert!(
-            facts.contains(&Fact::Store(this(0x10, 8), Value::Argument(1))),
-            "{facts:?}"
-        );
-        assert!(
-            facts.contains(&Fact::Store(this(0x18, 8), Value::Argument(2))),
-            "{facts:?}"
-        );
+        assert!(facts.contains(&Fact::Store(this(0x10, 8), Value::Argument(1))), "{facts:?}");
+        assert!(facts.contains(&Fact::Store(this(0x18, 8), Value::Argument(2))), "{facts:?}");
     }
 
     #[test]
     fn an_argument_on_the_stack_is_known_by_its_number() {
         // sub rsp, 0x18; movzx eax, byte [rsp+0x30]; mov [rdi+0x2b], al; ret: [rsp+0x30] is entry + 0x18, the third there
-        let code = [
-            0x48, 0x83, 0xec, 0x18, 0x0f, 0xb6, 0x44, 0x24, 0x30, 0x88, 0x47, 0x2b, 0xc3,
-        ];
+        let code = [0x48, 0x83, 0xec, 0x18, 0x0f, 0xb6, 0x44, 0x24, 0x30, 0x88, 0x47, 0x2b, 0xc3];
         assert!(run(&code).contains(&Fact::Store(this(0x2b, 1), Value::Argument(8))));
     }
 
@@ -255,14 +205,10 @@ mod tests {
     fn a_counter_is_known_through_the_pointer_to_it() {
         // mov rax, [rip+0x7ff9] (0x9000); mov ecx, 1; lock xadd [rax], rcx; mov [rdi+8], rcx; ret
         let code = [
-            0x48, 0x8b, 0x05, 0xf9, 0x7f, 0, 0, 0xb9, 1, 0, 0, 0, 0xf0, 0x48, 0x0f, 0xc1, 0x08,
-            0x48, 0x89, 0x4f, 0x08, 0xc3,
+            0x48, 0x8b, 0x05, 0xf9, 0x7f, 0, 0, 0xb9, 1, 0, 0, 0, 0xf0, 0x48, 0x0f, 0xc1, 0x08, 0x48, 0x89, 0x4f, 0x08,
+            0xc3,
         ];
-        let counter = Place {
-            base: Value::Static(0xa000),
-            offset: 0,
-            width: 8,
-        };
+        let counter = Place { base: Value::Static(0xa000), offset: 0, width: 8 };
         assert!(run(&code).contains(&Fact::Store(this(8, 8), Value::Counted(counter.into()))));
     }
 
@@ -274,13 +220,7 @@ mod tests {
             Fact::Call(Call { target, .. }) => Some(target.clone()),
             _ => None,
         });
-        assert_eq!(
-            target,
-            Some(Target::Virtual {
-                object: Value::loaded(this(0x10, 8)),
-                slot: 0x30
-            })
-        );
+        assert_eq!(target, Some(Target::Virtual { object: Value::loaded(this(0x10, 8)), slot: 0x30 }));
     }
 
     #[test]

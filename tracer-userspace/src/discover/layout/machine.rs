@@ -5,10 +5,7 @@
 
 use std::rc::Rc;
 
-use iced_x86::{
-    FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
-    UsedRegister,
-};
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedRegister};
 
 use super::{
     fact::{Call, Fact, Target},
@@ -36,11 +33,7 @@ pub(super) struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// A machine for the code of one module.
     pub(super) fn new(image: &'a dyn Image) -> Self {
-        Self {
-            image,
-            registers: InstructionInfoFactory::new(),
-            facts: Vec::new(),
-        }
+        Self { image, registers: InstructionInfoFactory::new(), facts: Vec::new() }
     }
 
     /// Takes what was seen since the last time.
@@ -67,21 +60,13 @@ impl<'a> Machine<'a> {
     /// A jump that leaves the function: a call in the last place.
     pub(super) fn leave(&mut self, instruction: &Instruction, state: &mut State) {
         let target = self.target(instruction, state);
-        self.facts.push(Fact::Call(Call {
-            at: instruction.ip(),
-            target,
-            arguments: state.arguments(),
-        }));
+        self.facts.push(Fact::Call(Call { at: instruction.ip(), target, arguments: state.arguments() }));
     }
 
     fn call(&mut self, instruction: &Instruction, state: &mut State) -> bool {
         let target = self.target(instruction, state);
         let returns = !target.never_returns();
-        self.facts.push(Fact::Call(Call {
-            at: instruction.ip(),
-            target,
-            arguments: state.arguments(),
-        }));
+        self.facts.push(Fact::Call(Call { at: instruction.ip(), target, arguments: state.arguments() }));
         state.after_call(Value::Result(instruction.ip()));
         returns
     }
@@ -91,9 +76,7 @@ impl<'a> Machine<'a> {
             OpKind::NearBranch64 => self.image.target(instruction.near_branch_target()),
             OpKind::Memory => match address(instruction, state) {
                 Value::Static(pointer) => self.image.target_of_pointer(pointer),
-                address => address
-                    .at(8)
-                    .map_or(Target::Unknown, |place| virtual_target(&place)),
+                address => address.at(8).map_or(Target::Unknown, |place| virtual_target(&place)),
             },
             OpKind::Register => match state.get(instruction.op0_register()) {
                 Value::Static(address) => self.image.target(address),
@@ -147,18 +130,12 @@ impl<'a> Machine<'a> {
     fn add(&mut self, instruction: &Instruction, state: &mut State) {
         let number = immediate(instruction, 1).map(u64::cast_signed);
         match (instruction.op0_kind(), number) {
-            (OpKind::Register, _)
-                if instruction.mnemonic() == Mnemonic::Sub && same_registers(instruction) =>
-            {
+            (OpKind::Register, _) if instruction.mnemonic() == Mnemonic::Sub && same_registers(instruction) => {
                 state.set(instruction.op0_register(), Value::Constant(0));
             }
             (OpKind::Register, Some(number)) if instruction.op0_register().is_gpr64() => {
                 let register = instruction.op0_register();
-                let number = if instruction.mnemonic() == Mnemonic::Sub {
-                    number.wrapping_neg()
-                } else {
-                    number
-                };
+                let number = if instruction.mnemonic() == Mnemonic::Sub { number.wrapping_neg() } else { number };
                 state.set(register, state.get(register).plus(number));
             }
             _ => self.forget(instruction, state),
@@ -198,8 +175,7 @@ impl<'a> Machine<'a> {
 
     fn divide(&mut self, instruction: &Instruction, state: &mut State) {
         let divisor = self.operand(instruction, 0, state);
-        self.facts
-            .push(Fact::Divide(state.get(Register::RAX), divisor));
+        self.facts.push(Fact::Divide(state.get(Register::RAX), divisor));
         state.set(Register::RAX, Value::Unknown);
         state.set(Register::RDX, Value::Unknown);
     }
@@ -223,42 +199,23 @@ impl<'a> Machine<'a> {
                     _ => self.write_operand(instruction, low, state),
                 }
             }
-            M::Punpcklqdq
-            | M::Vpunpcklqdq
-            | M::Movlhps
-            | M::Vmovlhps
-            | M::Unpcklpd
-            | M::Vunpcklpd
+            M::Punpcklqdq | M::Vpunpcklqdq | M::Movlhps | M::Vmovlhps | M::Unpcklpd | M::Vunpcklpd
                 if instruction.op_kind(last) == OpKind::Register =>
             {
                 let [low, _] = state.vector(instruction.op_register(last - 1));
                 let [high, _] = state.vector(instruction.op_register(last));
                 // The two-operand form reads its destination as the first source.
-                let low = if last == 1 {
-                    state.vector(instruction.op0_register())[0].clone()
-                } else {
-                    low
-                };
+                let low = if last == 1 { state.vector(instruction.op0_register())[0].clone() } else { low };
                 state.set_vector(instruction.op0_register(), [low, high]);
             }
             M::Pinsrq | M::Vpinsrq if immediate(instruction, last) == Some(1) => {
-                let first = if last == 3 {
-                    instruction.op_register(1)
-                } else {
-                    instruction.op0_register()
-                };
+                let first = if last == 3 { instruction.op_register(1) } else { instruction.op0_register() };
                 let [low, _] = state.vector(first);
                 let high = self.operand(instruction, last - 1, state);
                 state.set_vector(instruction.op0_register(), [low, high]);
             }
-            M::Movhps | M::Movhpd | M::Vmovhps | M::Vmovhpd
-                if instruction.op_kind(last) == OpKind::Memory =>
-            {
-                let first = if last == 2 {
-                    instruction.op_register(1)
-                } else {
-                    instruction.op0_register()
-                };
+            M::Movhps | M::Movhpd | M::Vmovhps | M::Vmovhpd if instruction.op_kind(last) == OpKind::Memory => {
+                let first = if last == 2 { instruction.op_register(1) } else { instruction.op0_register() };
                 let [low, _] = state.vector(first);
                 let high = self.operand(instruction, last, state);
                 state.set_vector(instruction.op0_register(), [low, high]);
@@ -276,13 +233,9 @@ impl<'a> Machine<'a> {
             | M::Vmovupd
             | M::Vmovapd => self.copy_vector(instruction, state),
             M::Pxor | M::Xorps | M::Xorpd | M::Vpxor | M::Vxorps | M::Vxorpd
-                if last >= 1
-                    && instruction.op_register(last) == instruction.op_register(last - 1) =>
+                if last >= 1 && instruction.op_register(last) == instruction.op_register(last - 1) =>
             {
-                state.set_vector(
-                    instruction.op0_register(),
-                    [Value::Constant(0), Value::Constant(0)],
-                );
+                state.set_vector(instruction.op0_register(), [Value::Constant(0), Value::Constant(0)]);
             }
             _ => return false,
         }
@@ -324,12 +277,7 @@ impl<'a> Machine<'a> {
                 note_escape(instruction.op0_register(), &value, state);
                 state.set(instruction.op0_register(), value);
             }
-            _ => self.write(
-                &address(instruction, state),
-                width(instruction),
-                value,
-                state,
-            ),
+            _ => self.write(&address(instruction, state), width(instruction), value, state),
         }
     }
 
@@ -352,44 +300,29 @@ impl<'a> Machine<'a> {
 
     fn write(&mut self, address: &Value, width: u8, value: Value, state: &mut State) {
         if let Value::Stack(offset) = address {
-            state.escaped |=
-                matches!(value, Value::Stack(_)) && width == 8 && !is_frame_pointer(&value, state);
+            state.escaped |= matches!(value, Value::Stack(_)) && width == 8 && !is_frame_pointer(&value, state);
             state.set_stack_slot(*offset, width, value);
         } else {
             state.escaped |= matches!(value, Value::Stack(_));
             if *address == Value::Unknown && state.escaped {
                 state.forget_stack();
             }
-            self.facts
-                .extend(address.at(width).map(|place| Fact::Store(place, value)));
+            self.facts.extend(address.at(width).map(|place| Fact::Store(place, value)));
         }
     }
 
     /// Whatever the instruction writes is unknown from here on; what it reads and writes in memory is reported.
     fn forget(&mut self, instruction: &Instruction, state: &mut State) {
-        let memory =
-            (0..instruction.op_count()).any(|number| instruction.op_kind(number) == OpKind::Memory);
+        let memory = (0..instruction.op_count()).any(|number| instruction.op_kind(number) == OpKind::Memory);
         let info = self.registers.info(instruction);
         let writes = |access: OpAccess| {
-            matches!(
-                access,
-                OpAccess::Write
-                    | OpAccess::CondWrite
-                    | OpAccess::ReadWrite
-                    | OpAccess::ReadCondWrite
-            )
+            matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
         };
-        let written: Vec<Register> = info
-            .used_registers()
-            .iter()
-            .filter(|used| writes(used.access()))
-            .map(UsedRegister::register)
-            .collect();
+        let written: Vec<Register> =
+            info.used_registers().iter().filter(|used| writes(used.access())).map(UsedRegister::register).collect();
         let memory_written = info.used_memory().iter().any(|used| writes(used.access()));
-        let memory_read = info
-            .used_memory()
-            .iter()
-            .any(|used| !matches!(used.access(), OpAccess::Write | OpAccess::NoMemAccess));
+        let memory_read =
+            info.used_memory().iter().any(|used| !matches!(used.access(), OpAccess::Write | OpAccess::NoMemAccess));
         if memory {
             let address = address(instruction, state);
             if memory_read {
@@ -431,15 +364,9 @@ fn move_stack_pointer(state: &mut State, by: i64) {
 
 fn virtual_target(function: &Place) -> Target {
     // function = object's first word + slot
-    let vtable = function
-        .base
-        .place()
-        .filter(|place| place.offset == 0 && place.width == 8);
+    let vtable = function.base.place().filter(|place| place.offset == 0 && place.width == 8);
     match (vtable, u64::try_from(function.offset)) {
-        (Some(first_word), Ok(slot)) => Target::Virtual {
-            object: first_word.base.clone(),
-            slot,
-        },
+        (Some(first_word), Ok(slot)) => Target::Virtual { object: first_word.base.clone(), slot },
         _ => Target::Unknown,
     }
 }
@@ -461,9 +388,7 @@ fn address(instruction: &Instruction, state: &State) -> Value {
         Register::None => base.plus(displacement),
         register => match state.get(register) {
             Value::Constant(index) => {
-                let scaled = index
-                    .wrapping_mul(u64::from(instruction.memory_index_scale()))
-                    .cast_signed();
+                let scaled = index.wrapping_mul(u64::from(instruction.memory_index_scale())).cast_signed();
                 base.plus(scaled.wrapping_add(displacement))
             }
             _ => Value::Unknown,

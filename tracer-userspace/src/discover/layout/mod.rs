@@ -90,11 +90,7 @@ impl Derivation {
     /// # Errors
     /// If any field was refused; says which, and why.
     pub fn layout(&self, bias: u64) -> Result<Layout> {
-        let refused: Vec<_> = self
-            .findings
-            .iter()
-            .filter_map(|finding| finding.offset.clone().err())
-            .collect();
+        let refused: Vec<_> = self.findings.iter().filter_map(|finding| finding.offset.clone().err()).collect();
         if !refused.is_empty() {
             bail!("{}", refused.join("\n"));
         }
@@ -120,9 +116,7 @@ impl Derivation {
 
     fn offset(&self, field: Field) -> u32 {
         let finding = self.findings.iter().find(|finding| finding.field == field);
-        finding
-            .and_then(|finding| finding.offset.clone().ok())
-            .unwrap_or(NO_OFFSET)
+        finding.and_then(|finding| finding.offset.clone().ok()).unwrap_or(NO_OFFSET)
     }
 }
 
@@ -136,10 +130,5 @@ pub fn derive(elf: &Elf) -> Result<Derivation> {
     let mut findings = evidence::buffer_fields(elf, generation);
     findings.extend(device::fields(elf));
     refuse_overlaps(&mut findings);
-    Ok(Derivation {
-        generation,
-        findings,
-        chip_vtable,
-        mesh_vtable,
-    })
+    Ok(Derivation { generation, findings, chip_vtable, mesh_vtable })
 }

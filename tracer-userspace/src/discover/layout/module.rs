@@ -20,8 +20,7 @@ impl Image for Elf<'_> {
         if !names.is_empty() {
             return Target::Function(names.iter().map(ToString::to_string).collect());
         }
-        plt_pointer(self, address)
-            .map_or(Target::Unknown, |pointer| self.target_of_pointer(pointer))
+        plt_pointer(self, address).map_or(Target::Unknown, |pointer| self.target_of_pointer(pointer))
     }
 
     fn target_of_pointer(&self, address: u64) -> Target {
@@ -40,10 +39,7 @@ impl Image for Elf<'_> {
 /// `[endbr64] [mov r11d, number] [bnd] jmp [rip + pointer]`.
 fn plt_pointer(elf: &Elf, address: u64) -> Option<u64> {
     let code = elf.bytes(address, PLT_ENTRY)?;
-    for instruction in Decoder::with_ip(64, code, address, DecoderOptions::NONE)
-        .iter()
-        .take(3)
-    {
+    for instruction in Decoder::with_ip(64, code, address, DecoderOptions::NONE).iter().take(3) {
         match instruction.mnemonic() {
             Mnemonic::Endbr64 | Mnemonic::Mov if instruction.op0_kind() == OpKind::Register => {}
             Mnemonic::Jmp if instruction.is_ip_rel_memory_operand() => {

@@ -8,18 +8,13 @@ use super::{Generation, finding::Field};
 /// `Buffer::allocate_impl`, up to tt-metal 0.78.
 pub(super) const ALLOCATE_BUFFER: &str = "_ZN2tt8tt_metal6Buffer13allocate_implEv";
 /// `BufferImpl::allocate_impl`, from tt-metal 0.79 on.
-pub(super) const ALLOCATE_BUFFER_IMPL: &str =
-    "_ZN2tt8tt_metal10BufferImpl13allocate_implERNS0_6BufferE";
+pub(super) const ALLOCATE_BUFFER_IMPL: &str = "_ZN2tt8tt_metal10BufferImpl13allocate_implERNS0_6BufferE";
 /// `Buffer::deallocate_impl` and `BufferImpl::deallocate_impl`.
-pub(super) const DEALLOCATE: [&str; 2] = [
-    "_ZN2tt8tt_metal6Buffer15deallocate_implEv",
-    "_ZN2tt8tt_metal10BufferImpl15deallocate_implERNS0_6BufferE",
-];
+pub(super) const DEALLOCATE: [&str; 2] =
+    ["_ZN2tt8tt_metal6Buffer15deallocate_implEv", "_ZN2tt8tt_metal10BufferImpl15deallocate_implERNS0_6BufferE"];
 /// The counter that gives out unique ids.
-pub(in crate::discover) const COUNTER: [&str; 2] = [
-    "_ZN2tt8tt_metal6Buffer14next_unique_idE",
-    "_ZN2tt8tt_metal10BufferImpl14next_unique_idE",
-];
+pub(in crate::discover) const COUNTER: [&str; 2] =
+    ["_ZN2tt8tt_metal6Buffer14next_unique_idE", "_ZN2tt8tt_metal10BufferImpl14next_unique_idE"];
 
 /// `Allocator::allocate_buffer`, of either name that the class has had.
 const ALLOCATOR_ALLOCATES: &[&str] = &[
@@ -102,138 +97,44 @@ pub(super) struct Rule {
 }
 
 const fn sure(field: Field, function: Function, evidence: Evidence) -> Rule {
-    Rule {
-        field,
-        function,
-        evidence,
-        certain: true,
-    }
+    Rule { field, function, evidence, certain: true }
 }
 
 const fn hint(field: Field, function: Function, evidence: Evidence) -> Rule {
-    Rule {
-        field,
-        function,
-        evidence,
-        certain: false,
-    }
+    Rule { field, function, evidence, certain: false }
 }
 
 /// The fields of `Buffer` or `BufferImpl`. A hint never means a field that stands before it here and is known by then.
 pub(super) const RULES: &[Rule] = &[
-    sure(
-        Field::Device,
-        Function::Getter("device"),
-        Evidence::Returned,
-    ),
-    sure(
-        Field::Device,
-        Function::Constructor,
-        Evidence::SetFromArgument(1),
-    ),
+    sure(Field::Device, Function::Getter("device"), Evidence::Returned),
+    sure(Field::Device, Function::Constructor, Evidence::SetFromArgument(1)),
     hint(Field::Device, Function::Free, Evidence::CalledVirtually),
     hint(Field::Device, Function::Allocate, Evidence::CalledVirtually),
     sure(Field::Size, Function::Getter("size"), Evidence::Returned),
-    sure(
-        Field::Size,
-        Function::Constructor,
-        Evidence::SetFromArgument(2),
-    ),
-    hint(
-        Field::Size,
-        Function::Getter("num_pages"),
-        Evidence::Dividend,
-    ),
+    sure(Field::Size, Function::Constructor, Evidence::SetFromArgument(2)),
+    hint(Field::Size, Function::Getter("num_pages"), Evidence::Dividend),
     hint(Field::Size, Function::Free, Evidence::Compared(Some(0))),
-    sure(
-        Field::PageSize,
-        Function::Getter("page_size"),
-        Evidence::Returned,
-    ),
-    sure(
-        Field::PageSize,
-        Function::Constructor,
-        Evidence::SetFromArgument(3),
-    ),
-    hint(
-        Field::PageSize,
-        Function::Getter("num_pages"),
-        Evidence::Divisor,
-    ),
-    sure(
-        Field::BufferType,
-        Function::Getter("buffer_type"),
-        Evidence::Returned,
-    ),
-    sure(
-        Field::BufferType,
-        Function::Constructor,
-        Evidence::SetFromArgument(4),
-    ),
+    sure(Field::PageSize, Function::Getter("page_size"), Evidence::Returned),
+    sure(Field::PageSize, Function::Constructor, Evidence::SetFromArgument(3)),
+    hint(Field::PageSize, Function::Getter("num_pages"), Evidence::Divisor),
+    sure(Field::BufferType, Function::Getter("buffer_type"), Evidence::Returned),
+    sure(Field::BufferType, Function::Constructor, Evidence::SetFromArgument(4)),
     hint(Field::BufferType, Function::Getter("is_l1"), Evidence::Read),
-    hint(
-        Field::BufferType,
-        Function::Getter("is_dram"),
-        Evidence::Read,
-    ),
-    sure(
-        Field::Allocator,
-        Function::Allocate,
-        Evidence::PassedTo(ALLOCATOR_ALLOCATES),
-    ),
-    sure(
-        Field::Allocator,
-        Function::Free,
-        Evidence::PassedTo(ALLOCATOR_FREES),
-    ),
-    hint(
-        Field::Allocator,
-        Function::Getter("allocator"),
-        Evidence::PassedTo(&[]),
-    ),
-    sure(
-        Field::Address,
-        Function::Getter("address"),
-        Evidence::Returned,
-    ),
-    sure(
-        Field::Address,
-        Function::Allocate,
-        Evidence::SetFromResult(ALLOCATOR_ALLOCATES),
-    ),
-    sure(
-        Field::UniqueId,
-        Function::Getter("unique_id"),
-        Evidence::Returned,
-    ),
-    sure(
-        Field::UniqueId,
-        Function::Constructor,
-        Evidence::SetFromCounter,
-    ),
-    sure(
-        Field::Status,
-        Function::Getter("is_allocated"),
-        Evidence::Compared(Some(1)),
-    ),
+    hint(Field::BufferType, Function::Getter("is_dram"), Evidence::Read),
+    sure(Field::Allocator, Function::Allocate, Evidence::PassedTo(ALLOCATOR_ALLOCATES)),
+    sure(Field::Allocator, Function::Free, Evidence::PassedTo(ALLOCATOR_FREES)),
+    hint(Field::Allocator, Function::Getter("allocator"), Evidence::PassedTo(&[])),
+    sure(Field::Address, Function::Getter("address"), Evidence::Returned),
+    sure(Field::Address, Function::Allocate, Evidence::SetFromResult(ALLOCATOR_ALLOCATES)),
+    sure(Field::UniqueId, Function::Getter("unique_id"), Evidence::Returned),
+    sure(Field::UniqueId, Function::Constructor, Evidence::SetFromCounter),
+    sure(Field::Status, Function::Getter("is_allocated"), Evidence::Compared(Some(1))),
     sure(Field::Status, Function::Mark, Evidence::Set(2)),
-    hint(
-        Field::Status,
-        Function::Getter("address"),
-        Evidence::Compared(Some(0)),
-    ),
+    hint(Field::Status, Function::Getter("address"), Evidence::Compared(Some(0))),
     hint(Field::Status, Function::Allocate, Evidence::Set(1)),
     hint(Field::Status, Function::Free, Evidence::Set(2)),
-    hint(
-        Field::Status,
-        Function::Destructor,
-        Evidence::Compared(Some(2)),
-    ),
-    sure(
-        Field::Owns,
-        Function::ConstructorWithOwns,
-        Evidence::SetFromArgument(8),
-    ),
+    hint(Field::Status, Function::Destructor, Evidence::Compared(Some(2))),
+    sure(Field::Owns, Function::ConstructorWithOwns, Evidence::SetFromArgument(8)),
     hint(Field::Owns, Function::FreeIfOwner, Evidence::Compared(None)),
     hint(Field::Owns, Function::Destructor, Evidence::Compared(None)),
     hint(Field::Hooked, Function::Allocate, Evidence::Set(1)),
@@ -255,10 +156,7 @@ pub(super) const GETTERS: [&str; 11] = [
     "unique_id",
 ];
 /// `Buffer::impl()`, const and not.
-pub(super) const IMPL: [&str; 2] = [
-    "_ZNK2tt8tt_metal6Buffer4implEv",
-    "_ZN2tt8tt_metal6Buffer4implEv",
-];
+pub(super) const IMPL: [&str; 2] = ["_ZNK2tt8tt_metal6Buffer4implEv", "_ZN2tt8tt_metal6Buffer4implEv"];
 /// `Buffer::~Buffer`
 pub(super) const DESTRUCTOR: &str = "_ZN2tt8tt_metal6BufferD1Ev";
 
@@ -282,29 +180,18 @@ impl Function {
             Generation::Buffer => ("6Buffer", "v"),
             Generation::BufferImpl => ("10BufferImpl", "RNS0_6BufferE"),
         };
-        let member = |name: &str, arguments: &str| {
-            format!("_ZN2tt8tt_metal{class}{}{name}E{arguments}", name.len())
-        };
+        let member = |name: &str, arguments: &str| format!("_ZN2tt8tt_metal{class}{}{name}E{arguments}", name.len());
         match self {
             Self::Getter(name) => vec![
-                (
-                    format!("_ZNK2tt8tt_metal6Buffer{}{name}Ev", name.len()),
-                    true,
-                ),
-                (
-                    format!("_ZNK2tt8tt_metal10BufferImpl{}{name}Ev", name.len()),
-                    false,
-                ),
+                (format!("_ZNK2tt8tt_metal6Buffer{}{name}Ev", name.len()), true),
+                (format!("_ZNK2tt8tt_metal10BufferImpl{}{name}Ev", name.len()), false),
             ],
             Self::Allocate => vec![(member("allocate_impl", extra), false)],
             Self::Free => vec![(member("deallocate_impl", extra), false)],
             Self::FreeIfOwner => vec![(member("deallocate", extra), false)],
             Self::Mark => vec![
                 ("_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv".into(), true),
-                (
-                    "_ZN2tt8tt_metal10BufferImpl19mark_as_deallocatedEv".into(),
-                    false,
-                ),
+                ("_ZN2tt8tt_metal10BufferImpl19mark_as_deallocatedEv".into(), false),
             ],
             // Found by the beginning of their names.
             Self::Constructor | Self::ConstructorWithOwns => Vec::new(),

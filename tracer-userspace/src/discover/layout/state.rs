@@ -8,24 +8,11 @@ use iced_x86::Register;
 use super::value::Value;
 
 /// The registers that hold the integer arguments, in order (System V ABI).
-const ARGUMENTS: [Register; 6] = [
-    Register::RDI,
-    Register::RSI,
-    Register::RDX,
-    Register::RCX,
-    Register::R8,
-    Register::R9,
-];
+const ARGUMENTS: [Register; 6] =
+    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 /// The registers that a call leaves as they were (System V ABI); the stack pointer comes back, too.
-const SAVED: [Register; 7] = [
-    Register::RBX,
-    Register::RSP,
-    Register::RBP,
-    Register::R12,
-    Register::R13,
-    Register::R14,
-    Register::R15,
-];
+const SAVED: [Register; 7] =
+    [Register::RBX, Register::RSP, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
 
 /// What is known at one instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +46,7 @@ impl State {
     pub(super) fn join(&mut self, other: &Self) -> bool {
         let mut changed = false;
         let pairs = self.general.iter_mut().zip(&other.general);
-        let vectors = self
-            .vectors
-            .as_flattened_mut()
-            .iter_mut()
-            .zip(other.vectors.as_flattened());
+        let vectors = self.vectors.as_flattened_mut().iter_mut().zip(other.vectors.as_flattened());
         for (mine, theirs) in pairs.chain(vectors) {
             if *mine != Value::Unknown && mine != theirs {
                 *mine = Value::Unknown;
@@ -100,12 +83,8 @@ impl State {
     /// Changes a register; of a vector register, nothing is known then.
     pub(super) fn set(&mut self, register: Register, value: Value) {
         if register.is_gpr() {
-            let high = matches!(
-                register,
-                Register::AH | Register::BH | Register::CH | Register::DH
-            );
-            self.general[register.full_register().number()] =
-                if high { Value::Unknown } else { value };
+            let high = matches!(register, Register::AH | Register::BH | Register::CH | Register::DH);
+            self.general[register.full_register().number()] = if high { Value::Unknown } else { value };
         } else if register.is_vector_register() {
             self.set_vector(register, [Value::Unknown, Value::Unknown]);
         }
@@ -148,9 +127,8 @@ impl State {
     /// What a part of the stack holds, by its offset from the stack pointer at entry.
     pub(super) fn stack_slot(&self, offset: i64, width: u8) -> Value {
         let end = offset.saturating_add(i64::from(width));
-        let overlaps = |(at, (_, wide)): &(&i64, &(Value, u8))| {
-            **at < end && offset < at.saturating_add(i64::from(*wide))
-        };
+        let overlaps =
+            |(at, (_, wide)): &(&i64, &(Value, u8))| **at < end && offset < at.saturating_add(i64::from(*wide));
         match self.stack.iter().find(overlaps) {
             Some((at, (value, wide))) if *at == offset && *wide >= width => value.clone(),
             Some(_) => Value::Unknown,
@@ -176,10 +154,7 @@ impl State {
     /// Somebody else may have written to the stack. An argument kept there is taken for a spilled register, which nobody else
     /// can know of, and stays.
     pub(super) fn forget_stack(&mut self) {
-        let others = self
-            .stack
-            .values_mut()
-            .filter(|slot| !matches!(slot.0, Value::Argument(_)));
+        let others = self.stack.values_mut().filter(|slot| !matches!(slot.0, Value::Argument(_)));
         others.for_each(|slot| slot.0 = Value::Unknown);
     }
 }

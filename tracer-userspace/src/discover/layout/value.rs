@@ -71,16 +71,8 @@ impl Value {
     pub(super) fn at(&self, width: u8) -> Option<Place> {
         match self {
             Self::Unknown | Self::Constant(_) => None,
-            Self::Sum(base, offset) => Some(Place {
-                base: (**base).clone(),
-                offset: *offset,
-                width,
-            }),
-            _ => Some(Place {
-                base: self.clone(),
-                offset: 0,
-                width,
-            }),
+            Self::Sum(base, offset) => Some(Place { base: (**base).clone(), offset: *offset, width }),
+            _ => Some(Place { base: self.clone(), offset: 0, width }),
         }
     }
 
@@ -115,14 +107,7 @@ mod tests {
         let this = Value::Argument(0);
         assert_eq!(this.plus(8).plus(8), this.plus(16));
         assert_eq!(this.plus(8).plus(-8), this);
-        assert_eq!(
-            this.plus(16).at(4),
-            Some(Place {
-                base: this,
-                offset: 16,
-                width: 4
-            })
-        );
+        assert_eq!(this.plus(16).at(4), Some(Place { base: this, offset: 16, width: 4 }));
     }
 
     #[test]

@@ -84,12 +84,7 @@ impl Account {
     }
 
     pub(super) fn event(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
-        let moment = Moment {
-            time: event.time,
-            thread: event.thread,
-            test: self.test,
-            stack: event.stack,
-        };
+        let moment = Moment { time: event.time, thread: event.thread, test: self.test, stack: event.stack };
         let pending = match event.kind.is_about_buffer() || event.kind == Kind::ThreadExit {
             true => self.threads.remove(&event.thread),
             false => None,
@@ -97,12 +92,8 @@ impl Account {
         match event.kind {
             Kind::Request => {
                 self.settle(pending, moment.time, true, sink);
-                let request = Buffer {
-                    device: device(event),
-                    ..self.buffer(event)
-                };
-                self.threads
-                    .insert(event.thread, Pending::Request(request, moment));
+                let request = Buffer { device: device(event), ..self.buffer(event) };
+                self.threads.insert(event.thread, Pending::Request(request, moment));
             }
             Kind::Allocated => self.allocated(event, moment, pending, sink),
             Kind::Free if event.status == REQUESTED => self.failed(event, moment, pending, sink),
@@ -132,13 +123,7 @@ impl Account {
     }
 
     /// Ends the account: what is live is held. `exited` if the process itself ended, `complete` if the trace says how.
-    pub(super) fn end(
-        &mut self,
-        time: u64,
-        exited: bool,
-        complete: bool,
-        sink: &mut impl FnMut(&Entry),
-    ) {
+    pub(super) fn end(&mut self, time: u64, exited: bool, complete: bool, sink: &mut impl FnMut(&Entry)) {
         let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
         threads.sort_by_key(|(thread, _)| *thread);
         for (_, pending) in threads {
@@ -146,46 +131,17 @@ impl Account {
         }
         for buffer in std::mem::take(&mut self.live).into_values() {
             let since = buffer.allocated.map_or(0, |moment| moment.time);
-            let verdict = if buffer.phantom {
-                Verdict::Phantom
-            } else {
-                Verdict::Held
-            };
-            let certainty = if complete {
-                self.certainty_since(since)
-            } else {
-                Certainty::Possible
-            };
-            let moment = Moment {
-                time,
-                thread: 0,
-                test: 0,
-                stack: 0,
-            };
-            sink(&Entry::Outcome(Outcome {
-                buffer,
-                verdict,
-                certainty,
-                moment,
-                previous: Previous::None,
-                ends: true,
-            }));
+            let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Held };
+            let certainty = if complete { self.certainty_since(since) } else { Certainty::Possible };
+            let moment = Moment { time, thread: 0, test: 0, stack: 0 };
+            sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous: Previous::None, ends: true }));
         }
     }
 
-    fn allocated(
-        &mut self,
-        event: &Event,
-        moment: Moment,
-        pending: Option<Pending>,
-        sink: &mut impl FnMut(&Entry),
-    ) {
+    fn allocated(&mut self, event: &Event, moment: Moment, pending: Option<Pending>, sink: &mut impl FnMut(&Entry)) {
         let moment = match pending {
             Some(Pending::Request(request, requested)) if request.unique_id == event.unique_id => {
-                Moment {
-                    stack: requested.stack,
-                    ..moment
-                }
+                Moment { stack: requested.stack, ..moment }
             }
             // Its request was lost, or made before recording began: the stack is not known.
             other => {
@@ -193,11 +149,7 @@ impl Account {
                 moment
             }
         };
-        let buffer = Buffer {
-            device: device(event),
-            allocated: Some(moment),
-            ..self.buffer(event)
-        };
+        let buffer = Buffer { device: device(event), allocated: Some(moment), ..self.buffer(event) };
         if let Some(lost) = self.live.insert(event.unique_id, buffer) {
             self.contradictions += 1;
             self.end_unseen(lost, moment, sink);
@@ -206,13 +158,7 @@ impl Account {
     }
 
     /// A free that says that the request was not met. The stack is that of the request, which is what failed.
-    fn failed(
-        &mut self,
-        event: &Event,
-        moment: Moment,
-        pending: Option<Pending>,
-        sink: &mut impl FnMut(&Entry),
-    ) {
+    fn failed(&mut self, event: &Event, moment: Moment, pending: Option<Pending>, sink: &mut impl FnMut(&Entry)) {
         let (buffer, stack) = match pending {
             Some(Pending::Request(request, requested)) if request.unique_id == event.unique_id => {
                 (request, requested.stack)
@@ -223,53 +169,21 @@ impl Account {
             }
         };
         let moment = Moment { stack, ..moment };
-        emit(
-            buffer,
-            Verdict::Failed,
-            Certainty::Confirmed,
-            moment,
-            Previous::None,
-            true,
-            sink,
-        );
+        emit(buffer, Verdict::Failed, Certainty::Confirmed, moment, Previous::None, true, sink);
     }
 
     /// Decides what was pending on a thread that did something else at `time`; if it did not go on, that is unsure.
-    fn settle(
-        &mut self,
-        pending: Option<Pending>,
-        time: u64,
-        went_on: bool,
-        sink: &mut impl FnMut(&Entry),
-    ) {
+    fn settle(&mut self, pending: Option<Pending>, time: u64, went_on: bool, sink: &mut impl FnMut(&Entry)) {
         let unsure = |since| !went_on || self.gap.is_some_and(|gap| gap >= since && gap <= time);
         match pending {
             None => {}
             Some(Pending::Free(outcome)) => {
-                let certainty = if unsure(outcome.moment.time) {
-                    Certainty::Possible
-                } else {
-                    outcome.certainty
-                };
-                self.decide(
-                    Outcome {
-                        certainty,
-                        ..outcome
-                    },
-                    sink,
-                );
+                let certainty = if unsure(outcome.moment.time) { Certainty::Possible } else { outcome.certainty };
+                self.decide(Outcome { certainty, ..outcome }, sink);
             }
             // The thread went on without the allocation and without the free that tells of a failure.
             Some(Pending::Request(buffer, moment)) => {
-                emit(
-                    buffer,
-                    Verdict::Failed,
-                    Certainty::Possible,
-                    moment,
-                    Previous::None,
-                    true,
-                    sink,
-                );
+                emit(buffer, Verdict::Failed, Certainty::Possible, moment, Previous::None, true, sink);
             }
         }
     }
@@ -288,38 +202,18 @@ impl Account {
         moment: Moment,
         sink: &mut impl FnMut(&Entry),
     ) {
-        let outcome = Outcome {
-            buffer,
-            verdict,
-            certainty,
-            moment,
-            previous: Previous::None,
-            ends: true,
-        };
+        let outcome = Outcome { buffer, verdict, certainty, moment, previous: Previous::None, ends: true };
         self.decide(outcome, sink);
     }
 
     fn remember(&mut self, outcome: &Outcome) {
-        let Outcome {
-            buffer,
-            moment,
-            verdict,
-            ..
-        } = *outcome;
-        self.recent.insert(Ended {
-            buffer,
-            moment,
-            verdict,
-        });
+        let Outcome { buffer, moment, verdict, .. } = *outcome;
+        self.recent.insert(Ended { buffer, moment, verdict });
     }
 
     /// What a verdict about everything after `since` is worth.
     fn certainty_since(&self, since: u64) -> Certainty {
-        if self.gap.is_some_and(|gap| gap >= since) {
-            Certainty::Possible
-        } else {
-            Certainty::Confirmed
-        }
+        if self.gap.is_some_and(|gap| gap >= since) { Certainty::Possible } else { Certainty::Confirmed }
     }
 
     /// The buffer of an event, as far as the event alone tells. Without the device, see [`device`].
@@ -341,10 +235,7 @@ impl Account {
 /// The device, as it is when a buffer is requested or allocated. At a free the pointer to it may be dangling.
 fn device(event: &Event) -> Option<Device> {
     let known = event.device_class != DeviceClass::Unknown;
-    known.then_some(Device {
-        class: event.device_class,
-        id: event.device_id,
-    })
+    known.then_some(Device { class: event.device_class, id: event.device_id })
 }
 
 fn emit(
@@ -356,12 +247,5 @@ fn emit(
     ends: bool,
     sink: &mut impl FnMut(&Entry),
 ) {
-    sink(&Entry::Outcome(Outcome {
-        buffer,
-        verdict,
-        certainty,
-        moment,
-        previous,
-        ends,
-    }));
+    sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends }));
 }

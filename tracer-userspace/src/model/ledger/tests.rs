@@ -29,39 +29,17 @@ fn entries(text: &str) -> Vec<String> {
         }
     }
     ledger.finish(&mut sink);
-    shown.extend(
-        ledger
-            .problems()
-            .iter()
-            .map(|problem| format!("problem: {problem}\n")),
-    );
+    shown.extend(ledger.problems().iter().map(|problem| format!("problem: {problem}\n")));
     shown
 }
 
 fn show(entry: &Entry) -> String {
     match entry {
         Entry::Allocation(Allocation { buffer, moment }) => {
-            format!(
-                "{} allocated {} stack {} test {}\n",
-                moment.time,
-                place(buffer),
-                moment.stack,
-                moment.test
-            )
+            format!("{} allocated {} stack {} test {}\n", moment.time, place(buffer), moment.stack, moment.test)
         }
-        Entry::Outcome(Outcome {
-            buffer,
-            verdict,
-            certainty,
-            moment,
-            previous,
-            ends,
-        }) => {
-            let possible = if *certainty == Certainty::Possible {
-                " possible"
-            } else {
-                ""
-            };
+        Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends }) => {
+            let possible = if *certainty == Certainty::Possible { " possible" } else { "" };
             let late = if *ends { "" } else { " (life had ended)" };
             let previous = match previous {
                 Previous::None => String::new(),
@@ -72,20 +50,13 @@ fn show(entry: &Entry) -> String {
                 Previous::Unseen => " after something unseen".to_owned(),
             };
             let name = verdict.name();
-            format!(
-                "{} {name}{possible}{late} {} stack {}{previous}\n",
-                moment.time,
-                place(buffer),
-                moment.stack
-            )
+            format!("{} {name}{possible}{late} {} stack {}{previous}\n", moment.time, place(buffer), moment.stack)
         }
     }
 }
 
 fn place(buffer: &Buffer) -> String {
-    let device = buffer
-        .device
-        .map_or_else(|| "?".to_owned(), |device| device.to_string());
+    let device = buffer.device.map_or_else(|| "?".to_owned(), |device| device.to_string());
     format!("{} on {device} at {:#x}", buffer.unique_id, buffer.address)
 }
 
@@ -248,10 +219,7 @@ fn phantoms_have_no_memory() {
 #[test]
 fn without_a_border_what_is_not_known_is_possibly_older() {
     let text = "event 1 t=10 p=1 tid=7 free uid=3 size=64 status=1\nevent 2 t=11 p=1 tid=7 released uid=3 size=64";
-    assert_eq!(
-        entries(text).concat(),
-        "10 pre-attach possible 3 on ? at 0x0 stack 0\n"
-    );
+    assert_eq!(entries(text).concat(), "10 pre-attach possible 3 on ? at 0x0 stack 0\n");
 }
 
 #[test]
@@ -350,17 +318,13 @@ fn processes_are_apart() {
 fn what_was_freed_long_ago_is_forgotten_and_said_to_be() {
     let mut text = String::from("border process=1\n");
     for uid in 0..=REMEMBERED {
-        text.push_str(&format!(
-            "event 1 t=1 p=1 tid=7 allocated uid={uid} size=64 address=0x100 class=mesh\n"
-        ));
-        text.push_str(&format!(
-            "event 1 t=2 p=1 tid=7 free uid={uid} size=64 status=1\n"
-        ));
-        text.push_str(&format!(
-            "event 1 t=3 p=1 tid=7 released uid={uid} size=64 status=1\n"
-        ));
+        text.push_str(&format!("event 1 t=1 p=1 tid=7 allocated uid={uid} size=64 address=0x100 class=mesh\n"));
+        text.push_str(&format!("event 1 t=2 p=1 tid=7 free uid={uid} size=64 status=1\n"));
+        text.push_str(&format!("event 1 t=3 p=1 tid=7 released uid={uid} size=64 status=1\n"));
     }
-    text.push_str("event 1 t=4 p=1 tid=7 free uid=0 size=64 status=2\nevent 1 t=5 p=1 tid=7 free uid=1 size=64 status=2");
+    text.push_str(
+        "event 1 t=4 p=1 tid=7 free uid=0 size=64 status=2\nevent 1 t=5 p=1 tid=7 free uid=1 size=64 status=2",
+    );
     let shown = entries(&text);
     assert_eq!(
         shown[shown.len() - 2..],
@@ -377,9 +341,7 @@ fn each_life_ends_once() {
     // An LCG (the constants are Knuth's MMIX), seeded: the same events in each run.
     let mut state = 1_u64;
     let mut random = move |below: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
     let mut ledger = Ledger::default();
@@ -390,9 +352,7 @@ fn each_life_ends_once() {
             Entry::Allocation(Allocation { buffer, .. }) => {
                 *begun.entry((buffer.process, buffer.unique_id)).or_insert(0) += 1;
             }
-            Entry::Outcome(Outcome {
-                buffer, ends: true, ..
-            }) if buffer.allocated.is_some() => {
+            Entry::Outcome(Outcome { buffer, ends: true, .. }) if buffer.allocated.is_some() => {
                 *ended.entry((buffer.process, buffer.unique_id)).or_insert(0) += 1;
             }
             Entry::Outcome(_) => {}
@@ -401,8 +361,7 @@ fn each_life_ends_once() {
     for step in 0..200_000 {
         let kind = kind_word(Kind::ALL[random(11) as usize]);
         let (process, thread, uid) = (1 + random(2), random(3), random(50));
-        let (status, hooked, size, object) =
-            (random(3), u64::from(random(9) == 0), random(4), random(3));
+        let (status, hooked, size, object) = (random(3), u64::from(random(9) == 0), random(4), random(3));
         let line = format!(
             "event {step} {kind} t={step} p={process} tid={thread} uid={uid} status={status} hooked={hooked} \
              size={size} object={object} allocator={object} class=mesh"

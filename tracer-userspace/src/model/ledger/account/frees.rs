@@ -27,30 +27,12 @@ impl Account {
             let previous = Previous::Free(ended.moment, ended.verdict);
             self.await_release(ended.buffer, certainty, moment, false, previous);
         } else if event.hooked || event.size == 0 {
-            self.close(
-                self.buffer(event),
-                Verdict::Phantom,
-                Certainty::Confirmed,
-                moment,
-                sink,
-            );
+            self.close(self.buffer(event), Verdict::Phantom, Certainty::Confirmed, moment, sink);
         } else if let Some(certainty) = self.pre_attach(event.unique_id) {
-            self.close(
-                self.buffer(event),
-                Verdict::PreAttach,
-                certainty,
-                moment,
-                sink,
-            );
+            self.close(self.buffer(event), Verdict::PreAttach, certainty, moment, sink);
         } else {
             // Its allocation was lost, or it was released in bulk too long ago to be remembered.
-            self.await_release(
-                self.buffer(event),
-                Certainty::Possible,
-                moment,
-                true,
-                Previous::None,
-            );
+            self.await_release(self.buffer(event), Certainty::Possible, moment, true, Previous::None);
         }
     }
 
@@ -58,15 +40,7 @@ impl Account {
     fn repeat(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         if let Some(buffer) = self.live.remove(&event.unique_id) {
             self.end_unseen(buffer, moment, sink);
-            emit(
-                buffer,
-                Verdict::Repeat,
-                Certainty::Confirmed,
-                moment,
-                Previous::Unseen,
-                false,
-                sink,
-            );
+            emit(buffer, Verdict::Repeat, Certainty::Confirmed, moment, Previous::Unseen, false, sink);
             return;
         }
         let (buffer, previous) = match self.recent.get(event.unique_id) {
@@ -74,15 +48,7 @@ impl Account {
             None if self.recent.has_forgotten() => (self.buffer(event), Previous::Forgotten),
             None => (self.buffer(event), Previous::Unseen),
         };
-        emit(
-            buffer,
-            Verdict::Repeat,
-            Certainty::Confirmed,
-            moment,
-            previous,
-            false,
-            sink,
-        );
+        emit(buffer, Verdict::Repeat, Certainty::Confirmed, moment, previous, false, sink);
     }
 
     pub(super) fn released(
@@ -94,23 +60,13 @@ impl Account {
     ) {
         match pending {
             Some(Pending::Free(outcome)) if outcome.buffer.unique_id == event.unique_id => {
-                self.decide(
-                    Outcome {
-                        verdict: Verdict::Released,
-                        ..outcome
-                    },
-                    sink,
-                );
+                self.decide(Outcome { verdict: Verdict::Released, ..outcome }, sink);
             }
             other => {
                 self.settle(other, moment.time, true, sink);
                 // The free itself was lost, but the release is here to see.
                 if let Some(buffer) = self.live.remove(&event.unique_id) {
-                    let verdict = if buffer.phantom {
-                        Verdict::Phantom
-                    } else {
-                        Verdict::Released
-                    };
+                    let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Released };
                     self.close(buffer, verdict, Certainty::Confirmed, moment, sink);
                 } else if self.recent.get(event.unique_id).is_none() {
                     let (verdict, certainty) = match self.pre_attach(event.unique_id) {
@@ -129,38 +85,17 @@ impl Account {
         } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
         } else if let Some(certainty) = self.pre_attach(event.unique_id) {
-            self.close(
-                self.buffer(event),
-                Verdict::PreAttach,
-                certainty,
-                moment,
-                sink,
-            );
+            self.close(self.buffer(event), Verdict::PreAttach, certainty, moment, sink);
         } else {
-            self.close(
-                self.buffer(event),
-                Verdict::Marked,
-                Certainty::Possible,
-                moment,
-                sink,
-            );
+            self.close(self.buffer(event), Verdict::Marked, Certainty::Possible, moment, sink);
         }
     }
 
     /// The destructor of a deallocated owner: news only if nothing showed the deallocation.
-    pub(super) fn destroyed(
-        &mut self,
-        event: &Event,
-        moment: Moment,
-        sink: &mut impl FnMut(&Entry),
-    ) {
+    pub(super) fn destroyed(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         if let Some(buffer) = self.live.remove(&event.unique_id) {
             let certainty = self.certainty_since(buffer.allocated.map_or(0, |moment| moment.time));
-            let verdict = if buffer.phantom {
-                Verdict::Phantom
-            } else {
-                Verdict::Marked
-            };
+            let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
             self.close(buffer, verdict, certainty, moment, sink);
         } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
@@ -176,67 +111,29 @@ impl Account {
             if let Some(ended) = self.recent.get_mut(ended.buffer.unique_id) {
                 ended.verdict = Verdict::Marked;
             }
-            emit(
-                ended.buffer,
-                Verdict::Marked,
-                certainty,
-                moment,
-                previous,
-                false,
-                sink,
-            );
+            emit(ended.buffer, Verdict::Marked, certainty, moment, previous, false, sink);
         }
     }
 
     pub(super) fn bulk(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         let allocator = event.object;
-        let released: Vec<_> = self
-            .live
-            .extract_if(.., |_, buffer| buffer.allocator == allocator)
-            .collect();
+        let released: Vec<_> = self.live.extract_if(.., |_, buffer| buffer.allocator == allocator).collect();
         for (_, buffer) in released {
-            let verdict = if buffer.phantom {
-                Verdict::Phantom
-            } else {
-                Verdict::Bulk
-            };
+            let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
             self.close(buffer, verdict, Certainty::Confirmed, moment, sink);
         }
     }
 
     /// Leaves a free to the thread's next event: a release, or anything else.
-    fn await_release(
-        &mut self,
-        buffer: Buffer,
-        certainty: Certainty,
-        moment: Moment,
-        ends: bool,
-        previous: Previous,
-    ) {
-        let outcome = Outcome {
-            buffer,
-            verdict: Verdict::AfterClose,
-            certainty,
-            moment,
-            previous,
-            ends,
-        };
+    fn await_release(&mut self, buffer: Buffer, certainty: Certainty, moment: Moment, ends: bool, previous: Previous) {
+        let outcome = Outcome { buffer, verdict: Verdict::AfterClose, certainty, moment, previous, ends };
         self.remember(&outcome);
         self.threads.insert(moment.thread, Pending::Free(outcome));
     }
 
     /// Ends a buffer that must have been deallocated, unseen: a free was lost, or the status was set inline.
-    pub(super) fn end_unseen(
-        &mut self,
-        buffer: Buffer,
-        moment: Moment,
-        sink: &mut impl FnMut(&Entry),
-    ) {
-        let unseen = Moment {
-            stack: 0,
-            thread: 0,
-            ..moment
-        };
+    pub(super) fn end_unseen(&mut self, buffer: Buffer, moment: Moment, sink: &mut impl FnMut(&Entry)) {
+        let unseen = Moment { stack: 0, thread: 0, ..moment };
         self.close(buffer, Verdict::Marked, Certainty::Possible, unseen, sink);
     }
 
