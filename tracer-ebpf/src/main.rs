@@ -9,7 +9,7 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![allow(internal_features, reason = "the kernel's atomic addition has no stable name; see maps::fetch_add")]
+#![allow(internal_features, reason = "the kernel's atomic addition has no stable name; see maps::next_sequence")]
 #![allow(missing_docs, unreachable_pub, reason = "the macros' generated wrappers have no docs and must be public")]
 
 mod emit;

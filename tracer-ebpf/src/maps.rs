@@ -44,7 +44,7 @@ pub(crate) fn layout(tgid: u32) -> Option<&'static Layout> {
     unsafe { TARGETS.get(tgid) }
 }
 
-/// Counts one.
+/// Counts one: atomic, because a probe can be preempted by another one on the same CPU.
 pub(crate) fn count(counter: Counter) {
     increment(COUNTERS.get_ptr_mut(counter as u32));
 }
@@ -56,21 +56,20 @@ pub(crate) fn count_site(site: u16) {
 
 fn increment(slot: Option<*mut u64>) {
     if let Some(slot) = slot {
-        fetch_add(slot);
+        // SAFETY: the pointer is to an aligned map value, which lives as long as the program.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(slot, 1) };
     }
 }
 
 /// Takes the next sequence number.
-pub(crate) fn next_sequence() -> u64 {
-    count(Counter::Sent);
-    SEQUENCE.get_ptr_mut(0).map_or(0, fetch_add)
-}
-
-/// Adds one and returns what was there: atomic, because a probe can be preempted by another one on the same CPU.
 ///
 /// An intrinsic, because the kernel's instruction set has this addition but no compare-and-swap, and `AtomicU64` has its
-/// methods only where both exist.
-fn fetch_add(slot: *mut u64) -> u64 {
-    // SAFETY: the pointer is to an aligned map value, which lives as long as the program.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(slot, 1) }
+/// methods only where both exist. Not relaxed: for that LLVM chooses the instruction that returns nothing.
+pub(crate) fn next_sequence() -> u64 {
+    count(Counter::Sent);
+    match SEQUENCE.get_ptr_mut(0) {
+        // SAFETY: as in `increment`.
+        Some(next) => unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(next, 1) },
+        None => 0,
+    }
 }
