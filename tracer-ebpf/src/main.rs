@@ -82,13 +82,14 @@ fn try_probe(ctx: &ProbeContext) {
             }
             object::read_buffer(&mut hit, layout);
         }
-        Kind::Request | Kind::Allocated => {
+        // Here the device is alive: the target has just called it.
+        Kind::Request | Kind::Allocated | Kind::Released => {
             object::read_buffer(&mut hit, layout);
             let device = hit.device;
             object::read_device(&mut hit, device, layout);
         }
-        // The device of a buffer that is freed may be gone: its id is known from the allocation.
-        Kind::Free | Kind::Released | Kind::Marked => object::read_buffer(&mut hit, layout),
+        // Here it may be gone: its id is known from the allocation.
+        Kind::Free | Kind::Marked => object::read_buffer(&mut hit, layout),
         Kind::DeviceClose => object::read_device(&mut hit, argument, layout),
         Kind::Bulk | Kind::ThreadExit => {}
     }

@@ -101,7 +101,7 @@ pub struct Offender {
     pub buffer_type: String,
     /// The address.
     pub address: u64,
-    /// Allocations seen.
+    /// Allocations seen, and those from before the recording that were freed in it.
     pub allocations: u64,
     /// Frees seen.
     pub frees: u64,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use tracer_common::{Cookie, DeviceClass, Kind, UNREADABLE_DEVICE, UNREADABLE_OBJECT};
+use tracer_common::{Cookie, DeviceClass, Kind, UNREADABLE_OBJECT};
 
 use super::{
     decode::RawHit,
@@ -106,7 +106,7 @@ impl Recorder {
             status: hit.status,
             owns: hit.owns != 0,
             hooked: hit.hooked != 0,
-            unreadable: hit.flags & (UNREADABLE_OBJECT | UNREADABLE_DEVICE) != 0,
+            unreadable: hit.flags & UNREADABLE_OBJECT != 0,
             device: hit.device,
             device_class: device_class(hit.device_class),
             device_id: hit.device_id,

@@ -153,8 +153,8 @@ async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Op
     };
     let Some(discovery) = wait_for_library(pid, &mut child, &mut stop, tell).await? else { return Ok(None) };
     let mut recording = Recording::begin(pid, options, &discovery)?;
-    for problem in &recording.problems {
-        tell(Progress::Problem(problem));
+    for warning in &recording.warnings {
+        tell(Progress::Problem(warning));
     }
     tell(Progress::Attached(&discovery));
     let reason = recording.follow(&mut child, &mut stop, tell).await?;
@@ -242,7 +242,8 @@ struct Recording {
     recorder: Recorder,
     exit: AsyncFd<OwnedFd>,
     sites: u16,
-    problems: Vec<String>,
+    /// What the user is told at once.
+    warnings: Vec<String>,
     began: Instant,
 }
 
@@ -272,13 +273,14 @@ impl Recording {
             recorder.record(trace::LayoutField { process: PROCESS, name, offset: Hex(offset.into()), sources });
         }
         let mut problems = discovery.problems.clone();
+        let mut warnings = Vec::new();
         for (site, cookie) in discovery.sites.iter().zip(cookies) {
             let missing = attach(&mut kernel, pid, discovery, site, cookie).err();
             if let (Some(missing), true) = (&missing, site.required) {
                 bail!("failed to probe {}: {missing}", site.symbol);
             }
             if let Some(missing) = &missing {
-                problems.push(format!("no probe for {}: {missing}", kind_word(site.kind)));
+                warnings.push(format!("no probe for {}: {missing}", kind_word(site.kind)));
             }
             recorder.record(trace::Probe {
                 id: cookie.site.into(),
@@ -298,11 +300,12 @@ impl Recording {
         for text in &problems {
             recorder.record(trace::Problem { text: text.clone() });
         }
+        warnings.extend(problems);
         recorder.flush()?;
         let sites = discovery.sites.len() as u16;
         // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
         let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
-        Ok(Self { kernel, events, recorder, exit, sites, problems, began: Instant::now() })
+        Ok(Self { kernel, events, recorder, exit, sites, warnings, began: Instant::now() })
     }
 
     async fn follow(

@@ -16,9 +16,9 @@ pub mod symbols;
 use std::{fmt, io};
 
 use anyhow::{Context as _, Result};
-use tracer_common::{Layout, TEST_VARIABLE};
+use tracer_common::{Kind, Layout, TEST_VARIABLE};
 
-use layout::Derivation;
+use layout::{Derivation, Generation};
 use maps::Mapping;
 use module::Module;
 use process::Process;
@@ -216,10 +216,14 @@ impl Library {
         let elf = module.elf()?;
         let derivation =
             layout::derive(&elf).with_context(|| format!("failed to understand {}", module.mapping.path.display()))?;
+        let mut sites = symbols::sites(&elf, Home::Library);
+        // Where BufferImpl has the fields, the mark is set inline, and `~Buffer` shows it: nothing is missing.
+        let inlined = derivation.generation == Generation::BufferImpl;
+        sites.retain(|site| !(inlined && site.kind == Kind::Marked && site.offset.is_err()));
         let counter = layout::COUNTER.iter().find_map(|name| elf.symbol(name));
         Ok(Self {
             derivation,
-            sites: symbols::sites(&elf, Home::Library),
+            sites,
             next_unique_id: counter.map(|symbol| module.address(symbol)),
         })
     }

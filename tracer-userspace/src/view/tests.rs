@@ -87,14 +87,13 @@ fn the_report_counts() {
 
         Balance of addresses
           device   type  addresses  allocs = frees  not freed  freed more
-          unknown  DRAM          1               0          0           1
+          unknown  DRAM          1               1          0           0
           mesh0    DRAM          1               0          0           1
           mesh0    L1            1               0          1           0
 
         Addresses freed more often than allocated
-          device   type   address  allocs  frees  excess  which were
-          unknown  DRAM  0x100800       0      1      +1  1 pre-attach
-          mesh0    DRAM  0x100400       2      3      +1  1 repeat
+          device  type   address  allocs  frees  excess  which were
+          mesh0   DRAM  0x100400       2      3      +1  1 repeat
 
         Tests
           test       allocs  frees    bytes      left  verdicts

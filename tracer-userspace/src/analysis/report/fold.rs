@@ -39,6 +39,7 @@ struct Sum {
 
 #[derive(Debug, Default)]
 struct Balance {
+    /// Allocations seen, and those from before the recording, of which a free tells.
     allocations: u64,
     frees: u64,
     excess: BTreeMap<Verdict, u64>,
@@ -116,7 +117,9 @@ impl ReportFold {
         if outcome.ends || again {
             let balance = self.addresses.entry((memory(buffer), buffer.address)).or_default();
             balance.frees += 1;
-            if again || buffer.allocated.is_none() {
+            if *verdict == Verdict::PreAttach {
+                balance.allocations += 1;
+            } else if again || buffer.allocated.is_none() {
                 *balance.excess.entry(*verdict).or_default() += 1;
             }
         }

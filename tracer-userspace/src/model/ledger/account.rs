@@ -232,7 +232,7 @@ impl Account {
     }
 }
 
-/// The device, as it is when a buffer is requested or allocated. At a free the pointer to it may be dangling.
+/// The device, as it is when a buffer is requested, allocated or released. At a free the pointer to it may be dangling.
 fn device(event: &Event) -> Option<Device> {
     let known = event.device_class != DeviceClass::Unknown;
     known.then_some(Device { class: event.device_class, id: event.device_id })

@@ -77,8 +77,8 @@ fn released() {
         &[ALLOCATE, events, EXITED].concat(),
         &expect![[r#"
             11 allocated 20 on mesh0 at 0x100 stack 1 test 0
-            21 pre-attach 3 on ? at 0x0 stack 0
             20 released 20 on mesh0 at 0x100 stack 2
+            21 pre-attach 3 on ? at 0x0 stack 0
         "#]],
     );
 }
@@ -189,8 +189,8 @@ fn failed_requests_have_the_stack_of_the_request() {
     check(
         &[events, EXITED].concat(),
         &expect![[r#"
-            11 pre-attach 3 on ? at 0x0 stack 0
             12 failed 20 on mesh0 at 0x0 stack 1
+            11 pre-attach 3 on ? at 0x0 stack 0
         "#]],
     );
 }

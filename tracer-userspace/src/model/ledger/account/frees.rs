@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What each way to free a buffer means to the account.
 
-use super::{ALLOCATED, Account, Pending, emit};
+use super::{ALLOCATED, Account, Pending, device, emit};
 use crate::{
     model::{Buffer, Certainty, Entry, Moment, Outcome, Previous, Verdict, recent::Ended},
     trace::Event,
@@ -15,7 +15,7 @@ impl Account {
             if buffer.phantom {
                 self.close(buffer, Verdict::Phantom, Certainty::Confirmed, moment, sink);
             } else {
-                self.await_release(buffer, Certainty::Confirmed, moment, true, Previous::None);
+                self.await_release(buffer, Verdict::AfterClose, Certainty::Confirmed, moment, Previous::None);
             }
         } else if let Some(&ended) = self.recent.get(event.unique_id) {
             // A bulk release leaves the status as it was; after any other end it cannot be "allocated".
@@ -25,14 +25,15 @@ impl Account {
             };
             self.contradictions += u64::from(certainty == Certainty::Possible);
             let previous = Previous::Free(ended.moment, ended.verdict);
-            self.await_release(ended.buffer, certainty, moment, false, previous);
+            self.await_release(ended.buffer, Verdict::AfterClose, certainty, moment, previous);
         } else if event.hooked || event.size == 0 {
             self.close(self.buffer(event), Verdict::Phantom, Certainty::Confirmed, moment, sink);
         } else if let Some(certainty) = self.pre_attach(event.unique_id) {
-            self.close(self.buffer(event), Verdict::PreAttach, certainty, moment, sink);
+            self.await_release(self.buffer(event), Verdict::PreAttach, certainty, moment, Previous::None);
         } else {
             // Its allocation was lost, or it was released in bulk too long ago to be remembered.
-            self.await_release(self.buffer(event), Certainty::Possible, moment, true, Previous::None);
+            let buffer = self.buffer(event);
+            self.await_release(buffer, Verdict::AfterClose, Certainty::Possible, moment, Previous::None);
         }
     }
 
@@ -60,7 +61,13 @@ impl Account {
     ) {
         match pending {
             Some(Pending::Free(outcome)) if outcome.buffer.unique_id == event.unique_id => {
-                self.decide(Outcome { verdict: Verdict::Released, ..outcome }, sink);
+                let verdict = match outcome.verdict {
+                    Verdict::PreAttach => Verdict::PreAttach,
+                    _ => Verdict::Released,
+                };
+                // The device of a buffer that reaches its allocator is alive; so that of one from before is learned here.
+                let device = outcome.buffer.device.or(device(event));
+                self.decide(Outcome { verdict, buffer: Buffer { device, ..outcome.buffer }, ..outcome }, sink);
             }
             other => {
                 self.settle(other, moment.time, true, sink);
@@ -124,9 +131,17 @@ impl Account {
         }
     }
 
-    /// Leaves a free to the thread's next event: a release, or anything else.
-    fn await_release(&mut self, buffer: Buffer, certainty: Certainty, moment: Moment, ends: bool, previous: Previous) {
-        let outcome = Outcome { buffer, verdict: Verdict::AfterClose, certainty, moment, previous, ends };
+    /// Leaves a free to the thread's next event: a release, or anything else, and then the verdict is `otherwise`.
+    fn await_release(
+        &mut self,
+        buffer: Buffer,
+        otherwise: Verdict,
+        certainty: Certainty,
+        moment: Moment,
+        previous: Previous,
+    ) {
+        let ends = previous == Previous::None;
+        let outcome = Outcome { buffer, verdict: otherwise, certainty, moment, previous, ends };
         self.remember(&outcome);
         self.threads.insert(moment.thread, Pending::Free(outcome));
     }
