@@ -1,2 +1,131 @@
 // SPDX-License-Identifier: Apache-2.0
-//! To come.
+//! Native stacks against gdb's: the same run, once under gdb and once traced, frame by frame.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use buftrace::trace::{Item, Kind, Reader, Record};
+
+use crate::{
+    target::{Target, lookalike_pytest, ttnn_pytest},
+    tool::{Recorder, can_probe, root},
+};
+
+/// What happened, and the frames from innermost to outermost, as `module+0xaddress`.
+type Stack = (Kind, Vec<String>);
+
+/// The stacks of requests and frees in a trace, in order; each must be whole.
+fn traced(trace: &Path) -> Result<Vec<Stack>> {
+    let (mut modules, mut frames, mut stacks) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut found = Vec::new();
+    for item in Reader::open(trace)? {
+        match item {
+            Item::Record(Record::Module(it)) => drop(modules.insert(it.id, file_name(&it.path))),
+            Item::Record(Record::Frame(it)) => {
+                let module = modules.get(&it.module).context("a frame is in no module")?;
+                frames.insert(it.id, format!("{module}+{:#x}", it.address.0));
+            }
+            Item::Record(Record::Stack(it)) => drop(stacks.insert(it.id, it)),
+            Item::Event(event) if matches!(event.kind, Kind::Request | Kind::Free) => {
+                let stack = stacks.get(&event.stack).context("an event has no stack")?;
+                assert_eq!(stack.end.as_str(), "complete", "event {}", event.sequence);
+                found.push((event.kind, stack.frames.iter().map(|frame| frames[frame].clone()).collect()));
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The stacks that gdb finds at the entries of the two functions.
+fn by_gdb(target: &Command, functions: [&str; 2]) -> Result<Vec<Stack>> {
+    let folder = tempfile::tempdir()?;
+    let frames = folder.path().join("frames");
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-q", "-nx", "-batch", "-x"]).arg(root().join("tests/gdb/frames.py")).arg("--args");
+    gdb.arg(target.get_program()).args(target.get_args());
+    for (name, value) in target.get_envs() {
+        gdb.env(name, value.unwrap_or_default());
+    }
+    if let Some(folder) = target.get_current_dir() {
+        gdb.current_dir(folder);
+    }
+    gdb.env("FRAMES_LIBRARY", "libtt_metal.so")
+        .env("FRAMES_FUNCTIONS", functions.join(" "))
+        .env("FRAMES_OUT", &frames)
+        .env("BUFTRACE_READY_FILE", folder.path().join("ready"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null());
+    let output = gdb.output().context("failed to start gdb")?;
+    let lines = fs::read_to_string(&frames)
+        .with_context(|| format!("gdb wrote no frames: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let stack = |line: &str| {
+        let mut words = line.split(' ').map(str::to_string);
+        let kind = match words.next() {
+            Some(function) if function == functions[0] => Kind::Request,
+            Some(function) if function == functions[1] => Kind::Free,
+            other => bail!("gdb stopped at {other:?}"),
+        };
+        Ok((kind, words.collect()))
+    };
+    lines.lines().map(stack).collect()
+}
+
+fn file_name(path: &str) -> String {
+    Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn compare(make: impl Fn() -> Result<Command>, functions: [&str; 2], at_least: usize) -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let expected = by_gdb(&make()?, functions)?;
+    let target = Target::start(make()?)?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", &trace.to_string_lossy()])?;
+    target.go()?;
+    let finished = target.finish()?;
+    finished.succeeded()?;
+    assert!(recorder.finish()?.0.success());
+    let found = traced(&trace)?;
+    assert!(expected.len() >= at_least, "gdb saw {} stacks only", expected.len());
+    let kinds = |stacks: &[Stack]| stacks.iter().map(|(kind, _)| *kind).collect::<Vec<_>>();
+    assert_eq!(kinds(&found), kinds(&expected), "not the same events");
+    for (number, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert_eq!(found.1, expected.1, "stack {number}, {:?}", found.0);
+    }
+    Ok(())
+}
+
+const BUFFER: [&str; 2] = ["_ZN2tt8tt_metal6Buffer13allocate_implEv", "_ZN2tt8tt_metal6Buffer15deallocate_implEv"];
+const BUFFER_IMPL: [&str; 2] = [
+    "_ZN2tt8tt_metal10BufferImpl13allocate_implERNS0_6BufferE",
+    "_ZN2tt8tt_metal10BufferImpl15deallocate_implERNS0_6BufferE",
+];
+
+#[test]
+fn lookalike_stacks_equal_gdbs() -> Result<()> {
+    for (variant, functions) in [("buffer", BUFFER), ("pimpl", BUFFER_IMPL)] {
+        compare(
+            || Ok(lookalike_pytest(variant, &["scenarios/test_lifecycle.py", "scenarios/test_excess.py"])),
+            functions,
+            35,
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn ttnn_0_66_stacks_equal_gdbs() -> Result<()> {
+    compare(|| ttnn_pytest("0.66.0", &["scenarios"]), BUFFER, 70)
+}
+
+#[test]
+fn ttnn_0_81_stacks_equal_gdbs() -> Result<()> {
+    compare(|| ttnn_pytest("0.81.1", &["scenarios"]), BUFFER_IMPL, 70)
+}

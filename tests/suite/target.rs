@@ -20,16 +20,16 @@ use crate::tool::root;
 const READY: Duration = Duration::from_secs(180);
 
 /// A target that waits to be traced, in a folder of its own.
-pub struct Target {
+pub(crate) struct Target {
     child: Child,
     folder: TempDir,
     /// Process id of the interpreter.
-    pub pid: u32,
+    pub(crate) pid: u32,
 }
 
 impl Target {
     /// Starts a command and waits until it is ready to be traced.
-    pub fn start(mut command: Command) -> Result<Self> {
+    pub(crate) fn start(mut command: Command) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         command
             .env("BUFTRACE_READY_FILE", folder.path().join("ready"))
@@ -58,53 +58,53 @@ impl Target {
     }
 
     /// Process id, as an argument.
-    pub fn pid(&self) -> String {
+    pub(crate) fn pid(&self) -> String {
         self.pid.to_string()
     }
 
     /// A file in the target's own folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Lets it go on.
-    pub fn go(&self) -> Result<()> {
+    pub(crate) fn go(&self) -> Result<()> {
         fs::write(self.path("go"), "").context("failed to let the target go on")
     }
 
     /// Kills it.
-    pub fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill().context("failed to kill the target")
     }
 
     /// Waits for its end.
-    pub fn finish(self) -> Result<Finished> {
+    pub(crate) fn finish(self) -> Result<Finished> {
         let output = self.child.wait_with_output()?;
         Ok(Finished { output, folder: self.folder })
     }
 }
 
 /// A target that has ended.
-pub struct Finished {
+pub(crate) struct Finished {
     /// What it printed, and its status.
-    pub output: Output,
+    pub(crate) output: Output,
     folder: TempDir,
 }
 
 impl Finished {
     /// Its own account of what it did, a JSON object each.
-    pub fn truth(&self) -> Result<Vec<Value>> {
+    pub(crate) fn truth(&self) -> Result<Vec<Value>> {
         let text = fs::read_to_string(self.folder.path().join("truth"))?;
         text.lines().map(|line| serde_json::from_str(line).context("failed to read the truth")).collect()
     }
 
     /// A file in its folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Asserts that it succeeded.
-    pub fn succeeded(&self) -> Result<()> {
+    pub(crate) fn succeeded(&self) -> Result<()> {
         if !self.output.status.success() {
             bail!("the target failed: {}", both(&self.output));
         }
@@ -113,11 +113,16 @@ impl Finished {
 }
 
 fn both(output: &Output) -> String {
-    format!("{}\n{}\n{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// The folder of the built look-alike libraries, a variant each.
-pub fn lookalikes() -> &'static Path {
+pub(crate) fn lookalikes() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let folder = root().join("target/lookalike");
@@ -129,13 +134,13 @@ pub fn lookalikes() -> &'static Path {
 }
 
 /// A Python with pytest.
-pub fn python() -> &'static Path {
+pub(crate) fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| xtask::python::with_pytest().expect("failed to set up a Python with pytest"))
 }
 
 /// A script of the look-alike, with a variant of its library.
-pub fn lookalike(variant: &str, arguments: &[&str]) -> Command {
+pub(crate) fn lookalike(variant: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(python());
     command
         .args(arguments)
@@ -145,12 +150,12 @@ pub fn lookalike(variant: &str, arguments: &[&str]) -> Command {
 }
 
 /// pytest on scenarios of the look-alike.
-pub fn lookalike_pytest(variant: &str, arguments: &[&str]) -> Command {
+pub(crate) fn lookalike_pytest(variant: &str, arguments: &[&str]) -> Command {
     lookalike(variant, &[&["-m", "pytest", "-q", "-p", "no:cacheprovider"], arguments].concat())
 }
 
 /// pytest on scenarios of a real ttnn release with eight mock chips.
-pub fn ttnn_pytest(version: &str, arguments: &[&str]) -> Result<Command> {
+pub(crate) fn ttnn_pytest(version: &str, arguments: &[&str]) -> Result<Command> {
     let (folder, _) = xtask::python::with_ttnn(version)?;
     let mut command = Command::new("bash");
     command

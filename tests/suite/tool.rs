@@ -13,8 +13,9 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 /// Whether the test can probe processes; says so and wants the test to return where it can't.
-pub fn can_probe() -> bool {
-    let root = std::fs::read_to_string("/proc/self/status").unwrap_or_default().lines().any(|line| line == "Uid:\t0\t0\t0\t0");
+pub(crate) fn can_probe() -> bool {
+    let root =
+        std::fs::read_to_string("/proc/self/status").unwrap_or_default().lines().any(|line| line == "Uid:\t0\t0\t0\t0");
     if !root {
         assert!(std::env::var_os("BUFTRACE_NO_SKIP").is_none(), "the tests must be run as root");
         eprintln!("skipped: probing a process needs root; `cargo xtask test` brings it along");
@@ -23,15 +24,18 @@ pub fn can_probe() -> bool {
 }
 
 /// The folder that holds the workspace.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 /// The tool's program, built as the tests are.
-pub fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let status = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "tt-buftrace"]).current_dir(root()).status();
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "tt-buftrace"])
+            .current_dir(root())
+            .status();
         assert!(status.is_ok_and(|status| status.success()), "failed to build tt-buftrace");
         let tests = std::env::current_exe().expect("the test program has a path");
         let folder = tests.ancestors().nth(2).expect("the test program is in target/PROFILE/deps");
@@ -40,19 +44,19 @@ pub fn program() -> &'static Path {
 }
 
 /// A command of the tool.
-pub fn tool(arguments: &[&str]) -> Command {
+pub(crate) fn tool(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.args(arguments).stdin(Stdio::null());
     command
 }
 
 /// Runs a command of the tool to its end.
-pub fn run(arguments: &[&str]) -> Result<Output> {
+pub(crate) fn run(arguments: &[&str]) -> Result<Output> {
     tool(arguments).output().context("failed to start tt-buftrace")
 }
 
 /// What a command prints; it must succeed.
-pub fn text(arguments: &[&str]) -> Result<String> {
+pub(crate) fn text(arguments: &[&str]) -> Result<String> {
     let output = run(arguments)?;
     if !output.status.success() {
         bail!("{arguments:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -61,34 +65,34 @@ pub fn text(arguments: &[&str]) -> Result<String> {
 }
 
 /// What a command prints with `--json`.
-pub fn json(arguments: &[&str]) -> Result<Value> {
+pub(crate) fn json(arguments: &[&str]) -> Result<Value> {
     Ok(serde_json::from_str(&text(&[arguments, &["--json"]].concat())?)?)
 }
 
 /// A recording that runs.
-pub struct Recorder {
+pub(crate) struct Recorder {
     child: Child,
     rest: Option<JoinHandle<String>>,
     /// What it said until it was attached.
-    pub said: String,
+    pub(crate) said: String,
 }
 
 impl Recorder {
     /// Starts `record` and returns when all probes are attached.
-    pub fn attach(arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn attach(arguments: &[&str]) -> Result<Self> {
         let mut recorder = Self::start(arguments)?;
         recorder.wait_for("recording ")?;
         Ok(recorder)
     }
 
     /// Starts `record`.
-    pub fn start(arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
         let child = tool(&["record"]).args(arguments).stderr(Stdio::piped()).spawn()?;
         Ok(Self { child, rest: None, said: String::new() })
     }
 
     /// Waits until it prints a line that begins so.
-    pub fn wait_for(&mut self, begin: &str) -> Result<()> {
+    pub(crate) fn wait_for(&mut self, begin: &str) -> Result<()> {
         let mut reader = BufReader::new(self.child.stderr.take().context("stderr is taken")?);
         loop {
             let mut line = String::new();
@@ -109,12 +113,12 @@ impl Recorder {
     }
 
     /// Process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, signal: &str) -> Result<()> {
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
         let status = Command::new("kill").args([signal, &self.pid().to_string()]).status()?;
         if !status.success() {
             bail!("failed to send {signal}");
@@ -123,7 +127,7 @@ impl Recorder {
     }
 
     /// Waits for its end; returns its status and what it said after it was attached.
-    pub fn finish(mut self) -> Result<(ExitStatus, String)> {
+    pub(crate) fn finish(mut self) -> Result<(ExitStatus, String)> {
         let status = self.child.wait()?;
         let rest = self.rest.take().map(|rest| rest.join().unwrap_or_default()).unwrap_or_default();
         Ok((status, rest))
