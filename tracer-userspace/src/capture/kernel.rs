@@ -13,7 +13,7 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
-use tracer_common::{Cookie, Counter, Layout};
+use tracer_common::{Cookie, Counter, Layout, PythonLayout};
 
 static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf/object/tt-buftrace.bpf.o"));
@@ -31,6 +31,7 @@ pub struct Options {
 pub struct Kernel {
     ebpf: Ebpf,
     targets: HashMap<MapData, u32, LayoutValue>,
+    pythons: HashMap<MapData, u32, PythonLayoutValue>,
     stack_ends: HashMap<MapData, u32, u64>,
     counters: PerCpuArray<MapData, u64>,
     site_hits: PerCpuArray<MapData, u64>,
@@ -53,6 +54,7 @@ impl Kernel {
         };
         let kernel = Self {
             targets: HashMap::try_from(map(&mut ebpf, "TARGETS")?)?,
+            pythons: HashMap::try_from(map(&mut ebpf, "PYTHONS")?)?,
             stack_ends: HashMap::try_from(map(&mut ebpf, "STACK_ENDS")?)?,
             counters: PerCpuArray::try_from(map(&mut ebpf, "COUNTERS")?)?,
             site_hits: PerCpuArray::try_from(map(&mut ebpf, "SITE_HITS")?)?,
@@ -85,6 +87,12 @@ impl Kernel {
     /// Lets the hits of a process through.
     pub fn add_target(&mut self, tgid: u32, layout: Layout) -> Result<()> {
         self.targets.insert(tgid, LayoutValue(layout), 0).context("failed to tell the kernel side of the process")
+    }
+
+    /// Has the Python frames of a process captured.
+    pub fn add_python(&mut self, tgid: u32, layout: PythonLayout) -> Result<()> {
+        let value = PythonLayoutValue(layout);
+        self.pythons.insert(tgid, value, 0).context("failed to tell the kernel side of the Python interpreter")
     }
 
     /// Puts a probe at `offset` of the file at `path`, for the address space of process `pid`.
@@ -127,6 +135,14 @@ struct LayoutValue(Layout);
 
 // SAFETY: `Layout` is repr(C), made of integers without padding; its size is asserted where it is defined.
 unsafe impl Pod for LayoutValue {}
+
+/// [`PythonLayout`] as a map value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PythonLayoutValue(PythonLayout);
+
+// SAFETY: as for `LayoutValue`.
+unsafe impl Pod for PythonLayoutValue {}
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
 where

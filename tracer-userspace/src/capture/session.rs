@@ -21,8 +21,9 @@ use tokio::{
 use tracer_common::{Cookie, Counter};
 
 use super::{
-    decode::RawHit,
+    decode::Sent,
     kernel::{self, Kernel},
+    python::Interpreter,
     recorder::{Recorder, boot_now},
     space::Space,
     tally::Tally,
@@ -32,6 +33,7 @@ use crate::{
         Discovery, Obstacle,
         maps::{self, Mapping},
         process::Process,
+        python::Python,
         symbols::Site,
     },
     trace::{self, Hex, Writer, kind_word},
@@ -259,6 +261,10 @@ impl Recording {
         let events = unsafe { AsyncFd::register_with_interest(kernel.take_events()?, Interest::READABLE) }?;
         kernel.start()?;
         kernel.add_target(pid.get(), layout)?;
+        let frames = discovery.python.as_ref().and_then(|python| python.frames.as_ref().ok());
+        if let Some(frames) = frames {
+            kernel.add_python(pid.get(), frames.layout)?;
+        }
 
         let boot_ns = boot_now();
         let mut writer = Writer::create(&options.output)?;
@@ -267,6 +273,13 @@ impl Recording {
         let cookies: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
         let mut recorder = Recorder::new(writer, PROCESS, boot_ns, cookies.clone(), Space::new(pid.get()))?;
         recorder.refresh();
+        if let Some(frames) = frames {
+            recorder.set_interpreter(Interpreter::new(pid.get(), frames.clone()));
+        }
+        if let Some(python) = &discovery.python {
+            recorder
+                .record(interpreter_record(python, recorder.module_number(&discovery.modules[python.module].mapping)));
+        }
         for finding in &discovery.derivation.findings {
             let Ok(offset) = finding.offset else { continue };
             let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
@@ -356,9 +369,14 @@ impl Recording {
     fn drain(&mut self) -> Result<()> {
         let ring = self.events.get_mut();
         while let Some(item) = ring.next() {
-            let Some(raw) = RawHit::decode(&item) else { bail!("the kernel side sent a record that is none of ours") };
-            if let Some(end) = self.recorder.hit(&raw)? {
-                self.kernel.set_stack_end(raw.hit.tid, end)?;
+            match Sent::decode(&item) {
+                Some(Sent::Python(part)) => self.recorder.python(part),
+                Some(Sent::Hit(raw)) => {
+                    if let Some(end) = self.recorder.hit(&raw)? {
+                        self.kernel.set_stack_end(raw.hit.tid, end)?;
+                    }
+                }
+                None => bail!("the kernel side sent a record that is none of ours"),
             }
         }
         Ok(())
@@ -413,6 +431,11 @@ fn session_record(boot_ns: u64) -> trace::Session {
         wall_ns: (wall.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec as u64),
         boot_ns,
     }
+}
+
+fn interpreter_record(python: &Python, module: u32) -> trace::Interpreter {
+    let missing = python.frames.as_ref().err().cloned().unwrap_or_default();
+    trace::Interpreter { process: PROCESS, module, version: python.version.clone(), missing }
 }
 
 fn process_record(discovery: &Discovery) -> trace::Process {

@@ -3,6 +3,7 @@
 //!
 //! Nothing is assumed of the traced library's version, name or place: it is the mapped file that defines [`LIBRARY_SYMBOL`].
 
+pub mod btf;
 pub mod elf;
 pub mod environ;
 pub mod layout;
@@ -108,7 +109,7 @@ impl Discovery {
         sites.extend(libc_sites(libc.map(|libc| &modules[libc]))?);
         Ok(Self {
             environ: environ::address(&modules, &process.program, libc),
-            python: python::find(&modules),
+            python: python::find(pid, &modules),
             process,
             mappings,
             modules,
@@ -221,11 +222,7 @@ impl Library {
         let inlined = derivation.generation == Generation::BufferImpl;
         sites.retain(|site| !(inlined && site.kind == Kind::Marked && site.offset.is_err()));
         let counter = layout::COUNTER.iter().find_map(|name| elf.symbol(name));
-        Ok(Self {
-            derivation,
-            sites,
-            next_unique_id: counter.map(|symbol| module.address(symbol)),
-        })
+        Ok(Self { derivation, sites, next_unique_id: counter.map(|symbol| module.address(symbol)) })
     }
 }
 
