@@ -6,6 +6,7 @@
 
 mod framehop;
 mod lookalike;
+mod python;
 mod refusals;
 mod stacks;
 mod survival;

@@ -60,8 +60,17 @@ impl CodeObject {
     /// # Errors
     /// With the reason, if it is not there any more.
     pub fn read(pid: u32, layout: &CodeLayout, address: u64, expected: u32) -> Result<Self, Missing> {
+        let (found, code) = Self::read_now(pid, layout, address)?;
+        if found == expected { Ok(code) } else { Err(Missing::Replaced) }
+    }
+
+    /// Reads the code object at an address, and its checksum.
+    ///
+    /// # Errors
+    /// With the reason, if there is none.
+    pub fn read_now(pid: u32, layout: &CodeLayout, address: u64) -> Result<(u32, Self), Missing> {
         let reader = Reader { pid, layout };
-        reader.check(address, expected)?;
+        let before = reader.checksum(address)?;
         let pointer = |offset: u32| reader.word(address.wrapping_add(offset.into()));
         let code = Self {
             function: reader.text(pointer(layout.function)?)?,
@@ -70,8 +79,8 @@ impl CodeObject {
             format: layout.format,
             table: reader.bytes(pointer(layout.lines)?)?,
         };
-        reader.check(address, expected)?;
-        Ok(code)
+        let unchanged = reader.checksum(address)? == before;
+        if unchanged { Ok((before, code)) } else { Err(Missing::Replaced) }
     }
 
     /// The line of the instruction at `offset` bytes, if it has one.
@@ -87,7 +96,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn check(&self, address: u64, expected: u32) -> Result<(), Missing> {
+    /// The checksum of what is a code object by its type.
+    fn checksum(&self, address: u64) -> Result<u32, Missing> {
         let part = |offset: u32| -> Result<[u64; CODE_PART / 8], Missing> {
             let mut bytes = [0; CODE_PART];
             self.fill(address.wrapping_add(offset.into()), &mut bytes)?;
@@ -98,7 +108,7 @@ impl Reader<'_> {
         };
         let found = checksum(&part(self.layout.counts)?, &part(self.layout.names)?);
         let is_code = self.word(address.wrapping_add(8))? == self.layout.code_type;
-        if is_code && found == expected { Ok(()) } else { Err(Missing::Replaced) }
+        if is_code { Ok(found) } else { Err(Missing::Replaced) }
     }
 
     fn text(&self, address: u64) -> Result<String, Missing> {
@@ -125,7 +135,10 @@ impl Reader<'_> {
     fn length(&self, head: &[u8], of: u64, most: u64) -> Result<usize, Missing> {
         let word = |at: usize| head[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
         let length = word(16);
-        if word(8) != of || length > most {
+        if word(8) != of {
+            return Err(Missing::Replaced);
+        }
+        if length > most {
             return Err(Missing::Damaged);
         }
         usize::try_from(length).map_err(|_| Missing::Damaged)

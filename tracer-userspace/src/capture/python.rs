@@ -39,10 +39,20 @@ pub struct PythonPart {
 }
 
 impl Interpreter {
-    /// The interpreter of process `pid`.
+    /// The interpreter of process `pid`. What it runs already is read at once: a script's own module may be gone before
+    /// its first hit is looked at.
     #[must_use]
-    pub fn new(pid: u32, frames: Frames) -> Self {
-        Self { pid, frames, codes: HashMap::new(), waiting: BTreeMap::new() }
+    pub fn new(pid: u32, frames: Frames, define: &mut Vec<Record>) -> Self {
+        let mut codes = HashMap::new();
+        for &address in &frames.running {
+            if let Ok((checksum, code)) = CodeObject::read_now(pid, &frames.code, address) {
+                let number = codes.len() as u32 + 1;
+                let code = Ok(code);
+                define.push(record(number, &code));
+                codes.insert((address, checksum), (number, code));
+            }
+        }
+        Self { pid, frames, codes, waiting: BTreeMap::new() }
     }
 
     /// Whether an address is in the code that runs Python code.

@@ -21,7 +21,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    discover::maps::Mapping,
+    discover::{maps::Mapping, python::Frames},
     trace::{self, Event, Hex, Record, Writer},
     unwind::{End, Machine, Walk, walk},
 };
@@ -77,9 +77,11 @@ impl Recorder {
         })
     }
 
-    /// Has the Python part of stacks read.
-    pub fn set_interpreter(&mut self, interpreter: Interpreter) {
-        self.interpreter = Some(interpreter);
+    /// Has the Python part of stacks read: the frames of process `pid`.
+    pub fn set_interpreter(&mut self, pid: u32, frames: &Frames) {
+        let mut define = Vec::new();
+        self.interpreter = Some(Interpreter::new(pid, frames.clone(), &mut define));
+        self.define(define);
     }
 
     /// Takes the Python part of the stack of a hit that is to come.

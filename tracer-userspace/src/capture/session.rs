@@ -23,7 +23,6 @@ use tracer_common::{Cookie, Counter};
 use super::{
     decode::Sent,
     kernel::{self, Kernel},
-    python::Interpreter,
     recorder::{Recorder, boot_now},
     space::Space,
     tally::Tally,
@@ -274,7 +273,7 @@ impl Recording {
         let mut recorder = Recorder::new(writer, PROCESS, boot_ns, cookies.clone(), Space::new(pid.get()))?;
         recorder.refresh();
         if let Some(frames) = frames {
-            recorder.set_interpreter(Interpreter::new(pid.get(), frames.clone()));
+            recorder.set_interpreter(pid.get(), frames);
         }
         if let Some(python) = &discovery.python {
             recorder
@@ -286,6 +285,9 @@ impl Recording {
             recorder.record(trace::LayoutField { process: PROCESS, name, offset: Hex(offset.into()), sources });
         }
         let mut problems = discovery.problems.clone();
+        if let Some(Python { frames: Err(reason), version, .. }) = &discovery.python {
+            problems.push(format!("stacks have no frames of Python {version}: {reason}"));
+        }
         let mut warnings = Vec::new();
         for (site, cookie) in discovery.sites.iter().zip(cookies) {
             let missing = attach(&mut kernel, pid, discovery, site, cookie).err();

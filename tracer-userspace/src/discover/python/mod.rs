@@ -11,7 +11,7 @@ mod offsets;
 mod peek;
 mod threads;
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use tracer_common::{NO_OFFSET, PYTHON_FRAME_BYTES, PythonLayout};
 
@@ -53,6 +53,8 @@ pub struct Frames {
     pub code: CodeLayout,
     /// Where in the process the code is that runs Python code.
     pub evaluator: Vec<Range<u64>>,
+    /// Addresses of the code objects that threads were running when they were looked at.
+    pub running: BTreeSet<u64>,
 }
 
 /// Finds the interpreter among the modules. `None` if there is none, or if nothing there says its version.
@@ -82,15 +84,16 @@ impl Frames {
         // The key is behind a flag, and the code may mention either.
         let mentioned = evaluator::mentioned(elf, runtime).into_iter().flat_map(|own| [own, own.saturating_sub(4)]);
         let keys: Vec<u64> = mentioned.map(|own| own.wrapping_add(module.bias)).collect();
-        let slot = Threads { peek, runtime: address, offsets: &offsets, code: &code, keys: &keys }.verify()?;
+        let found = Threads { peek, runtime: address, offsets: &offsets, code: &code, keys: &keys }.verify()?;
         let evaluator = evaluator::ranges(elf)?.into_iter();
         Ok(Self {
-            layout: layout(&offsets, &code, slot)?,
+            layout: layout(&offsets, &code, found.slot)?,
             entry: offsets.entry,
             code,
             evaluator: evaluator
                 .map(|own| own.start.wrapping_add(module.bias)..own.end.wrapping_add(module.bias))
                 .collect(),
+            running: found.running,
         })
     }
 

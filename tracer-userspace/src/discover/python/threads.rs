@@ -4,7 +4,7 @@
 //! The process runs on meanwhile: one thread that is seen whole, at one look, is enough. What is not as it should be
 //! cannot pass by chance: each code object must be one by its type, and a chain of frames must end where C called Python.
 
-use std::{thread::sleep, time::Duration};
+use std::{collections::BTreeSet, thread::sleep, time::Duration};
 
 use super::{
     code::CodeLayout,
@@ -25,6 +25,15 @@ const MOST_FRAMES: usize = 100_000;
 const LOOKS: usize = 50;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
+/// What was found of the threads.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Offset from a thread's fs base of the pointer to its state.
+    pub(super) slot: u32,
+    /// The code objects of the threads' frames.
+    pub(super) running: BTreeSet<u64>,
+}
+
 /// What is verified.
 pub(super) struct Threads<'a> {
     pub(super) peek: Peek,
@@ -37,11 +46,11 @@ pub(super) struct Threads<'a> {
 }
 
 impl Threads<'_> {
-    /// Looks until all is as it should be; returns the offset from a thread's fs base of the pointer to its state.
+    /// Looks until all is as it should be.
     ///
     /// # Errors
     /// With what was wrong at the last look.
-    pub(super) fn verify(&self) -> Result<u32, String> {
+    pub(super) fn verify(&self) -> Result<Found, String> {
         let mut result = self.look();
         for _ in 1..LOOKS {
             if result.is_ok() {
@@ -53,18 +62,18 @@ impl Threads<'_> {
         result
     }
 
-    fn look(&self) -> Result<u32, String> {
+    fn look(&self) -> Result<Found, String> {
         let states = self.states()?;
         let slot = self.slot(&states)?;
         let mut wrong = "no thread runs Python code".to_string();
+        let mut running = BTreeSet::new();
         for &(state, _) in &states {
             match self.frames(state) {
-                Ok(0) => {}
-                Ok(_) => return Ok(slot),
+                Ok(codes) => running.extend(codes),
                 Err(reason) => wrong = reason,
             }
         }
-        Err(wrong)
+        if running.is_empty() { Err(wrong) } else { Ok(Found { slot, running }) }
     }
 
     /// The thread states, each with its thread's fs base, which glibc keeps in the first and the third word there.
@@ -111,35 +120,38 @@ impl Threads<'_> {
         (is_created && key < SPECIFIC_KEYS).then(|| SPECIFIC + key * 16 + 8)
     }
 
-    /// Follows the frames of a thread to the outermost; returns how many they are.
-    fn frames(&self, state: u64) -> Result<usize, String> {
+    /// Follows the frames of a thread to the outermost; returns their code objects.
+    fn frames(&self, state: u64) -> Result<BTreeSet<u64>, String> {
         let holder = match self.offsets.cframe {
             Some(offset) => self.peek.word(state.wrapping_add(offset.into()))?,
             None => state,
         };
         let mut frame = self.peek.word(holder.wrapping_add(self.offsets.current_frame.into()))?;
+        let mut codes = BTreeSet::new();
         let mut count = 0;
         let mut outermost = true;
         while frame != 0 {
             if count == MOST_FRAMES {
                 return Err("the frames of a thread do not end".into());
             }
-            outermost = self.frame(frame)?;
+            let (code, is_entry) = self.frame(frame)?;
+            codes.extend(code);
+            outermost = is_entry;
             count += 1;
             frame = self.peek.word(frame.wrapping_add(self.offsets.previous.into()))?;
         }
         match outermost {
-            true => Ok(count),
+            true => Ok(codes),
             false => Err("the outermost frame of a thread is not marked as an entry".into()),
         }
     }
 
-    /// Checks one frame; returns whether it is an entry.
-    fn frame(&self, frame: u64) -> Result<bool, String> {
+    /// Checks one frame; returns its code object, unless it stands for C code, and whether it is an entry.
+    fn frame(&self, frame: u64) -> Result<(Option<u64>, bool), String> {
         let offsets = self.offsets;
         let mark = self.peek.byte(frame.wrapping_add(offsets.mark.into()))?;
         let is_entry = match offsets.entry {
-            Entry::Shim(shim) if mark == shim => return Ok(true),
+            Entry::Shim(shim) if mark == shim => return Ok((None, true)),
             Entry::Flag(_) if mark > 1 => return Err(format!("a frame has {mark} as its entry flag")),
             Entry::Flag(flag) => mark == flag,
             Entry::Shim(_) => false,
@@ -152,13 +164,17 @@ impl Threads<'_> {
             let index = self.peek.half(instruction)?.cast_signed();
             // No function has as many instructions.
             let plausible = (-1..1 << 24).contains(&index);
-            return if plausible { Ok(true) } else { Err(format!("a frame is at instruction {index}")) };
+            return if plausible {
+                Ok((Some(code), is_entry))
+            } else {
+                Err(format!("a frame is at instruction {index}"))
+            };
         }
         // The pointer is to an instruction, or to just before the first one.
         let at = self.peek.word(instruction)?.wrapping_sub(code.wrapping_add(self.code.start.into())).wrapping_add(2);
         let units = self.peek.word(code.wrapping_add(16))?;
         match at % 2 == 0 && at / 2 <= units {
-            true => Ok(is_entry),
+            true => Ok((Some(code), is_entry)),
             false => Err("a frame's instruction is not in its code object".into()),
         }
     }
