@@ -40,6 +40,7 @@ def free(handle):
 
 def both(*_):
     free(allocate())
+    return 0
 
 
 def recurse(depth):
@@ -235,6 +236,6 @@ def call_all():
 mesh = lookalike.MeshDevice()
 attach.wait_for_tracer()
 call_all()
+mesh.close()
 # The recorder looks every few milliseconds, and names of functions are read while the process lives.
 time.sleep(0.5)
-mesh.close()
