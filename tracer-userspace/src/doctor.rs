@@ -5,7 +5,10 @@ use std::{fmt, fs, path::Path};
 
 use serde::Serialize;
 
-use crate::discover::{Discovery, Obstacle, module::Module, process::Process, symbols::Site};
+use crate::{
+    discover::{Discovery, Obstacle, module::Module, process::Process, symbols::Site},
+    trace::kind_word,
+};
 
 /// The oldest kernel: attach cookies for uprobes came with it.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
@@ -243,11 +246,11 @@ fn check_process(process: &Process) -> Check {
 }
 
 fn check_site(site: &Site) -> Check {
-    let kind = format!("{:?}", site.kind);
+    let kind = kind_word(site.kind);
     match &site.offset {
-        Ok(offset) => Check::ok("probe", format!("{kind:<11} {} at file offset {offset:#x}", site.symbol)),
+        Ok(offset) => Check::ok("probe", format!("{kind:<12} {} at file offset {offset:#x}", site.symbol)),
         Err(reason) => {
-            let found = format!("{kind:<11} {}: {reason}", site.symbol);
+            let found = format!("{kind:<12} {}: {reason}", site.symbol);
             match site.required {
                 true => Check::fail("probe", found, "record refuses this build; please report it with its build id"),
                 false => Check::warn("probe", found, "record goes on without it, and says so in the trace"),

@@ -13,6 +13,7 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
+use log::{Log, Metadata, Record};
 use tracer_common::{Cookie, Counter, Layout};
 
 static OBJECT: &[u8] =
@@ -67,9 +68,9 @@ impl Kernel {
         Ok(RingBuf::try_from(map)?)
     }
 
-    /// What the kernel side logs, on its way to the `log` crate.
-    pub fn logger(&mut self) -> Result<EbpfLogger<&'static dyn log::Log>> {
-        EbpfLogger::init(&mut self.ebpf).context("failed to open the kernel side's log")
+    /// What the kernel side logs: [`EbpfLogger::flush`] prints what has come since it was last called.
+    pub fn logger(&mut self) -> Result<EbpfLogger<KernelLog>> {
+        EbpfLogger::init_with_logger(&mut self.ebpf, KernelLog).context("failed to open the kernel side's log")
     }
 
     /// Loads the programs into the kernel and watches the threads of the targets end.
@@ -118,6 +119,22 @@ impl Kernel {
     pub fn site_hits(&self, site: u16) -> Result<u64> {
         sum(&self.site_hits, u32::from(site))
     }
+}
+
+/// Prints what the kernel side logs to stderr.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelLog;
+
+impl Log for KernelLog {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        eprintln!("kernel: {}", record.args());
+    }
+
+    fn flush(&self) {}
 }
 
 /// [`Layout`] as a map value.

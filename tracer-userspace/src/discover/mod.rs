@@ -221,11 +221,7 @@ impl Library {
         let inlined = derivation.generation == Generation::BufferImpl;
         sites.retain(|site| !(inlined && site.kind == Kind::Marked && site.offset.is_err()));
         let counter = layout::COUNTER.iter().find_map(|name| elf.symbol(name));
-        Ok(Self {
-            derivation,
-            sites,
-            next_unique_id: counter.map(|symbol| module.address(symbol)),
-        })
+        Ok(Self { derivation, sites, next_unique_id: counter.map(|symbol| module.address(symbol)) })
     }
 }
 
