@@ -136,7 +136,7 @@ fn a_user_without_rights() -> Result<()> {
     target.go()?;
     target.finish()?.succeeded()?;
 
-    let setcap = "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep ";
+    let setcap = "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep ";
     assert_refused(&refused, &["without CAP_BPF and CAP_PERFMON", setcap]);
     assert!(!trace.exists());
     assert_eq!(doctor.status.code(), Some(1));
@@ -221,7 +221,7 @@ fn a_cut_or_damaged_trace_shows_what_it_holds() -> Result<()> {
         assert!([Some(0), Some(1)].contains(&output.status.code()), "{end}: {}", stderr(&output));
         assert_eq!(output.status.code() == Some(1), shown.contains("is damaged at byte "), "{end}: {shown}");
     }
-    let mut damaged = bytes.clone();
+    let mut damaged = bytes;
     *damaged.last_mut().context("a trace has bytes")? ^= 1;
     fs::write(&cut, damaged)?;
     let [report, dump] = [run(&["report", path(&cut)])?, run(&["dump", path(&cut)])?];
