@@ -88,6 +88,11 @@ impl Kernel {
         self.targets.insert(tgid, LayoutValue(layout), 0).context("failed to tell the kernel side of the process")
     }
 
+    /// Lets the hits of a process through no more.
+    pub fn remove_target(&mut self, tgid: u32) -> Result<()> {
+        self.targets.remove(&tgid).context("failed to tell the kernel side that the process is done")
+    }
+
     /// Puts a probe at `offset` of the file at `path`, for the address space of process `pid`.
     pub fn attach(&mut self, pid: NonZeroU32, path: &Path, offset: u64, cookie: Cookie) -> Result<()> {
         let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;

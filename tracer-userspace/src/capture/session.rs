@@ -242,6 +242,7 @@ impl Stop {
 
 /// A recording whose probes are attached.
 struct Recording {
+    pid: NonZeroU32,
     kernel: Kernel,
     events: AsyncFd<RingBuf<MapData>>,
     log: Option<EbpfLogger<KernelLog>>,
@@ -267,9 +268,10 @@ impl Recording {
         let log = options.kernel.verbose.then(|| kernel.logger()).transpose()?;
         let boot_ns = boot_now();
         kernel.start()?;
-        kernel.add_target(pid.get(), layout)?;
         let sites: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
         let missing = attach(&mut kernel, pid, discovery, &sites)?;
+        // All probes begin at one moment here and end at one in `end`: nothing between the two is missing.
+        kernel.add_target(pid.get(), layout)?;
         let border = discovery.read_next_unique_id();
         let test = discovery.read_current_test().unwrap_or_default();
 
@@ -293,7 +295,7 @@ impl Recording {
         problems.extend(discovery.sites.iter().zip(&missing).filter_map(no_probe));
         // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
         let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
-        Ok(Self { kernel, events, log, recorder, exit, sites, warnings: problems, began: Instant::now() })
+        Ok(Self { pid, kernel, events, log, recorder, exit, sites, warnings: problems, began: Instant::now() })
     }
 
     async fn follow(
@@ -358,6 +360,7 @@ impl Recording {
     fn end(mut self, reason: Reason) -> Result<Summary> {
         let seconds = self.began.elapsed().as_secs_f64();
         let time = self.recorder.time(boot_now());
+        self.kernel.remove_target(self.pid.get())?;
         self.kernel.detach()?;
         self.drain()?;
         let sent = self.kernel.counter(Counter::Sent)?;
