@@ -372,7 +372,7 @@ mod tests {
     fn a_line_says_what_to_do() {
         expect![[r#"
             fail rights       without CAP_BPF and CAP_PERFMON
-                              → sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(command -v tt-buftrace)   # or run as root"#]]
+                              → sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep $(command -v tt-buftrace)   # or run as root"#]]
         .assert_eq(&check_capabilities(0).to_string());
         expect!["ok   btf          /sys/kernel/btf/vmlinux"].assert_eq(&check_btf(true).to_string());
     }
