@@ -7,6 +7,7 @@
 mod account;
 mod framehop;
 mod lookalike;
+mod python;
 mod refusals;
 mod stacks;
 mod survival;

@@ -19,7 +19,7 @@ use crate::{
 /// What happened, and the frames from innermost to outermost, as `module+0xaddress`.
 type Stack = (Kind, Vec<String>);
 
-/// The stacks of requests and frees in a trace, in order; each must be whole.
+/// The native stacks of requests and frees in a trace, in order; each must be whole.
 fn traced(trace: &Path) -> Result<Vec<Stack>> {
     let (mut modules, mut frames, mut stacks) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut found = Vec::new();
@@ -34,7 +34,8 @@ fn traced(trace: &Path) -> Result<Vec<Stack>> {
             Item::Event(event) if matches!(event.kind, Kind::Request | Kind::Free) => {
                 let stack = stacks.get(&event.stack).context("an event has no stack")?;
                 assert_eq!(stack.end.as_str(), "complete", "event {}", event.sequence);
-                found.push((event.kind, stack.frames.iter().map(|frame| frames[frame].clone()).collect()));
+                // The others are Python's.
+                found.push((event.kind, stack.frames.iter().filter_map(|frame| frames.get(frame).cloned()).collect()));
             }
             _ => {}
         }

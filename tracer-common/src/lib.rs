@@ -5,6 +5,13 @@
 
 #![no_std]
 
+mod python;
+
+pub use python::{
+    CODE_PART, MAX_PYTHON_FRAMES, PYTHON_FRAME_BYTES, PythonEnd, PythonFrame, PythonLayout, PythonScratch, PythonStack,
+    checksum,
+};
+
 /// Bytes of one page of copied stack; copies begin at a page border, so a read never straddles two mappings.
 pub const PAGE: usize = 4096;
 /// The sizes, in pages, that a stack copy can have. A thread whose stack end is not known yet gets the largest.
@@ -188,10 +195,10 @@ pub const TEXT_CUT: u8 = 4;
 /// The text could not be read.
 pub const UNREADABLE_TEXT: u8 = 8;
 
-/// The head of each ring-buffer record: one hit of one probe.
+/// The head of each ring-buffer record but [`PythonStack`]: one hit of one probe.
 ///
 /// Behind it, in the same record, come `pages` × [`PAGE`] bytes of stack from the page that holds `registers.rsp` on,
-/// or `text` bytes of an environment value.
+/// or `text` bytes of an environment value. Before a hit with a stack, a [`PythonStack`] of the same number may come.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hit {
@@ -261,12 +268,21 @@ pub enum Counter {
     OtherProcess = 4,
     /// Not events: `~Buffer` of something that is no owner, or not deallocated yet.
     Filtered = 5,
+    /// Kept, but without all of its Python frames: no room, some could not be read, or there are too many.
+    PythonCut = 6,
 }
 
 impl Counter {
     /// Every counter, in the order of its slot.
-    pub const ALL: [Self; 6] =
-        [Self::Sent, Self::RingFull, Self::StackLost, Self::Unreadable, Self::OtherProcess, Self::Filtered];
+    pub const ALL: [Self; 7] = [
+        Self::Sent,
+        Self::RingFull,
+        Self::StackLost,
+        Self::Unreadable,
+        Self::OtherProcess,
+        Self::Filtered,
+        Self::PythonCut,
+    ];
 
     /// The name that the trace file and the views use.
     #[must_use]
@@ -278,6 +294,7 @@ impl Counter {
             Self::Unreadable => "unreadable",
             Self::OtherProcess => "other-process",
             Self::Filtered => "filtered",
+            Self::PythonCut => "python-cut",
         }
     }
 }

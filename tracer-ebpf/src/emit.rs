@@ -2,9 +2,12 @@
 //! Puts hits into the ring buffer, with what belongs to them.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str, bpf_ringbuf_query};
-use tracer_common::{Counter, Hit, PAGE, STACK_CLASSES, TEXT, TEXT_CUT, UNREADABLE_TEXT};
+use tracer_common::{Counter, Hit, PAGE, PythonLayout, PythonStack, STACK_CLASSES, TEXT, TEXT_CUT, UNREADABLE_TEXT};
 
-use crate::maps::{EVENTS, STACK_ENDS, WAKEUP_BYTES, count, next_sequence};
+use crate::{
+    maps::{EVENTS, STACK_ENDS, WAKEUP_BYTES, count, next_sequence},
+    python,
+};
 
 /// `BPF_RB_AVAIL_DATA`: how many bytes wait in the ring.
 const AVAILABLE: u64 = 0;
@@ -69,10 +72,13 @@ pub(crate) fn text(hit: &mut Hit, text: u64) {
     entry.submit(wakeup());
 }
 
-/// Sends a hit with a copy of the user stack, of the smallest class that holds it.
-pub(crate) fn with_stack(hit: &mut Hit, stack: Stack) {
+/// Sends a hit with its Python frames, and with a copy of the user stack, of the smallest class that holds it.
+pub(crate) fn with_stack(hit: &mut Hit, stack: Stack, python: Option<&PythonLayout>) {
     const LARGEST: usize = STACK_CLASSES[STACK_CLASSES.len() - 1];
     hit.sequence = next_sequence();
+    if let Some(layout) = python {
+        send_python(hit.sequence, layout);
+    }
     let pages = stack.pages.unwrap_or(LARGEST as u64);
     let sent = if pages <= STACK_CLASSES[0] as u64 {
         send_stack::<{ STACK_CLASSES[0] * PAGE }>(hit, stack.start)
@@ -90,6 +96,16 @@ pub(crate) fn with_stack(hit: &mut Hit, stack: Stack) {
             count(Counter::StackLost);
         }
     }
+}
+
+fn send_python(sequence: u64, layout: &PythonLayout) {
+    let Some(mut entry) = EVENTS.reserve::<PythonStack>(0) else { return count(Counter::PythonCut) };
+    // SAFETY: this is ring memory of this very size, ours until it is submitted, and any bytes are a `PythonStack`.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.sequence = sequence;
+    python::walk(layout, record);
+    // The hit itself comes next, and wakes if it must.
+    entry.submit(NO_WAKEUP);
 }
 
 fn send_plain(hit: &Hit) -> bool {

@@ -15,6 +15,7 @@
 mod emit;
 mod maps;
 mod object;
+mod python;
 
 use aya_ebpf::{
     EbpfContext,
@@ -100,7 +101,7 @@ fn try_probe(ctx: &ProbeContext) {
     if cookie.stack {
         hit.registers = registers(ctx);
         let stack = Stack::of(tid, hit.registers.rsp);
-        emit::with_stack(&mut hit, stack);
+        emit::with_stack(&mut hit, stack, maps::python(tgid));
     } else {
         emit::plain(&mut hit);
     }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{Counter, Layout, MAX_SITES};
+use tracer_common::{Counter, Layout, MAX_SITES, PythonLayout};
 
 /// Hits on their way to user space; sized by it before loading.
 #[map]
@@ -17,6 +17,10 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 26, 0);
 /// The traced processes, by thread group id.
 #[map]
 static TARGETS: HashMap<u32, Layout> = HashMap::with_max_entries(64, 0);
+
+/// Where the traced processes' interpreters keep their frames, by thread group id.
+#[map]
+static PYTHONS: HashMap<u32, PythonLayout> = HashMap::with_max_entries(64, 0);
 
 /// The next sequence number.
 #[map]
@@ -43,6 +47,12 @@ pub(crate) fn layout(tgid: u32) -> Option<&'static Layout> {
     // SAFETY: user space writes an entry once and never changes it. A program that has found one which is then removed
     // may read it to its own end: the kernel gives the memory to nobody else before.
     unsafe { TARGETS.get(tgid) }
+}
+
+/// Where the interpreter of a traced process keeps its frames, if it has one whose frames can be read.
+pub(crate) fn python(tgid: u32) -> Option<&'static PythonLayout> {
+    // SAFETY: as in `layout`.
+    unsafe { PYTHONS.get(tgid) }
 }
 
 /// Counts one: atomic, because a probe can be preempted by another one on the same CPU.

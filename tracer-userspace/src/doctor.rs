@@ -10,7 +10,7 @@ use tracer_common::{Cookie, Kind};
 
 use crate::{
     capture::kernel::{self, Kernel},
-    discover::{Discovery, Obstacle, maps, module::Module, process::Process, symbols::Site},
+    discover::{Discovery, Obstacle, maps, module::Module, process::Process, python::Python, symbols::Site},
     trace::kind_word,
 };
 
@@ -141,7 +141,7 @@ fn target_checks(discovery: &Discovery) -> Vec<Check> {
     }));
     checks.push(check_counter(discovery));
     checks.push(match &discovery.python {
-        Some(python) => Check::ok("python", format!("{} in {}", python.version, name_of(discovery, python.module))),
+        Some(python) => check_python(python, &name_of(discovery, python.module)),
         None => Check::warn("python", "no interpreter whose version can be told", "stacks will be native only"),
     });
     checks.push(check_unwinding(&discovery.modules));
@@ -317,6 +317,14 @@ fn check_unwinding(modules: &[Module]) -> Check {
             format!("{found}; not {}", without.join(", ")),
             "stacks end where they reach these",
         ),
+    }
+}
+
+fn check_python(python: &Python, module: &str) -> Check {
+    let found = format!("{} in {module}", python.version);
+    match &python.frames {
+        Ok(_) => Check::ok("python", format!("{found}; its frames can be read")),
+        Err(reason) => Check::warn("python", format!("{found}: {reason}"), "stacks will be native only"),
     }
 }
 

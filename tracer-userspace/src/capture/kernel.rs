@@ -14,7 +14,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
-use tracer_common::{Cookie, Counter, Layout};
+use tracer_common::{Cookie, Counter, Layout, PythonLayout};
 
 static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf/object/tt-buftrace.bpf.o"));
@@ -32,6 +32,7 @@ pub struct Options {
 pub struct Kernel {
     ebpf: Ebpf,
     targets: HashMap<MapData, u32, LayoutValue>,
+    pythons: HashMap<MapData, u32, PythonLayoutValue>,
     stack_ends: HashMap<MapData, u32, u64>,
     counters: PerCpuArray<MapData, u64>,
     site_hits: PerCpuArray<MapData, u64>,
@@ -54,6 +55,7 @@ impl Kernel {
         };
         let kernel = Self {
             targets: HashMap::try_from(map(&mut ebpf, "TARGETS")?)?,
+            pythons: HashMap::try_from(map(&mut ebpf, "PYTHONS")?)?,
             stack_ends: HashMap::try_from(map(&mut ebpf, "STACK_ENDS")?)?,
             counters: PerCpuArray::try_from(map(&mut ebpf, "COUNTERS")?)?,
             site_hits: PerCpuArray::try_from(map(&mut ebpf, "SITE_HITS")?)?,
@@ -91,6 +93,12 @@ impl Kernel {
     /// Lets the hits of a process through no more.
     pub fn remove_target(&mut self, tgid: u32) -> Result<()> {
         self.targets.remove(&tgid).context("failed to tell the kernel side that the process is done")
+    }
+
+    /// Has the Python frames of a process captured.
+    pub fn add_python(&mut self, tgid: u32, layout: PythonLayout) -> Result<()> {
+        let value = PythonLayoutValue(layout);
+        self.pythons.insert(tgid, value, 0).context("failed to tell the kernel side of the Python interpreter")
     }
 
     /// Puts a probe at `offset` of the file at `path`, for the address space of process `pid`.
@@ -149,6 +157,14 @@ struct LayoutValue(Layout);
 
 // SAFETY: `Layout` is repr(C), made of integers without padding; its size is asserted where it is defined.
 unsafe impl Pod for LayoutValue {}
+
+/// [`PythonLayout`] as a map value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PythonLayoutValue(PythonLayout);
+
+// SAFETY: as for `LayoutValue`.
+unsafe impl Pod for PythonLayoutValue {}
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
 where

@@ -3,14 +3,19 @@
 //!
 //! - [`kernel`]: loads and attaches the kernel side.
 //! - [`decode`]: ring-buffer bytes to hits. [`order`]: in the order of their numbers, and which never came.
+//! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
 //! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
 //! - [`session`]: the loop that drives it all.
 
+pub mod code;
 pub mod decode;
 pub mod intern;
 pub mod kernel;
+pub mod lines;
+pub mod merge;
 pub mod order;
+pub mod python;
 pub mod recorder;
 pub mod session;
 pub mod space;

@@ -8,18 +8,20 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use tracer_common::{Cookie, DeviceClass, Kind, UNREADABLE_OBJECT};
+use tracer_common::{Cookie, DeviceClass, Kind, PythonEnd, UNREADABLE_OBJECT};
 
 use super::{
-    decode::RawHit,
+    decode::{PythonHit, RawHit},
     intern::{CodeAddress, Interned},
+    merge::{Native, merge},
     order::{Delivery, InOrder},
+    python::{Interpreter, PythonPart},
     space::Space,
     symbolize::{Request, Symbols},
     tally::Tally,
 };
 use crate::{
-    discover::maps::Mapping,
+    discover::{maps::Mapping, python::Frames},
     trace::{self, Event, Hex, Record, Writer},
     unwind::{End, Machine, Walk, walk},
 };
@@ -42,6 +44,8 @@ pub struct Recorder {
     /// Frame numbers by process address, for as long as nothing is mapped anew.
     known_frames: HashMap<(u64, bool), u32>,
     symbols: Symbols,
+    /// Whose frames are captured, if anyone's.
+    interpreter: Option<Interpreter>,
     order: InOrder<Event>,
     /// Time of the last event that was written.
     written: u64,
@@ -64,12 +68,27 @@ impl Recorder {
             interned: Interned::default(),
             known_frames: HashMap::new(),
             symbols: Symbols::start()?,
+            interpreter: None,
             order: InOrder::default(),
             written: 0,
             stack_ends: HashMap::new(),
             lost: 0,
             tally: Tally::default(),
         })
+    }
+
+    /// Has the Python part of stacks read: the frames of process `pid`.
+    pub fn set_interpreter(&mut self, pid: u32, frames: &Frames) {
+        let mut define = Vec::new();
+        self.interpreter = Some(Interpreter::new(pid, frames.clone(), &mut define));
+        self.define(define);
+    }
+
+    /// Takes the Python part of the stack of a hit that is to come.
+    pub fn python(&mut self, part: PythonHit) {
+        if let Some(interpreter) = &mut self.interpreter {
+            interpreter.keep(part);
+        }
     }
 
     /// Writes an event for a hit.
@@ -222,15 +241,42 @@ impl Recorder {
         if !wants_stack || raw.kind == Kind::ThreadExit {
             return (0, None);
         }
+        let python = match &mut self.interpreter {
+            Some(interpreter) => interpreter.take(raw.hit.sequence, &mut self.interned, define),
+            None => PythonPart { pieces: Vec::new(), end: PythonEnd::NotRead },
+        };
         let Some(walk) = self.walk(raw) else {
-            return (self.interned.stack(Vec::new(), End::NotCopied, define), None);
+            return (self.merged(&[], End::NotCopied, python, define), None);
         };
         self.tally.walk(walk.end);
-        let frames = walk.frames.iter().map(|frame| self.frame(frame.address, frame.returns, define)).collect();
-        let stack = self.interned.stack(frames, walk.end, define);
+        let native: Vec<Native> = walk
+            .frames
+            .iter()
+            .map(|frame| Native {
+                frame: self.frame(frame.address, frame.returns, define),
+                evaluator: self.interpreter.as_ref().is_some_and(|it| it.is_evaluator(frame.inside())),
+            })
+            .collect();
+        let stack = self.merged(&native, walk.end, python, define);
         let learned =
             walk.end == End::Complete && self.stack_ends.insert(raw.hit.tid, walk.stack_end) != Some(walk.stack_end);
         (stack, learned.then_some(walk.stack_end))
+    }
+
+    /// The number of the stack that these make together.
+    fn merged(&mut self, native: &[Native], end: End, python: PythonPart, define: &mut Vec<Record>) -> u32 {
+        let merged = merge(native, python.pieces);
+        let state = match python.end {
+            PythonEnd::NotRead | PythonEnd::NoThreadState => "",
+            PythonEnd::Complete if merged.certain => "complete",
+            PythonEnd::Complete => "uncertain",
+            PythonEnd::UnreadableState => "unreadable-state",
+            PythonEnd::OtherThread => "other-thread",
+            PythonEnd::UnreadableFrame => "unreadable-frame",
+            PythonEnd::TooManyFrames => "too-many-frames",
+            PythonEnd::NotSent => "not-sent",
+        };
+        self.interned.stack(merged.frames, end, state, define)
     }
 
     /// `None` if the hit has no copy of its stack.

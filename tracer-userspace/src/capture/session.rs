@@ -22,7 +22,7 @@ use tokio::{
 use tracer_common::{Cookie, Counter, Kind};
 
 use super::{
-    decode::RawHit,
+    decode::Sent,
     kernel::{self, Kernel, KernelLog},
     recorder::{Recorder, boot_now},
     space::Space,
@@ -33,6 +33,7 @@ use crate::{
         Discovery, Obstacle,
         maps::{self, Mapping},
         process::Process,
+        python::Python,
         symbols::Site,
     },
     trace::{self, HITS, Hex, Writer, kind_word},
@@ -270,6 +271,10 @@ impl Recording {
         kernel.start()?;
         let sites: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
         let missing = attach(&mut kernel, pid, discovery, &sites)?;
+        let frames = discovery.python.as_ref().and_then(|python| python.frames.as_ref().ok());
+        if let Some(frames) = frames {
+            kernel.add_python(pid.get(), frames.layout)?;
+        }
         // All probes begin at one moment here and end at one in `end`: nothing between the two is missing.
         kernel.add_target(pid.get(), layout)?;
         let border = discovery.read_next_unique_id();
@@ -281,6 +286,12 @@ impl Recording {
         let mut recorder = Recorder::new(writer, PROCESS, boot_ns, sites.clone(), Space::new(pid.get()))?;
         let mut problems = discovery.problems.clone();
         describe(&mut recorder, discovery, &missing);
+        if let Some(frames) = frames {
+            recorder.set_interpreter(pid.get(), frames);
+        }
+        if let Some(Python { frames: Err(reason), version, .. }) = &discovery.python {
+            problems.push(format!("stacks have no frames of Python {version}: {reason}"));
+        }
         match border {
             Ok(next) => recorder.border(next, test.as_deref()),
             Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
@@ -349,9 +360,14 @@ impl Recording {
         }
         let ring = self.events.get_mut();
         while let Some(item) = ring.next() {
-            let Some(raw) = RawHit::decode(&item) else { bail!("the kernel side sent a record that is none of ours") };
-            if let Some(end) = self.recorder.hit(&raw)? {
-                self.kernel.set_stack_end(raw.hit.tid, end)?;
+            match Sent::decode(&item) {
+                Some(Sent::Python(part)) => self.recorder.python(part),
+                Some(Sent::Hit(raw)) => {
+                    if let Some(end) = self.recorder.hit(&raw)? {
+                        self.kernel.set_stack_end(raw.hit.tid, end)?;
+                    }
+                }
+                None => bail!("the kernel side sent a record that is none of ours"),
             }
         }
         Ok(())
@@ -422,6 +438,10 @@ fn describe(recorder: &mut Recorder, discovery: &Discovery, missing: &[Option<St
         let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
         recorder.record(trace::LayoutField { process: PROCESS, name, offset: Hex(offset.into()), sources });
     }
+    if let Some(python) = &discovery.python {
+        let module = recorder.module_number(&discovery.modules[python.module].mapping);
+        recorder.record(interpreter_record(python, module));
+    }
     for (number, (site, missing)) in (0_u32..).zip(discovery.sites.iter().zip(missing)) {
         recorder.record(trace::Probe {
             id: number,
@@ -445,6 +465,11 @@ fn session_record(boot_ns: u64) -> trace::Session {
         wall_ns: (wall.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec as u64),
         boot_ns,
     }
+}
+
+fn interpreter_record(python: &Python, module: u32) -> trace::Interpreter {
+    let missing = python.frames.as_ref().err().cloned().unwrap_or_default();
+    trace::Interpreter { process: PROCESS, module, version: python.version.clone(), missing }
 }
 
 fn process_record(discovery: &Discovery) -> trace::Process {

@@ -3,6 +3,7 @@
 //!
 //! Nothing is assumed of the traced library's version, name or place: it is the mapped file that defines [`LIBRARY_SYMBOL`].
 
+pub mod btf;
 pub mod elf;
 pub mod environ;
 pub mod layout;
@@ -108,7 +109,7 @@ impl Discovery {
         sites.extend(libc_sites(libc.map(|libc| &modules[libc]))?);
         Ok(Self {
             environ: environ::address(&modules, &process.program, libc),
-            python: python::find(&modules),
+            python: python::find(pid, &modules),
             process,
             mappings,
             modules,

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a trace says besides its events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
 use super::Moment;
 use crate::trace::{
-    Border, End, Frame, LayoutField, Loss, Mapping, Module, Probe, Process, Record, Session, Stack, Symbol,
+    Border, Code, End, Frame, Interpreter, LayoutField, Loss, Mapping, Module, Probe, Process, PythonFrame, Record,
+    Session, Stack, Symbol,
 };
 
 /// Most functions at one address; inlining goes nowhere as deep, and a forged trace ends here.
@@ -36,6 +37,8 @@ pub struct Definitions {
     pub counters: BTreeMap<String, u64>,
     /// What was odd, as sentences.
     pub problems: Vec<String>,
+    /// The Python interpreters.
+    pub interpreters: Vec<Interpreter>,
     /// How each process ended. One that is not here was cut off.
     pub ends: BTreeMap<u32, End>,
     /// The counters of the trace that is being read, which later records may replace.
@@ -43,6 +46,10 @@ pub struct Definitions {
     modules: HashMap<u32, Module>,
     texts: HashMap<u32, String>,
     frames: HashMap<u32, Frame>,
+    python_frames: HashMap<u32, PythonFrame>,
+    codes: HashMap<u32, Code>,
+    /// Modules that are interpreters.
+    interpreter_modules: HashSet<u32>,
     symbols: HashMap<u32, Vec<Symbol>>,
     stacks: HashMap<u32, Stack>,
 }
@@ -54,12 +61,29 @@ pub struct StackLines {
     pub lines: Vec<Line>,
     /// `complete`, why the stack could not be walked further, or `too-many-lines`.
     pub end: String,
+    /// Its Python frames: empty if there are none, `complete`, `uncertain` if they may be in the wrong places, or why
+    /// some are missing.
+    pub python: String,
+}
+
+/// What a line of a stack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LineKind {
+    /// A function of machine code.
+    Native,
+    /// A function of machine code in a Python interpreter: it runs, or is run by, the Python functions around it.
+    Interpreter,
+    /// A Python function.
+    Python,
 }
 
 /// One function of a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// Demangled name, absent if not known.
+    /// What it is.
+    pub kind: LineKind,
+    /// Demangled or qualified name, absent if not known.
     pub function: Option<String>,
     /// Source file, absent if not known.
     pub file: Option<String>,
@@ -67,10 +91,12 @@ pub struct Line {
     pub line: Option<u32>,
     /// Path of the module, absent if the address is in none.
     pub module: Option<String>,
-    /// The module's own address, or the absolute one where there is no module.
+    /// The module's own address, or the absolute one where there is no module; 0 for a Python function.
     pub address: u64,
     /// Whether the function was inlined into the next.
     pub inlined: bool,
+    /// Why there is no name, where that is known: `gone`, `replaced` or `damaged` for a Python function.
+    pub missing: Option<String>,
 }
 
 impl Definitions {
@@ -88,6 +114,12 @@ impl Definitions {
             Record::Probe(it) => self.probes.push(it),
             Record::Border(it) => drop(self.borders.insert(it.process, it)),
             Record::Text(it) => drop(self.texts.insert(it.id, it.text)),
+            Record::Interpreter(it) => {
+                self.interpreter_modules.insert(it.module);
+                self.interpreters.push(it);
+            }
+            Record::Code(it) => drop(self.codes.insert(it.id, it)),
+            Record::PythonFrame(it) => drop(self.python_frames.insert(it.id, it)),
             Record::Frame(it) => drop(self.frames.insert(it.id, it)),
             Record::Symbol(it) => self.add_symbol(it),
             Record::Stack(it) => drop(self.stacks.insert(it.id, it)),
@@ -115,18 +147,36 @@ impl Definitions {
     pub fn stack(&self, number: u32) -> Option<StackLines> {
         let stack = self.stacks.get(&number)?;
         let mut lines = Vec::new();
-        for frame in stack.frames.iter().filter_map(|number| self.frames.get(number)) {
+        let python = stack.python.to_string();
+        for number in &stack.frames {
             if lines.len() >= MOST_LINES {
-                return Some(StackLines { lines, end: "too-many-lines".to_owned() });
+                return Some(StackLines { lines, end: "too-many-lines".to_owned(), python });
             }
-            self.add_lines(frame, &mut lines);
+            if let Some(frame) = self.frames.get(number) {
+                self.add_lines(frame, &mut lines);
+            } else if let Some(frame) = self.python_frames.get(number) {
+                lines.push(self.python_line(frame));
+            }
         }
-        Some(StackLines { lines, end: stack.end.to_string() })
+        Some(StackLines { lines, end: stack.end.to_string(), python })
     }
 
     fn add_lines(&self, frame: &Frame, lines: &mut Vec<Line>) {
         let module = self.modules.get(&frame.module).map(|module| module.path.clone());
-        let bare = Line { function: None, file: None, line: None, module, address: frame.address.0, inlined: false };
+        let kind = match self.interpreter_modules.contains(&frame.module) {
+            true => LineKind::Interpreter,
+            false => LineKind::Native,
+        };
+        let bare = Line {
+            kind,
+            function: None,
+            file: None,
+            line: None,
+            module,
+            address: frame.address.0,
+            inlined: false,
+            missing: None,
+        };
         let symbols = self.symbols.get(&frame.id).map_or(&[][..], Vec::as_slice);
         if symbols.is_empty() {
             lines.push(bare);
@@ -140,6 +190,22 @@ impl Definitions {
                 inlined: index > 0,
                 ..bare.clone()
             });
+        }
+    }
+
+    fn python_line(&self, frame: &PythonFrame) -> Line {
+        let code = self.codes.get(&frame.code);
+        let text = |field: fn(&Code) -> &String| code.map(field).filter(|text| !text.is_empty()).cloned();
+        let missing = code.map(|code| code.missing.to_string()).filter(|reason| !reason.is_empty());
+        Line {
+            kind: LineKind::Python,
+            function: text(|code| &code.function),
+            file: text(|code| &code.file),
+            line: Some(frame.line).filter(|&line| line != 0),
+            module: None,
+            address: 0,
+            inlined: false,
+            missing,
         }
     }
 

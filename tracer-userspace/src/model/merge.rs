@@ -14,14 +14,25 @@ pub(super) struct Merge {
     processes: u32,
     modules: Interner<(String, String)>,
     texts: Interner<String>,
-    frames: Interner<(u32, u64, bool)>,
-    stacks: Interner<(Vec<u32>, String)>,
+    codes: Interner<(String, String, u32, String)>,
+    frames: Interner<AnyFrame>,
+    stacks: Interner<(Vec<u32>, String, String)>,
     file: Numbers,
+}
+
+/// Native and Python frames have their numbers together.
+#[derive(PartialEq, Eq, Hash)]
+enum AnyFrame {
+    /// Module, address, whether it is a return address.
+    Native(u32, u64, bool),
+    /// Code and line.
+    Python(u32, u32),
 }
 
 /// The common numbers by those of the file.
 #[derive(Default)]
 struct Numbers {
+    codes: HashMap<u32, u32>,
     processes: HashMap<u32, u32>,
     modules: HashMap<u32, u32>,
     texts: HashMap<u32, u32>,
@@ -42,6 +53,7 @@ impl Merge {
             processes: 0,
             modules: Interner::default(),
             texts: Interner::default(),
+            codes: Interner::default(),
             frames: Interner::default(),
             stacks: Interner::default(),
             file: Numbers::default(),
@@ -86,6 +98,10 @@ impl Merge {
                 it.time = self.time(it.time);
             }
             Record::LayoutField(it) => it.process = self.process(it.process),
+            Record::Interpreter(it) => {
+                it.process = self.process(it.process);
+                it.module = common(&self.file.modules, it.module);
+            }
             Record::Probe(it) => {
                 it.process = self.process(it.process);
                 it.module = common(&self.file.modules, it.module);
@@ -101,7 +117,17 @@ impl Merge {
             }
             Record::Frame(it) => {
                 it.module = common(&self.file.modules, it.module);
-                let number = self.frames.number((it.module, it.address.0, it.returns));
+                let number = self.frames.number(AnyFrame::Native(it.module, it.address.0, it.returns));
+                it.id = define(&mut self.file.frames, it.id, number);
+            }
+            Record::Code(it) => {
+                let key = (it.function.clone(), it.file.clone(), it.first_line, it.missing.to_string());
+                let number = self.codes.number(key);
+                it.id = define(&mut self.file.codes, it.id, number);
+            }
+            Record::PythonFrame(it) => {
+                it.code = common(&self.file.codes, it.code);
+                let number = self.frames.number(AnyFrame::Python(it.code, it.line));
                 it.id = define(&mut self.file.frames, it.id, number);
             }
             Record::Symbol(it) => it.frame = common(&self.file.frames, it.frame),
@@ -109,7 +135,7 @@ impl Merge {
                 for frame in &mut it.frames {
                     *frame = common(&self.file.frames, *frame);
                 }
-                let number = self.stacks.number((it.frames.clone(), it.end.to_string()));
+                let number = self.stacks.number((it.frames.clone(), it.end.to_string(), it.python.to_string()));
                 it.id = define(&mut self.file.stacks, it.id, number);
             }
             Record::Loss(it) => {

@@ -7,7 +7,7 @@ mod merge;
 mod recent;
 mod verdict;
 
-pub use definitions::{Definitions, Line, StackLines};
+pub use definitions::{Definitions, Line, LineKind, StackLines};
 pub use ledger::{Allocation, Buffer, Device, Entry, Ledger, Moment, Outcome, Previous};
 pub use recent::REMEMBERED;
 pub use verdict::{Certainty, Colour, Verdict};

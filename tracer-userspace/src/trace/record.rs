@@ -136,6 +136,9 @@ records! {
         frames: Vec<u32>,
         /// How it ends: `complete`, or why it could not be walked further.
         end: Name,
+        /// Its Python frames: empty if there are none, `complete`, `uncertain` if they are all there but may be in the
+        /// wrong places, or why some are missing.
+        python: Name,
     }
     /// Events that never arrived.
     12 "loss" Loss {
@@ -170,5 +173,38 @@ records! {
         time: u64,
         /// `exited`, `interrupted` (the user stopped the recording) or `failed`.
         reason: Name,
+    }
+    /// A Python interpreter in a process.
+    16 "python" Interpreter {
+        /// Process number.
+        process: u32,
+        /// Module number: its native frames are what runs the Python frames.
+        module: u32,
+        /// Version.
+        version: String,
+        /// Empty if Python frames are recorded, else why they can't be.
+        missing: String,
+    }
+    /// A Python code object: a function, or the body of a class or module.
+    17 "code" Code {
+        /// Number in this file, from 1.
+        id: u32,
+        /// Qualified name; the plain name where Python 3.10 ran it.
+        function: String,
+        /// Source file, as Python has it.
+        file: String,
+        /// Line of its definition.
+        first_line: u32,
+        /// Empty, or why it could not be read: `gone`, `replaced` by another object, `damaged`.
+        missing: Name,
+    }
+    /// An interned Python frame.
+    18 "python-frame" PythonFrame {
+        /// Number in this file, from 1; native frames are counted along.
+        id: u32,
+        /// Code number.
+        code: u32,
+        /// Line, 0 if not known.
+        line: u32,
     }
 }

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The unwind table of one module: its `.eh_frame`, looked up by address.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, ops::Range};
 
-use gimli::{BaseAddresses, EhFrame, EhFrameHdr, ParsedEhFrameHdr, UnwindContext, UnwindSection as _};
+use gimli::{
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, FrameDescriptionEntry, ParsedEhFrameHdr, UnwindContext,
+    UnwindSection as _, X86_64,
+};
 use object::{Object, ObjectSection as _};
 
 use super::{
@@ -69,7 +72,28 @@ impl Table {
         &self.eh_frame
     }
 
+    /// The code that the table's entry for an address covers, and whether a function begins there: a part that the
+    /// compiler has split off one begins with a frame that is set up already.
+    #[must_use]
+    pub fn code(&self, address: u64) -> Option<(Range<u64>, bool)> {
+        let fde = self.entry(address).ok()?;
+        let start = fde.initial_address();
+        let mut context = self.context.borrow_mut();
+        let row = fde.unwind_info_for_address(&self.eh_frame, &self.bases, &mut context, start).ok()?;
+        let fresh = CfaRule::RegisterAndOffset { register: X86_64::RSP, offset: 8 };
+        Some((start..start.checked_add(fde.len())?, *row.cfa() == fresh))
+    }
+
     fn look_up(&self, address: u64) -> Result<Rule, End> {
+        let fde = self.entry(address)?;
+        let mut context = self.context.borrow_mut();
+        let row = fde
+            .unwind_info_for_address(&self.eh_frame, &self.bases, &mut context, address)
+            .map_err(|_| End::BadTable)?;
+        Rule::of(row, fde.cie().encoding(), fde.is_signal_trampoline())
+    }
+
+    fn entry(&self, address: u64) -> Result<FrameDescriptionEntry<Bytes>, End> {
         let indexed = self.index.as_ref().and_then(ParsedEhFrameHdr::table);
         let fde = match indexed {
             Some(table) => table.fde_for_address(&self.eh_frame, &self.bases, address, EhFrame::cie_from_offset),
@@ -82,10 +106,6 @@ impl Table {
         if !fde.contains(address) {
             return Err(End::NoTable);
         }
-        let mut context = self.context.borrow_mut();
-        let row = fde
-            .unwind_info_for_address(&self.eh_frame, &self.bases, &mut context, address)
-            .map_err(|_| End::BadTable)?;
-        Rule::of(row, fde.cie().encoding(), fde.is_signal_trampoline())
+        Ok(fde)
     }
 }

@@ -3,14 +3,14 @@
 
 use super::names::shorten;
 use crate::{
-    model::{Line, StackLines},
+    model::{Line, LineKind, StackLines},
     trace::escape,
 };
 
 /// How many lines of a stack are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frames {
-    /// The innermost.
+    /// The innermost, without the native frames of a Python interpreter where there are Python frames.
     First(usize),
     /// All.
     All,
@@ -18,16 +18,33 @@ pub enum Frames {
 
 /// Appends a stack, indented; and why it does not reach its end, if so.
 pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut String) {
-    let shown = match frames {
-        Frames::First(count) => count.min(stack.lines.len()),
-        Frames::All => stack.lines.len(),
+    let has_python = stack.lines.iter().any(|line| line.kind == LineKind::Python);
+    let lines = stack.lines.iter().enumerate();
+    let lines: Vec<_> = match frames {
+        Frames::All => lines.collect(),
+        Frames::First(_) => lines.filter(|(_, line)| !(has_python && line.kind == LineKind::Interpreter)).collect(),
     };
-    for (index, line) in stack.lines.iter().take(shown).enumerate() {
+    let shown = match frames {
+        Frames::First(count) => count.min(lines.len()),
+        Frames::All => lines.len(),
+    };
+    // The numbers are those of the whole stack, so that they stay the same whatever is shown.
+    for (index, line) in lines.iter().take(shown) {
         out.push_str(&format!("{indent}#{index} {}\n", escape(&show_line(line))));
     }
-    let hidden = stack.lines.len() - shown;
-    if hidden > 0 {
-        out.push_str(&format!("{indent}… {hidden} more (--frames all)\n"));
+    let hidden = lines.len() - shown;
+    let interpreter = stack.lines.len() - lines.len();
+    match (hidden, interpreter) {
+        (0, 0) => {}
+        (0, _) => out.push_str(&format!("{indent}({interpreter} of the interpreter's own are hidden: --frames all)\n")),
+        (_, 0) => out.push_str(&format!("{indent}… {hidden} more (--frames all)\n")),
+        _ => out
+            .push_str(&format!("{indent}… {hidden} more, and {interpreter} of the interpreter's own (--frames all)\n")),
+    }
+    match stack.python.as_str() {
+        "" | "complete" => {}
+        "uncertain" => out.push_str(&format!("{indent}(Python functions may stand in the wrong places)\n")),
+        reason => out.push_str(&format!("{indent}(Python functions are missing: {})\n", escape(reason))),
     }
     if stack.end != "complete" {
         out.push_str(&format!("{indent}(the stack ends here: {})\n", escape(&stack.end)));
@@ -35,12 +52,20 @@ pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut S
 }
 
 fn show_line(line: &Line) -> String {
-    let function = line.function.as_deref().map_or_else(|| "?".to_owned(), shorten);
+    let function = match (line.kind, line.function.as_deref()) {
+        (LineKind::Python, Some(name)) => name.to_owned(),
+        (_, Some(name)) => shorten(name),
+        (_, None) => "?".to_owned(),
+    };
     let source = match (&line.file, line.line) {
         (Some(file), Some(number)) => format!(" ({file}:{number})"),
         (Some(file), None) => format!(" ({file})"),
         (None, _) => String::new(),
     };
+    if line.kind == LineKind::Python {
+        let missing = line.missing.as_ref().map(|reason| format!(" [Python, {reason}]")).unwrap_or_default();
+        return format!("{function}{source}{missing}");
+    }
     if line.inlined {
         return format!("{function}{source} [inlined]");
     }

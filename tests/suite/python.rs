@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Python frames are those that the interpreter itself has, on each version and for each kind of caller.
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+use buftrace::trace::{Item, Kind, Reader, Record, Stack};
+use serde_json::Value;
+
+use crate::{
+    target::{Finished, Target, lookalikes, ttnn_pytest},
+    tool::{Recorder, can_probe, root, text},
+};
+
+/// File, line and function, the innermost first.
+type Frames = Vec<(String, u64, String)>;
+
+/// An event whose stack was recorded.
+struct Seen {
+    kind: &'static str,
+    unique_id: u64,
+    frames: Frames,
+    stack: Stack,
+}
+
+/// The requests and frees of a trace, in order, with their Python frames.
+fn traced(trace: &Path) -> Result<Vec<Seen>> {
+    let (mut codes, mut frames, mut stacks) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut seen = Vec::new();
+    for item in Reader::open(trace)? {
+        match item {
+            Item::Record(Record::Code(it)) => drop(codes.insert(it.id, it)),
+            Item::Record(Record::PythonFrame(it)) => {
+                let code = codes.get(&it.code).context("a frame has no code")?;
+                // What could not be read equals nothing that the target tells.
+                frames.insert(
+                    it.id,
+                    (code.file.clone(), u64::from(it.line), format!("{}{}", code.function, code.missing)),
+                );
+            }
+            Item::Record(Record::Stack(it)) => drop(stacks.insert(it.id, it)),
+            Item::Event(event) if matches!(event.kind, Kind::Request | Kind::Free) => {
+                let stack: Stack = stacks.get(&event.stack).cloned().context("an event has no stack")?;
+                let frames = stack.frames.iter().filter_map(|frame| frames.get(frame).cloned()).collect();
+                let kind = if event.kind == Kind::Request { "request" } else { "free" };
+                seen.push(Seen { kind, unique_id: event.unique_id, frames, stack });
+            }
+            _ => {}
+        }
+    }
+    Ok(seen)
+}
+
+/// What the target says of its requests and frees, in order.
+fn told(finished: &Finished) -> Result<Vec<(String, Frames)>> {
+    let event = |line: &Value| {
+        let frames = line["frames"].as_array()?.iter().map(|frame| {
+            let text = |at: usize| frame[at].as_str().map(str::to_string);
+            Some((text(0)?, frame[1].as_u64()?, text(2)?))
+        });
+        Some((line["action"].as_str()?.to_string(), frames.collect::<Option<Frames>>()?))
+    };
+    Ok(finished.truth()?.iter().filter_map(event).collect())
+}
+
+/// Records a script of the look-alike, by a Python of choice.
+fn record(python: &Path, script: &str) -> Result<(Finished, PathBuf)> {
+    let mut command = Command::new(python);
+    command
+        .arg(script)
+        .current_dir(root().join("tests/lookalike"))
+        .env("LOOKALIKE_LIBRARY", lookalikes().join("buffer/libtt_metal.so"));
+    let target = Target::start(command)?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", &trace.to_string_lossy()])?;
+    target.go()?;
+    let finished = target.finish()?;
+    finished.succeeded()?;
+    assert!(recorder.finish()?.0.success());
+    Ok((finished, trace))
+}
+
+/// The interpreters of a minor version: the one on the path, and pyenv's.
+fn interpreters(version: &str) -> Vec<PathBuf> {
+    let name = format!("python{version}");
+    let on_path = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = env::split_paths(&on_path).collect();
+    let versions = env::home_dir().unwrap_or_default().join(".pyenv/versions");
+    let pyenv = fs::read_dir(versions).into_iter().flatten().flatten();
+    folders.extend(pyenv.map(|entry| entry.path().join("bin")));
+    let mut found: Vec<PathBuf> =
+        folders.iter().filter_map(|folder| fs::canonicalize(folder.join(&name)).ok()).collect();
+    found.sort();
+    found.dedup();
+    // A shell script that chooses another interpreter is none.
+    found.retain(|path| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF")));
+    if found.is_empty() {
+        eprintln!("skipped: no {name} on the path or in pyenv");
+    }
+    found
+}
+
+fn compare(version: &str) -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    for python in interpreters(version) {
+        let (finished, trace) = record(&python, "callers.py")?;
+        let (seen, told) = (traced(&trace)?, told(&finished)?);
+        assert!(told.len() > 70, "{} events are too few", told.len());
+        assert_eq!(seen.len(), told.len());
+        for (number, (seen, told)) in seen.iter().zip(&told).enumerate() {
+            let place =
+                format!("event {number} of {}, {} by {}", told.0, finished.path("truth").display(), python.display());
+            assert_eq!((seen.kind, &seen.frames), (told.0.as_str(), &told.1), "{place}");
+            let expected = match seen.stack.end.as_str() {
+                _ if told.1.is_empty() => "",
+                // A deep recursion of 3.10 needs more of the native stack than is copied.
+                "copy-too-small" => "uncertain",
+                _ => "complete",
+            };
+            assert_eq!(seen.stack.python.as_str(), expected, "{place}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn python_3_10_frames_are_its_own() -> Result<()> {
+    compare("3.10")
+}
+
+#[test]
+fn python_3_11_frames_are_its_own() -> Result<()> {
+    compare("3.11")
+}
+
+#[test]
+fn python_3_12_frames_are_its_own() -> Result<()> {
+    compare("3.12")
+}
+
+#[test]
+fn python_3_13_frames_are_its_own() -> Result<()> {
+    compare("3.13")
+}
+
+#[test]
+fn python_frames_of_real_ttnn_lead_to_the_test() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    for version in ["0.66.0", "0.81.1"] {
+        let target = Target::start(ttnn_pytest(version, &["scenarios/test_own_mesh.py"])?)?;
+        let trace = target.path("trace.ttb");
+        let recorder = Recorder::attach(&["-p", &target.pid(), "-o", &trace.to_string_lossy()])?;
+        target.go()?;
+        let finished = target.finish()?;
+        finished.succeeded()?;
+        assert!(recorder.finish()?.0.success());
+        let seen = traced(&trace)?;
+        let in_test = |seen: &&Seen| seen.frames.iter().any(|(file, ..)| file.ends_with("test_own_mesh.py"));
+        let count = seen.iter().filter(in_test).count();
+        assert!(count > 10, "{version}: {count} of {} stacks lead to a test", seen.len());
+        for seen in seen.iter().filter(in_test) {
+            assert_eq!((seen.stack.python.as_str(), seen.stack.end.as_str()), ("complete", "complete"), "{version}");
+        }
+        let buffer = seen.iter().find(in_test).map(|seen| seen.unique_id.to_string()).context("counted before")?;
+        let shown = text(&["timeline", "--buffer", &buffer, "--stacks", "--frames", "200", &trace.to_string_lossy()])?;
+        let test = |line: &str| line.trim_start().starts_with('#') && line.contains("test_own_mesh.py:");
+        assert!(shown.lines().any(test), "{version}: {shown}");
+    }
+    Ok(())
+}

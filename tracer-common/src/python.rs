@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Python frames: where an interpreter keeps them, and what is captured of each.
+
+/// Most Python frames that are captured of one stack.
+pub const MAX_PYTHON_FRAMES: usize = 512;
+/// A frame is read up to its last field of interest, which is within so many bytes.
+pub const PYTHON_FRAME_BYTES: usize = 128;
+/// Size of each of the two parts of a code object that make its [`checksum`], in bytes.
+pub const CODE_PART: usize = 32;
+
+/// Where a CPython interpreter keeps the frames of a thread: offsets in bytes, verified in the process in hand.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PythonLayout {
+    /// Offset in the kernel's `task_struct` of the thread's fs base, which is its `pthread_t`.
+    pub fsbase: u32,
+    /// Offset from the fs base of the thread-specific value that points to the thread's `PyThreadState`.
+    pub slot: u32,
+    /// Offset in the thread state of its thread's `pthread_t`.
+    pub thread_id: u32,
+    /// Offset in the thread state of the pointer to a `_PyCFrame`, or [`crate::NO_OFFSET`].
+    pub cframe: u32,
+    /// Offset of the pointer to the innermost frame, in the `_PyCFrame` or the thread state.
+    pub current_frame: u32,
+    /// Bytes of a frame that hold all of what follows, below [`PYTHON_FRAME_BYTES`].
+    pub frame_size: u32,
+    /// Offset in a frame of the pointer to its caller's frame.
+    pub previous: u32,
+    /// Offset in a frame of the pointer to its code object.
+    pub code: u32,
+    /// Offset in a frame of the word that holds its instruction.
+    pub instruction: u32,
+    /// Offset in a frame of the byte that tells entry frames.
+    pub mark: u32,
+    /// Offset in a code object of its counts: of arguments, of stack slots, and so on, with the first line's number.
+    pub counts: u32,
+    /// Offset in a code object of the pointers to its names and line table.
+    pub names: u32,
+}
+
+/// One Python frame, as the interpreter has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PythonFrame {
+    /// Address of the code object.
+    pub code: u64,
+    /// The word at [`PythonLayout::instruction`].
+    pub instruction: u64,
+    /// [`checksum`] of the code object; of zeros, where it could not be read.
+    pub checksum: u32,
+    /// The byte at [`PythonLayout::mark`].
+    pub mark: u32,
+}
+
+/// Why there are no more Python frames.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PythonEnd {
+    /// Not looked for: there is no interpreter whose frames can be read.
+    #[default]
+    NotRead = 0,
+    /// All are there.
+    Complete = 1,
+    /// There are none: Python does not know this thread.
+    NoThreadState = 2,
+    /// The thread state could not be read.
+    UnreadableState = 3,
+    /// The thread state that was found is another thread's.
+    OtherThread = 4,
+    /// A frame could not be read.
+    UnreadableFrame = 5,
+    /// [`MAX_PYTHON_FRAMES`].
+    TooManyFrames = 6,
+    /// The ring buffer had no room for them.
+    NotSent = 7,
+}
+
+impl PythonEnd {
+    /// The end of a number that came over the border; one that is not ours is [`Self::NotRead`].
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Self {
+        match number {
+            1 => Self::Complete,
+            2 => Self::NoThreadState,
+            3 => Self::UnreadableState,
+            4 => Self::OtherThread,
+            5 => Self::UnreadableFrame,
+            6 => Self::TooManyFrames,
+            7 => Self::NotSent,
+            _ => Self::NotRead,
+        }
+    }
+
+    /// Whether frames are missing that may be there.
+    #[must_use]
+    pub const fn is_cut(self) -> bool {
+        !matches!(self, Self::NotRead | Self::Complete | Self::NoThreadState)
+    }
+}
+
+/// A ring-buffer record of its own: the Python frames of the hit that follows with the same number.
+///
+/// No other record has its size.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PythonStack {
+    /// The hit's [`crate::Hit::sequence`].
+    pub sequence: u64,
+    /// Frames that are filled, innermost first.
+    pub count: u16,
+    /// A [`PythonEnd`].
+    pub end: u8,
+    /// Means nothing.
+    pub padding: [u8; 5],
+    /// Means nothing: the kernel side's.
+    pub scratch: PythonScratch,
+    /// The frames.
+    pub frames: [PythonFrame; MAX_PYTHON_FRAMES],
+}
+
+/// What the kernel side reads into before it knows what is of use; a BPF program's stack has no room for it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PythonScratch {
+    /// A frame.
+    pub frame: [u64; PYTHON_FRAME_BYTES / 8],
+    /// The counts of a code object.
+    pub counts: [u64; CODE_PART / 8],
+    /// The pointers to its names.
+    pub names: [u64; CODE_PART / 8],
+}
+
+/// Tells a code object from others that were at the same address: from its counts and its names' addresses.
+#[must_use]
+#[inline(always)]
+pub const fn checksum(counts: &[u64; CODE_PART / 8], names: &[u64; CODE_PART / 8]) -> u32 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut sum = 0_u64;
+    let mut word = 0;
+    while word < CODE_PART / 8 {
+        sum = (sum ^ counts[word]).wrapping_mul(ODD);
+        sum = (sum ^ (sum >> 29) ^ names[word]).wrapping_mul(ODD);
+        word += 1;
+    }
+    (sum >> 32) as u32
+}
+
+const _: () = assert!(size_of::<PythonLayout>() == 48, "no implicit padding");
+const _: () = assert!(size_of::<PythonFrame>() == 24, "no implicit padding");
+const _: () = assert!(size_of::<PythonStack>() == 16 + 192 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");

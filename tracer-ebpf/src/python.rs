@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Walks the Python frames of the thread that hit a probe.
+//!
+//! The thread state is the one that the thread itself keeps, never that of whoever holds the interpreter's lock: a
+//! thread without one, such as a C++ worker, has no Python frames.
+
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel, bpf_probe_read_user,
+    generated::{self, bpf_get_current_task},
+};
+use tracer_common::{
+    CODE_PART, Counter, NO_OFFSET, PYTHON_FRAME_BYTES, PythonEnd, PythonLayout, PythonScratch, PythonStack, checksum,
+};
+
+use crate::maps::count;
+
+/// Fills a record with the frames, innermost first, and with the reason why there are no more.
+#[inline(always)]
+pub(crate) fn walk(layout: &PythonLayout, record: &mut PythonStack) {
+    let (count_of_frames, end) = match innermost(layout) {
+        Ok(frame) => walk_from(layout, frame, record),
+        Err(end) => (0, end),
+    };
+    record.count = count_of_frames;
+    record.end = end as u8;
+    if end.is_cut() {
+        count(Counter::PythonCut);
+    }
+}
+
+/// The address of the innermost frame of this thread, 0 if it runs no Python code.
+#[inline(always)]
+fn innermost(layout: &PythonLayout) -> Result<u64, PythonEnd> {
+    // SAFETY: the helper takes no argument.
+    let task = unsafe { bpf_get_current_task() };
+    // SAFETY: the helper copes with any kernel address.
+    let fsbase = unsafe { bpf_probe_read_kernel((task + u64::from(layout.fsbase)) as *const u64) };
+    let fsbase = fsbase.map_err(|_| PythonEnd::UnreadableState)?;
+    let state = pointer(fsbase, layout.slot)?;
+    if state == 0 {
+        return Err(PythonEnd::NoThreadState);
+    }
+    if pointer(state, layout.thread_id)? != fsbase {
+        return Err(PythonEnd::OtherThread);
+    }
+    let holder = match layout.cframe {
+        NO_OFFSET => state,
+        offset => pointer(state, offset)?,
+    };
+    pointer(holder, layout.current_frame)
+}
+
+#[inline(always)]
+fn walk_from(layout: &PythonLayout, innermost: u64, record: &mut PythonStack) -> (u16, PythonEnd) {
+    let scratch = &mut record.scratch;
+    let mut frame = innermost;
+    let mut count = 0;
+    for captured in &mut record.frames {
+        if frame == 0 {
+            return (count, PythonEnd::Complete);
+        }
+        // One below the room, so that a mask is all that the verifier needs.
+        let size = layout.frame_size & (PYTHON_FRAME_BYTES as u32 - 1);
+        if read(&mut scratch.frame, size, frame) != 0 {
+            return (count, PythonEnd::UnreadableFrame);
+        }
+        let code = word(scratch, layout.code);
+        // What can't be read becomes zeros: user space then finds that the checksum is not right.
+        read(&mut scratch.counts, CODE_PART as u32, code.wrapping_add(u64::from(layout.counts)));
+        read(&mut scratch.names, CODE_PART as u32, code.wrapping_add(u64::from(layout.names)));
+        captured.code = code;
+        captured.instruction = word(scratch, layout.instruction);
+        captured.checksum = checksum(&scratch.counts, &scratch.names);
+        captured.mark = (word(scratch, layout.mark) >> (layout.mark % 8 * 8)) as u32 & 0xff;
+        count += 1;
+        frame = word(scratch, layout.previous);
+    }
+    let end = if frame == 0 { PythonEnd::Complete } else { PythonEnd::TooManyFrames };
+    (count, end)
+}
+
+/// The word of the frame that holds the byte at `offset`.
+#[inline(always)]
+fn word(scratch: &PythonScratch, offset: u32) -> u64 {
+    scratch.frame[offset as usize / 8 % scratch.frame.len()]
+}
+
+/// Reads `size` bytes into `part`, which has room for them; not zero if that fails.
+#[inline(always)]
+fn read<const WORDS: usize>(part: &mut [u64; WORDS], size: u32, address: u64) -> i64 {
+    // SAFETY: the helper copes with any user address; the verifier checks that there is room.
+    unsafe { generated::bpf_probe_read_user(part.as_mut_ptr().cast(), size, address as *const _) }
+}
+
+#[inline(always)]
+fn pointer(base: u64, offset: u32) -> Result<u64, PythonEnd> {
+    let address = base.wrapping_add(u64::from(offset)) as *const u64;
+    // SAFETY: the helper copes with any user address.
+    unsafe { bpf_probe_read_user(address) }.map_err(|_| PythonEnd::UnreadableState)
+}

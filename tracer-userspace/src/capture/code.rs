@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads Python code objects from the process: what a function is called, where it is, and its line table.
+
+use tracer_common::{CODE_PART, checksum};
+
+use super::lines::line;
+use crate::discover::{
+    memory,
+    python::{CodeLayout, LineFormat},
+};
+
+/// Most characters of a name or path.
+const LONGEST_TEXT: u64 = 4096;
+/// Most bytes of a line table.
+const LARGEST_TABLE: u64 = 1 << 20;
+/// Size of the head of an object with a size.
+const VARIABLE_HEAD: usize = 24;
+/// Where the bytes of a `bytes` begin: behind the head and the hash.
+const BYTES_START: u64 = 32;
+
+/// What a code object says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeObject {
+    /// `co_qualname`; `co_name` in 3.10.
+    pub function: String,
+    /// `co_filename`.
+    pub file: String,
+    /// `co_firstlineno`.
+    pub first_line: u32,
+    format: LineFormat,
+    table: Vec<u8>,
+}
+
+/// Why a code object could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The memory can't be read: the process has ended, or the object's memory was given back.
+    Gone,
+    /// Something else is there by now.
+    Replaced,
+    /// It is a code object, but not as it should be.
+    Damaged,
+}
+
+impl Missing {
+    /// The name that the trace file has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Replaced => "replaced",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+impl CodeObject {
+    /// Reads the code object at an address, which must have this checksum, before and after.
+    ///
+    /// # Errors
+    /// With the reason, if it is not there any more.
+    pub fn read(pid: u32, layout: &CodeLayout, address: u64, expected: u32) -> Result<Self, Missing> {
+        let (found, code) = Self::read_now(pid, layout, address)?;
+        if found == expected { Ok(code) } else { Err(Missing::Replaced) }
+    }
+
+    /// Reads the code object at an address, and its checksum.
+    ///
+    /// # Errors
+    /// With the reason, if there is none.
+    pub fn read_now(pid: u32, layout: &CodeLayout, address: u64) -> Result<(u32, Self), Missing> {
+        let reader = Reader { pid, layout };
+        let before = reader.checksum(address)?;
+        let pointer = |offset: u32| reader.word(address.wrapping_add(offset.into()));
+        let code = Self {
+            function: reader.text(pointer(layout.function)?)?,
+            file: reader.text(pointer(layout.file)?)?,
+            first_line: pointer(layout.first_line)? as u32,
+            format: layout.format,
+            table: reader.bytes(pointer(layout.lines)?)?,
+        };
+        let unchanged = reader.checksum(address)? == before;
+        if unchanged { Ok((before, code)) } else { Err(Missing::Replaced) }
+    }
+
+    /// The line of the instruction at `offset` bytes, if it has one.
+    #[must_use]
+    pub fn line(&self, offset: i64) -> Option<u32> {
+        line(self.format, &self.table, self.first_line, offset)
+    }
+}
+
+struct Reader<'a> {
+    pid: u32,
+    layout: &'a CodeLayout,
+}
+
+impl Reader<'_> {
+    /// The checksum of what is a code object by its type.
+    fn checksum(&self, address: u64) -> Result<u32, Missing> {
+        let part = |offset: u32| -> Result<[u64; CODE_PART / 8], Missing> {
+            let mut bytes = [0; CODE_PART];
+            self.fill(address.wrapping_add(offset.into()), &mut bytes)?;
+            let (words, _) = bytes.as_chunks::<8>();
+            let mut part = [0; CODE_PART / 8];
+            part.iter_mut().zip(words).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+            Ok(part)
+        };
+        let found = checksum(&part(self.layout.counts)?, &part(self.layout.names)?);
+        let is_code = self.word(address.wrapping_add(8))? == self.layout.code_type;
+        if is_code { Ok(found) } else { Err(Missing::Replaced) }
+    }
+
+    fn text(&self, address: u64) -> Result<String, Missing> {
+        let mut head = [0; 40];
+        self.fill(address, &mut head)?;
+        let length = self.length(&head, self.layout.str_type, LONGEST_TEXT)?;
+        let state = TextState::of(u32::from_le_bytes([head[32], head[33], head[34], head[35]]));
+        let (ascii, other) = self.layout.characters;
+        let start = address.wrapping_add(if state.ascii { ascii } else { other }.into());
+        let mut bytes = vec![0; length * state.width().ok_or(Missing::Damaged)?];
+        self.fill(start, &mut bytes)?;
+        Ok(state.decode(&bytes))
+    }
+
+    fn bytes(&self, address: u64) -> Result<Vec<u8>, Missing> {
+        let mut head = [0; VARIABLE_HEAD];
+        self.fill(address, &mut head)?;
+        let mut bytes = vec![0; self.length(&head, self.layout.bytes_type, LARGEST_TABLE)?];
+        self.fill(address.wrapping_add(BYTES_START), &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The length of an object of this type, from its head.
+    fn length(&self, head: &[u8], of: u64, most: u64) -> Result<usize, Missing> {
+        let word = |at: usize| head[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        let length = word(16);
+        if word(8) != of {
+            return Err(Missing::Replaced);
+        }
+        if length > most {
+            return Err(Missing::Damaged);
+        }
+        usize::try_from(length).map_err(|_| Missing::Damaged)
+    }
+
+    fn word(&self, address: u64) -> Result<u64, Missing> {
+        memory::read_u64(self.pid, address).map_err(|_| Missing::Gone)
+    }
+
+    fn fill(&self, address: u64, bytes: &mut [u8]) -> Result<(), Missing> {
+        memory::read(self.pid, address, bytes).map_err(|_| Missing::Gone)
+    }
+}
+
+/// The state bits of a `str`, the same from 3.10 to 3.13: two of interning, three of width, then compact and ASCII.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TextState {
+    kind: u32,
+    compact: bool,
+    ascii: bool,
+}
+
+impl TextState {
+    const fn of(bits: u32) -> Self {
+        Self { kind: bits >> 2 & 7, compact: bits >> 5 & 1 == 1, ascii: bits >> 6 & 1 == 1 }
+    }
+
+    /// Bytes of a character; `None` if the characters are not behind the head.
+    const fn width(self) -> Option<usize> {
+        match (self.compact, self.kind) {
+            (true, 1) => Some(1),
+            (true, 2) => Some(2),
+            (true, 4) => Some(4),
+            _ => None,
+        }
+    }
+
+    fn decode(self, bytes: &[u8]) -> String {
+        let character = |code: u32| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+        match self.kind {
+            2 => bytes.as_chunks().0.iter().map(|two| character(u16::from_le_bytes(*two).into())).collect(),
+            4 => bytes.as_chunks().0.iter().map(|four| character(u32::from_le_bytes(*four))).collect(),
+            _ => bytes.iter().copied().map(char::from).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_of_each_width_are_decoded() {
+        let decode = |kind, bytes: &[u8]| TextState { kind, compact: true, ascii: false }.decode(bytes);
+        assert_eq!(decode(1, b"caf\xe9"), "café");
+        assert_eq!(decode(2, &[0x42, 0x04, 0x00, 0xd8]), "т\u{fffd}");
+        assert_eq!(decode(4, &[0x40, 0xf4, 0x01, 0x00]), "👀");
+    }
+
+    #[test]
+    fn state_bits_are_those_that_python_sets() {
+        // Of "name" and of "имя" in 3.12, as gdb prints them.
+        assert_eq!(TextState::of(0b110_0101), TextState { kind: 1, compact: true, ascii: true });
+        assert_eq!(TextState::of(0b010_1000), TextState { kind: 2, compact: true, ascii: false });
+        assert_eq!(TextState::of(0b000_0100).width(), None);
+    }
+
+    #[test]
+    fn what_is_not_there_is_missing() {
+        let layout = CodeLayout {
+            code_type: 1,
+            str_type: 2,
+            bytes_type: 3,
+            counts: 16,
+            names: 96,
+            file: 104,
+            function: 112,
+            lines: 120,
+            first_line: 40,
+            start: 0,
+            format: LineFormat::Pairs,
+            characters: (48, 72),
+        };
+        let own = std::process::id();
+        assert_eq!(CodeObject::read(own, &layout, 8, 0), Err(Missing::Gone));
+        let not_code = [0_u64; 32];
+        assert_eq!(CodeObject::read(own, &layout, not_code.as_ptr() as u64, 0), Err(Missing::Replaced));
+    }
+}

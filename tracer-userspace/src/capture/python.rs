@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The Python part of stacks: waits for the hit that it belongs to, gets its names while they are there.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tracer_common::{PythonEnd, PythonFrame};
+
+use super::{
+    code::{CodeObject, Missing},
+    decode::PythonHit,
+    intern::{Interned, PythonPlace},
+    merge::pieces,
+};
+use crate::{
+    discover::python::{Frames, LineFormat},
+    trace::{self, Record},
+};
+
+/// Python stacks that wait for their hits. More are there only if hits were lost, and the oldest are of those.
+const MOST_WAITING: usize = 4096;
+
+/// The interpreter of the process.
+pub struct Interpreter {
+    pid: u32,
+    frames: Frames,
+    /// By address and checksum, with their numbers.
+    codes: HashMap<(u64, u32), (u32, Result<CodeObject, Missing>)>,
+    /// By sequence number.
+    waiting: BTreeMap<u64, PythonHit>,
+}
+
+/// The Python part of one stack.
+#[derive(Debug)]
+pub struct PythonPart {
+    /// Frame numbers, a piece for each call of the evaluator.
+    pub pieces: Vec<Vec<u32>>,
+    /// Why there are no more.
+    pub end: PythonEnd,
+}
+
+impl Interpreter {
+    /// The interpreter of process `pid`. What it runs already is read at once: a script's own module may be gone before
+    /// its first hit is looked at.
+    #[must_use]
+    pub fn new(pid: u32, frames: Frames, define: &mut Vec<Record>) -> Self {
+        let mut codes = HashMap::new();
+        for &address in &frames.running {
+            if let Ok((checksum, code)) = CodeObject::read_now(pid, &frames.code, address) {
+                let number = codes.len() as u32 + 1;
+                let code = Ok(code);
+                define.push(record(number, &code));
+                codes.insert((address, checksum), (number, code));
+            }
+        }
+        Self { pid, frames, codes, waiting: BTreeMap::new() }
+    }
+
+    /// Whether an address is in the code that runs Python code.
+    #[must_use]
+    pub fn is_evaluator(&self, address: u64) -> bool {
+        self.frames.is_evaluator(address)
+    }
+
+    /// Keeps the Python part of a hit that is to come.
+    pub fn keep(&mut self, part: PythonHit) {
+        self.waiting.insert(part.sequence, part);
+        if self.waiting.len() > MOST_WAITING {
+            self.waiting.pop_first();
+        }
+    }
+
+    /// The Python part of the hit with this number.
+    pub fn take(&mut self, sequence: u64, interned: &mut Interned, define: &mut Vec<Record>) -> PythonPart {
+        let Some(part) = self.waiting.remove(&sequence) else {
+            return PythonPart { pieces: Vec::new(), end: PythonEnd::NotSent };
+        };
+        let pieces = pieces(&part.frames, self.frames.entry);
+        let numbers = |piece: Vec<PythonFrame>| piece.iter().map(|it| self.frame(it, interned, define)).collect();
+        PythonPart { pieces: pieces.into_iter().map(numbers).collect(), end: part.end }
+    }
+
+    fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned, define: &mut Vec<Record>) -> u32 {
+        let next = self.codes.len() as u32 + 1;
+        let layout = &self.frames.code;
+        let (number, code) = self.codes.entry((frame.code, frame.checksum)).or_insert_with(|| {
+            let code = CodeObject::read(self.pid, layout, frame.code, frame.checksum);
+            define.push(record(next, &code));
+            (next, code)
+        });
+        let offset = match layout.format {
+            // A number of instructions of two bytes each.
+            LineFormat::Pairs => i64::from(frame.instruction as i32) * 2,
+            LineFormat::Locations => {
+                frame.instruction.wrapping_sub(frame.code.wrapping_add(layout.start.into())).cast_signed()
+            }
+        };
+        let line = code.as_ref().ok().and_then(|code| code.line(offset)).unwrap_or(0);
+        interned.python(PythonPlace { code: *number, line }, define)
+    }
+}
+
+fn record(id: u32, code: &Result<CodeObject, Missing>) -> Record {
+    match code {
+        Ok(CodeObject { function, file, first_line, .. }) => {
+            let (function, file) = (function.clone(), file.clone());
+            trace::Code { id, function, file, first_line: *first_line, ..trace::Code::default() }.into()
+        }
+        Err(missing) => trace::Code { id, missing: missing.name().into(), ..trace::Code::default() }.into(),
+    }
+}
