@@ -4,12 +4,16 @@
 use std::{
     collections::HashMap,
     env, fs,
+    io::Read as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result};
-use buftrace::trace::{Item, Kind, Reader, Record, Stack};
+use anyhow::{Context as _, Result, anyhow};
+use buftrace::{
+    discover::{self, maps, open_modules},
+    trace::{Item, Kind, Reader, Record, Stack},
+};
 use serde_json::Value;
 
 use crate::{
@@ -148,6 +152,56 @@ fn python_3_12_frames_are_its_own() -> Result<()> {
 #[test]
 fn python_3_13_frames_are_its_own() -> Result<()> {
     compare("3.13")
+}
+
+/// The evaluator's parts, as readelf has them; none where the file has no symbols but the exported ones. A part of a few
+/// bytes is what the compiler makes of code that is never reached: nothing jumps there, and it calls nothing.
+fn parts_by_readelf(module: &Path) -> Result<Vec<(u64, u64)>> {
+    let output = Command::new("readelf").args(["-sW"]).arg(module).output().context("failed to start readelf")?;
+    let text = String::from_utf8(output.stdout)?;
+    let part = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let name = words.get(7).filter(|name| name.split('.').next() == Some("_PyEval_EvalFrameDefault"));
+        let part = name.and_then(|_| Some((u64::from_str_radix(words[1], 16).ok()?, words[2].parse().ok()?)));
+        part.filter(|(_, size)| *size >= 16)
+    };
+    let symbols = text.split_once("'.symtab'").map(|(_, symbols)| symbols).unwrap_or_default();
+    let mut parts: Vec<(u64, u64)> = symbols.lines().filter_map(part).collect();
+    parts.sort_unstable();
+    Ok(parts)
+}
+
+#[test]
+fn the_evaluator_is_found_in_all_its_parts() -> Result<()> {
+    let mut compared = 0;
+    for python in ["3.10", "3.11", "3.12", "3.13"].into_iter().flat_map(interpreters) {
+        let mut child = Command::new(&python)
+            .args(["-c", "import sys; print(flush=True); sys.stdin.read()"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        // It runs Python code once it prints.
+        child.stdout.as_mut().context("a pipe")?.read_exact(&mut [0])?;
+        let (modules, _) = open_modules(child.id(), &maps::read(child.id())?);
+        let found = discover::python::find(child.id(), &modules);
+        drop(child.stdin.take());
+        child.wait()?;
+        let found = found.with_context(|| format!("no interpreter in {}", python.display()))?;
+        let frames = found.frames.map_err(|reason| anyhow!("{}: {reason}", python.display()))?;
+        let module = &modules[found.module];
+        let own = |address: u64| address.wrapping_sub(module.bias);
+        let mut parts: Vec<_> = frames.evaluator.iter().map(|part| (own(part.start), part.end - part.start)).collect();
+        parts.sort_unstable();
+        let expected = parts_by_readelf(&module.mapping.path)?;
+        if !expected.is_empty() {
+            assert_eq!(parts, expected, "{}", module.mapping.path.display());
+            compared += 1;
+        }
+    }
+    if compared == 0 {
+        eprintln!("skipped: no interpreter with symbols");
+    }
+    Ok(())
 }
 
 #[test]

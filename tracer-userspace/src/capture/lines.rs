@@ -117,8 +117,8 @@ mod tests {
                 })
                 .collect();
             for format in [LineFormat::Pairs, LineFormat::Locations] {
-                line(format, &table, u32::MAX, i64::MAX);
-                line(format, &table, 0, 40);
+                let _ = line(format, &table, u32::MAX, i64::MAX);
+                let _ = line(format, &table, 0, 40);
             }
         }
     }

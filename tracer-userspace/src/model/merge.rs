@@ -200,6 +200,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn native_and_python_frames_are_counted_together() {
+        let text = "code id=7 function=\"f\" file=\"a.py\" first_line=1\npython-frame id=3 code=7 line=2\n\
+            frame id=4 address=0x10\npython-frame id=5 code=7 line=3\nstack id=1 frames=5,4,3 python=complete";
+        let mut merge = Merge::new(std::iter::empty());
+        merge.begin();
+        let items = parse(text).expect("parsed");
+        let shown: Vec<String> = items.into_iter().map(|item| show(&merge.item(item))).collect();
+        assert_eq!(shown[1], "python-frame id=1 code=1 line=2");
+        assert_eq!(shown[4], "stack id=1 frames=3,2,1 python=complete");
+    }
+
+    #[test]
     fn equal_definitions_of_two_files_get_one_number() {
         let first = "session wall_ns=1000\nprocess id=1 pid=7\nmodule id=1 path=\"/a\"\nframe id=1 module=1 address=0x10\n\
             stack id=1 frames=1 end=complete\nevent 1 t=5 p=1 free stack=1";

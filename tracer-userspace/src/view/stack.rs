@@ -73,3 +73,78 @@ fn show_line(line: &Line) -> String {
     let plus = if module.is_empty() { "" } else { "+" };
     format!("{function}{source} {module}{plus}{:#x}", line.address)
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::model::read_text;
+
+    /// C++ called by Python, called by C, called by Python: `interpreter` is what ran the Python functions.
+    const TRACE: &str = r##"
+process id=1 pid=7
+module id=1 path="/lib/lib.so"
+module id=2 path="/lib/libpython3.12.so.1.0"
+python process=1 module=2 version="3.12.1"
+frame id=1 module=1 address=0x10
+frame id=2 module=2 address=0x20 returns=1
+symbol frame=2 function="_PyEval_EvalFrameDefault" offset=0x9
+frame id=3 module=2 address=0x30 returns=1
+code id=1 function="Model.load.<locals>.inner" file="/src/model.py" first_line=3
+code id=2 missing=gone
+python-frame id=4 code=1 line=37
+python-frame id=5 code=2
+stack id=1 frames=1,4,2,3,5,2 end=complete python=complete
+stack id=2 frames=1,4,2 end=copy-too-small python=uncertain
+stack id=3 frames=1,2 end=complete
+stack id=4 frames=1,4 end=complete python="too-many-frames"
+"##;
+
+    fn shown(stack: u32, frames: Frames) -> String {
+        let model = read_text(TRACE, &mut |_| {});
+        let mut out = String::new();
+        show(&model.definitions.stack(stack).expect("defined"), frames, "  ", &mut out);
+        out
+    }
+
+    #[test]
+    fn python_functions_hide_what_runs_them() {
+        expect![[r#"
+              #0 ? lib.so+0x10
+              #1 Model.load.<locals>.inner (/src/model.py:37)
+              #4 ? [Python, gone]
+              (3 of the interpreter's own are hidden: --frames all)
+        "#]]
+        .assert_eq(&shown(1, Frames::First(12)));
+        expect![[r#"
+              #0 ? lib.so+0x10
+              … 2 more, and 3 of the interpreter's own (--frames all)
+        "#]]
+        .assert_eq(&shown(1, Frames::First(1)));
+        expect![[r#"
+              #0 ? lib.so+0x10
+              #1 Model.load.<locals>.inner (/src/model.py:37)
+              #2 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
+              #3 ? libpython3.12.so.1.0+0x30
+              #4 ? [Python, gone]
+              #5 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
+        "#]]
+        .assert_eq(&shown(1, Frames::All));
+    }
+
+    #[test]
+    fn a_stack_without_python_functions_hides_nothing() {
+        expect![[r#"
+              #0 ? lib.so+0x10
+              #1 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
+        "#]]
+        .assert_eq(&shown(3, Frames::First(12)));
+    }
+
+    #[test]
+    fn what_is_not_certain_is_said() {
+        assert!(shown(2, Frames::All).contains("(Python functions may stand in the wrong places)"));
+        assert!(shown(4, Frames::All).contains("(Python functions are missing: too-many-frames)"));
+    }
+}
