@@ -4,6 +4,7 @@
 //! Tests that probe a process need root. Where they do not have it they say so and pass, unless `cargo xtask test` runs
 //! them, which brings the rights along and sets BUFTRACE_NO_SKIP.
 
+mod account;
 mod framehop;
 mod lookalike;
 mod python;

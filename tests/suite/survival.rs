@@ -1,2 +1,505 @@
 // SPDX-License-Identifier: Apache-2.0
-//! To come.
+//! What goes wrong while recording: the target never suffers, and what is lost is known.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::{fs::FileExt as _, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use buftrace::trace::{Event, Item, Kind, Record, kind_word};
+use serde_json::Value;
+
+use crate::{
+    account::{by_trace, by_truth},
+    target::{Finished, Target, lookalike, lookalike_pytest, lookalikes},
+    tool::{Recorder, can_probe, items, json, path, run},
+};
+
+/// How long something may take that takes milliseconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the kernel may take to take programs away that nobody holds any more.
+const CLEANUP: Duration = Duration::from_secs(5);
+
+/// Allocates and frees until its ready file is taken away, and prints how often.
+const STEADY: &str = "
+import os, time, attach, lookalike
+mesh = lookalike.MeshDevice(1)
+attach.wait_for_tracer()
+pairs = 0
+while os.path.exists(os.environ['BUFTRACE_READY_FILE']):
+    mesh.empty(4096).drop()
+    pairs += 1
+    time.sleep(0.0005)
+mesh.close()
+print(pairs)
+";
+
+/// Buffers from before and from after the attach; a child frees its copies, and allocates when the recording is over.
+const FORK: &str = "
+import os, time, attach, lookalike
+folder = os.path.dirname(os.environ['BUFTRACE_GO_FILE'])
+def tell(name):
+    open(f'{folder}/{name}', 'w').close()
+mesh = lookalike.MeshDevice(1)
+tensors = [mesh.empty(4096) for _ in range(3)]
+attach.wait_for_tracer()
+tensors += [mesh.empty(4096) for _ in range(3)]
+child = os.fork()
+if child == 0:
+    for tensor in tensors:
+        tensor.drop()
+    mesh.empty(4096).drop()
+    tell('child')
+    while not os.path.exists(f'{folder}/on'):
+        time.sleep(0.01)
+    mesh.empty(4096).drop()
+    os._exit(5)
+for tensor in tensors:
+    tensor.drop()
+tell('parent')
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+";
+
+/// Does something, and then ends in the way that is to come.
+const END: &str = "
+import ctypes, os, sys, attach, lookalike
+mesh = lookalike.MeshDevice(1)
+attach.wait_for_tracer()
+tensor = mesh.empty(4096)
+print('ending', flush=True)
+";
+
+#[track_caller]
+fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !done() {
+        assert!(Instant::now() < deadline, "waited for {limit:?}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// The ids of the BPF programs that a process holds.
+fn programs(pid: u32) -> Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let text = fs::read_to_string(descriptor?.path()).unwrap_or_default();
+        found.extend(text.lines().filter_map(|line| line.strip_prefix("prog_id:")?.trim().parse::<u32>().ok()));
+    }
+    assert!(!found.is_empty(), "the recorder holds no BPF programs");
+    Ok(found)
+}
+
+/// Waits until the kernel has none of these programs any more.
+#[track_caller]
+fn assert_gone(programs: &BTreeSet<u32>) {
+    let loaded = |id: &u32| {
+        let mut bpftool = Command::new("bpftool");
+        bpftool.args(["prog", "show", "id", &id.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        bpftool.status().expect("bpftool is needed (apt-get install bpftool)").success()
+    };
+    wait_until(CLEANUP, || !programs.iter().any(loaded));
+}
+
+/// The first instruction byte of a function that every allocation enters, in the library's file and in a process.
+fn probed_byte(trace: &Path, pid: u32) -> Result<(u8, u8)> {
+    let offset = items(trace)?.iter().find_map(|item| match item {
+        Item::Record(Record::Probe(probe)) if probe.kind.as_str() == "allocated" => Some(probe.offset.0),
+        _ => None,
+    });
+    let offset = offset.context("the trace names its probes")?;
+    let file = lookalikes().join("pimpl/libtt_metal.so");
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let code = maps.lines().find(|line| line.contains("r-xp") && line.ends_with(path(&file)));
+    let mut words = code.context("the library is mapped")?.split_whitespace();
+    let hex = |text: Option<&str>| Ok::<_, anyhow::Error>(u64::from_str_radix(text.context("a number")?, 16)?);
+    let start = hex(words.next().and_then(|range| range.split('-').next()))?;
+    let begin = hex(words.nth(1))?;
+    let read = |file: &str, at: u64| -> Result<u8> {
+        let mut byte = [0];
+        fs::File::open(file)?.read_exact_at(&mut byte, at)?;
+        Ok(byte[0])
+    };
+    Ok((read(path(&file), offset)?, read(&format!("/proc/{pid}/mem"), start + offset - begin)?))
+}
+
+/// Waits until no probe is left in a process.
+fn assert_unprobed(trace: &Path, pid: u32) -> Result<()> {
+    let deadline = Instant::now() + CLEANUP;
+    loop {
+        let (file, memory) = probed_byte(trace, pid)?;
+        if file == memory {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("a probe is left behind: {memory:#x} instead of {file:#x}");
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn events(items: &[Item]) -> impl Iterator<Item = &Event> {
+    items.iter().filter_map(|item| match item {
+        Item::Event(event) => Some(event),
+        Item::Record(_) => None,
+    })
+}
+
+/// Why the recording ended, as its trace says.
+fn end_reason(items: &[Item]) -> Option<&str> {
+    items.iter().find_map(|item| match item {
+        Item::Record(Record::End(end)) => Some(end.reason.as_str()),
+        _ => None,
+    })
+}
+
+/// Lets a steady target end, which must have gone on all the time.
+fn stop_steady(target: Target) -> Result<Finished> {
+    let before = fs::metadata(target.path("truth"))?.len();
+    wait_until(PATIENCE, || fs::metadata(target.path("truth")).is_ok_and(|truth| truth.len() > before));
+    fs::remove_file(target.path("ready"))?;
+    let finished = target.finish()?;
+    finished.succeeded()?;
+    let released = finished.truth()?.iter().filter(|line| line["action"] == "released").count();
+    assert_eq!(String::from_utf8_lossy(&finished.output.stdout).trim(), released.to_string());
+    Ok(finished)
+}
+
+/// Asserts that the trace begins as the truth does, with every step up to a point; returns how many those are.
+#[track_caller]
+fn assert_begins_as(items: &[Item], truth: &[Value]) -> usize {
+    let (steps, truth) = (by_trace(items), by_truth(truth));
+    assert!(steps.len() <= truth.len());
+    let differs = steps.iter().zip(&truth).position(|(one, other)| one != other);
+    assert_eq!(differs, None, "{:?} is {:?}", differs.map(|at| &steps[at]), differs.map(|at| &truth[at]));
+    steps.len()
+}
+
+#[test]
+fn running_out_of_memory_is_the_same_traced_or_not() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    for variant in ["buffer", "pimpl"] {
+        let untraced = lookalike(variant, &["oom.py"]).output()?;
+        let target = Target::start(lookalike(variant, &["oom.py"]))?;
+        let trace = target.path("trace.ttb");
+        let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+        target.go()?;
+        let traced = target.finish()?;
+        assert!(recorder.finish()?.0.success());
+        assert_eq!((untraced.status.code(), traced.output.status.code()), (Some(7), Some(7)));
+        let said = String::from_utf8(untraced.stdout)?;
+        assert!(said.contains("Out of Memory: Not enough space to allocate 1073741824 B DRAM buffer"), "{said}");
+        assert_eq!(String::from_utf8_lossy(&traced.output.stdout), said);
+
+        let failed = by_truth(&traced.truth()?).iter().filter(|it| it.kind == Kind::Free && it.status == 0).count();
+        assert_eq!((failed, confirmed(&trace, "failed")?), (1, 1));
+    }
+    Ok(())
+}
+
+/// How often a verdict stands in the report.
+fn confirmed(trace: &Path, verdict: &str) -> Result<u64> {
+    let report = json(&["report", path(trace)])?;
+    let row = report["verdicts"].as_array().into_iter().flatten().find(|row| row["verdict"] == verdict);
+    Ok(row.and_then(|row| row["confirmed"].as_u64()).unwrap_or(0))
+}
+
+#[test]
+fn the_way_a_target_ends_is_its_own() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let ways = ["sys.exit(3)", "os.kill(os.getpid(), 9)", "ctypes.string_at(0)", "os.abort()", "raise ValueError"];
+    for (way, (code, signal)) in
+        ways.into_iter().zip([(Some(3), None), (None, Some(9)), (None, Some(11)), (None, Some(6)), (Some(1), None)])
+    {
+        let target = Target::start(lookalike("pimpl", &["-c", &format!("{END}{way}")]))?;
+        let trace = target.path("trace.ttb");
+        let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+        target.go()?;
+        let target = target.finish()?;
+        let status = target.output.status;
+        assert_eq!((status.code(), status.signal()), (code, signal), "{way}");
+        assert_eq!(String::from_utf8_lossy(&target.output.stdout), "ending\n");
+        let (status, said) = recorder.finish()?;
+        assert!(status.success() && said.contains("the process ended"), "{status}: {said}");
+        let recorded = items(&trace)?;
+        assert_eq!(end_reason(&recorded), Some("exited"), "{way}");
+        assert!(events(&recorded).any(|event| event.kind == Kind::Allocated), "{way}");
+    }
+    Ok(())
+}
+
+#[test]
+fn two_recordings_see_the_same() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike_pytest("pimpl", &["scenarios/test_excess.py"]))?;
+    let traces = ["one.ttb", "two.ttb"].map(|name| target.path(name));
+    let mut recorders = Vec::new();
+    for trace in &traces {
+        recorders.push(Recorder::attach(&["-p", &target.pid(), "-o", path(trace)])?);
+    }
+    let mut held = BTreeSet::new();
+    for recorder in &recorders {
+        held.extend(programs(recorder.pid())?);
+    }
+    target.go()?;
+    let target = target.finish()?;
+    target.succeeded()?;
+    for recorder in recorders {
+        assert!(recorder.finish()?.0.success());
+    }
+    assert_gone(&held);
+    // What each recording numbers for itself, and when it was at the probe, is not the same.
+    let own = |event: &Event| Event { sequence: 0, time: 0, stack: 0, text: 0, ..*event };
+    let [one, two] = [items(&traces[0])?, items(&traces[1])?];
+    assert_eq!(events(&one).map(own).collect::<Vec<_>>(), events(&two).map(own).collect::<Vec<_>>());
+    assert_eq!(by_trace(&one), by_trace(&two));
+    assert!(assert_begins_as(&one, &after_attach(&target, &one)?) > 0);
+    Ok(())
+}
+
+/// The truth without what was allocated before the attach and nothing happened to since.
+fn after_attach(target: &Finished, items: &[Item]) -> Result<Vec<Value>> {
+    let border = items.iter().find_map(|item| match item {
+        Item::Record(Record::Border(border)) => Some(border.next_unique_id),
+        _ => None,
+    });
+    let border = border.context("the trace has a border")?;
+    let mut truth = target.truth()?;
+    truth.retain(|line| line["action"] != "allocated" || line["uid"].as_u64() >= Some(border));
+    Ok(truth)
+}
+
+#[test]
+fn a_killed_recorder_leaves_its_trace_and_nothing_else() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike("pimpl", &["-c", STEADY]))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    let held = programs(recorder.pid())?;
+    let (file, memory) = probed_byte(&trace, target.pid)?;
+    assert_ne!(file, memory, "no probe is to be seen");
+    target.go()?;
+    // The second time that it grows, there is a whole interval behind it.
+    for _ in 0..2 {
+        let size = fs::metadata(&trace)?.len();
+        wait_until(PATIENCE, || fs::metadata(&trace).is_ok_and(|trace| trace.len() > size));
+    }
+    recorder.signal("-KILL")?;
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    assert_eq!(recorder.finish()?.0.signal(), Some(9));
+    assert_gone(&held);
+    assert_unprobed(&trace, target.pid)?;
+    let target = stop_steady(target)?;
+
+    let report = run(&["report", path(&trace)])?;
+    assert!([Some(0), Some(1)].contains(&report.status.code()), "{report:?}");
+    assert!(String::from_utf8_lossy(&report.stdout).contains("it was cut"), "{report:?}");
+    let recorded = items(&trace)?;
+    assert_eq!(end_reason(&recorded), None);
+    assert!(events(&recorded).map(|event| event.sequence).eq(0..events(&recorded).count() as u64));
+    assert!(assert_begins_as(&recorded, &target.truth()?) > 0);
+    let boot = recorded.iter().find_map(|item| match item {
+        Item::Record(Record::Session(session)) => Some(Duration::from_nanos(session.boot_ns)),
+        _ => None,
+    });
+    let last = events(&recorded).last().context("events were recorded")?.time;
+    let killed: f64 = uptime.split(' ').next().unwrap_or_default().parse()?;
+    let missing = Duration::from_secs_f64(killed).saturating_sub(boot.context("a begin")? + Duration::from_nanos(last));
+    // A second between two flushes, and what a busy machine adds to it.
+    assert!(missing < Duration::from_secs(2), "the last {missing:?} are missing");
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_recorder_lets_go() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike("pimpl", &["-c", STEADY]))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    let held = programs(recorder.pid())?;
+    target.go()?;
+    wait_until(PATIENCE, || fs::metadata(target.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
+    recorder.signal("-INT")?;
+    let (status, said) = recorder.finish()?;
+    let meanwhile = by_truth(&read_truth(&target)?).len();
+    assert!(status.success() && said.contains("stopped after ") && said.contains(" 0 lost"), "{status}: {said}");
+    assert!(said.contains("next: tt-buftrace report "), "{said}");
+    assert_gone(&held);
+    assert_unprobed(&trace, target.pid)?;
+    let target = stop_steady(target)?;
+
+    let recorded = items(&trace)?;
+    assert_eq!(end_reason(&recorded), Some("interrupted"));
+    let steps = assert_begins_as(&recorded, &target.truth()?);
+    assert!(0 < steps && steps <= meanwhile, "{steps} of {meanwhile}");
+    assert_eq!(json(&["report", path(&trace)])?["integrity"]["unaccounted"], 0);
+    Ok(())
+}
+
+#[test]
+fn an_attach_in_full_flight_misses_nothing_from_then_on() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike("pimpl", &["-c", STEADY]))?;
+    let trace = target.path("trace.ttb");
+    target.go()?;
+    wait_until(PATIENCE, || fs::metadata(target.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    let target = stop_steady(target)?;
+    assert!(recorder.finish()?.0.success());
+    let (steps, truth) = (by_trace(&items(&trace)?), by_truth(&target.truth()?));
+    assert!(!steps.is_empty() && steps.len() < truth.len());
+    assert_eq!(steps, truth[truth.len() - steps.len()..]);
+    let report = json(&["report", path(&trace)])?;
+    for row in report["verdicts"].as_array().context("the report has verdicts")? {
+        assert!(row["verdict"] == "released" || row["verdict"] == "pre-attach", "{row}");
+    }
+    Ok(())
+}
+
+fn read_truth(target: &Target) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(target.path("truth"))?;
+    text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+#[test]
+fn a_killed_target_ends_the_recording() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let mut target = Target::start(lookalike("pimpl", &["-c", STEADY]))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    let held = programs(recorder.pid())?;
+    target.go()?;
+    wait_until(PATIENCE, || fs::metadata(target.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
+    target.kill()?;
+    let target = target.finish()?;
+    assert_eq!(target.output.status.signal(), Some(9));
+    let (status, said) = recorder.finish()?;
+    assert!(status.success() && said.contains("the process ended after "), "{status}: {said}");
+    assert_gone(&held);
+    let recorded = items(&trace)?;
+    assert_eq!(end_reason(&recorded), Some("exited"));
+    // The target writes down what it did after it did it: the trace has all of that, and perhaps a last step more.
+    let (steps, truth) = (by_trace(&recorded), by_truth(&target.truth()?));
+    assert!(truth.len() <= steps.len() && steps.len() <= truth.len() + 3, "{} and {}", steps.len(), truth.len());
+    assert_eq!(steps[..truth.len()], truth);
+    Ok(())
+}
+
+#[test]
+fn a_fork_is_another_process() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike("pimpl", &["-c", FORK]))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    target.go()?;
+    wait_until(PATIENCE, || ["child", "parent"].iter().all(|name| target.path(name).exists()));
+    recorder.signal("-INT")?;
+    assert!(recorder.finish()?.0.success());
+    fs::write(target.path("on"), "")?;
+    let pid = target.pid;
+    let target = target.finish()?;
+    target.succeeded()?;
+    assert_eq!(String::from_utf8_lossy(&target.output.stdout), "5\n");
+
+    let recorded = items(&trace)?;
+    assert!(events(&recorded).all(|event| event.thread == pid));
+    let mut truth = after_attach(&target, &recorded)?;
+    let children = truth.extract_if(.., |line| line["pid"] != pid).collect::<Vec<_>>();
+    assert_eq!(by_trace(&recorded), by_truth(&truth));
+    assert_eq!(children.iter().filter(|line| line["action"] == "released").count(), 8);
+    Ok(())
+}
+
+#[test]
+fn what_a_small_ring_loses_is_counted() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let (target, recorder, trace) = burst()?;
+    target.go()?;
+    let target = target.finish()?;
+    let (status, said) = recorder.finish()?;
+    assert!(status.success(), "{said}");
+    assert_loss_is_counted(&target, &trace)?;
+    Ok(())
+}
+
+#[test]
+fn a_stopped_recorder_does_not_stop_the_target() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let (target, recorder, trace) = burst()?;
+    recorder.signal("-STOP")?;
+    target.go()?;
+    // It ends while nobody empties the ring.
+    let target = target.finish()?;
+    recorder.signal("-CONT")?;
+    let (status, said) = recorder.finish()?;
+    assert!(status.success() && said.contains("the process ended after "), "{status}: {said}");
+    assert!(assert_loss_is_counted(&target, &trace)? > 0);
+    Ok(())
+}
+
+/// A target that allocates and frees at full speed, and a recorder with as little room as can be had.
+fn burst() -> Result<(Target, Recorder, PathBuf)> {
+    let target = Target::start(lookalike("pimpl", &["burst.py", "20000"]))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace), "--ring", "1"])?;
+    Ok((target, recorder, trace))
+}
+
+/// Asserts that each event is there or counted as lost, and that nothing untrue is confirmed; returns the number lost.
+fn assert_loss_is_counted(target: &Finished, trace: &Path) -> Result<u64> {
+    target.succeeded()?;
+    let report = json(&["report", path(trace)])?;
+    let integrity = &report["integrity"];
+    let counter = |name: &str| {
+        let row = integrity["counters"].as_array().into_iter().flatten().find(|row| row["name"] == name);
+        row.and_then(|row| row["value"].as_u64()).with_context(|| format!("no counter {name}"))
+    };
+    let losses = integrity["losses"].as_array().into_iter().flatten();
+    let lost: u64 = losses.filter_map(|row| row["events"].as_u64()).sum();
+    assert_eq!(counter("sent")?, counter("kept")? + lost);
+    assert_eq!(counter("kept")?, integrity["events"].as_u64().context("a number of events")?);
+    assert_eq!(integrity["unaccounted"], 0);
+
+    // The probes themselves counted each hit, lost or not.
+    let recorded = items(trace)?;
+    let steps = by_truth(&target.truth()?);
+    for kind in [Kind::Allocated, Kind::Free, Kind::Released] {
+        let done = steps.iter().filter(|step| step.kind == kind).count() as u64;
+        assert_eq!(counter(&format!("hits.{}", kind_word(kind)))?, done);
+    }
+    // Every buffer was released once.
+    for row in report["verdicts"].as_array().context("the report has verdicts")? {
+        assert!(row["verdict"] == "released" || row["confirmed"] == 0, "{row}");
+    }
+    let released = steps.iter().filter(|step| step.kind == Kind::Released).count() as u64;
+    let found = confirmed(trace, "released")?;
+    assert!(found <= released && (lost > 0 || found == released), "{found} of {released}");
+    let truth: BTreeSet<_> = steps.into_iter().collect();
+    assert!(by_trace(&recorded).iter().all(|step| truth.contains(step)), "a step that was none");
+    Ok(lost)
+}

@@ -154,6 +154,19 @@ pub(crate) fn lookalike_pytest(variant: &str, arguments: &[&str]) -> Command {
     lookalike(variant, &[&["-m", "pytest", "-q", "-p", "no:cacheprovider"], arguments].concat())
 }
 
+/// Whether there is an interpreter that ttnn has wheels for; says so and wants the test to return where there is none.
+pub(crate) fn can_have_ttnn() -> bool {
+    let script = root().join("tests/ttnn/install.py");
+    let output = Command::new("python3").arg(script).arg("--find").output();
+    let found = output.as_ref().is_ok_and(|output| output.status.success());
+    if !found {
+        let said = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default();
+        assert!(std::env::var_os("CI").is_none(), "CI must run the tests on real ttnn: {said}");
+        eprintln!("skipped: {said}");
+    }
+    found
+}
+
 /// pytest on scenarios of a real ttnn release with eight mock chips.
 pub(crate) fn ttnn_pytest(version: &str, arguments: &[&str]) -> Result<Command> {
     let (folder, _) = xtask::python::with_ttnn(version)?;

@@ -4,12 +4,12 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
     sync::OnceLock,
-    thread::{JoinHandle, spawn},
 };
 
 use anyhow::{Context as _, Result, bail};
+use buftrace::trace::{Item, text::parse};
 use serde_json::Value;
 
 /// Whether the test can probe processes; says so and wants the test to return where it can't.
@@ -69,11 +69,22 @@ pub(crate) fn json(arguments: &[&str]) -> Result<Value> {
     Ok(serde_json::from_str(&text(&[arguments, &["--json"]].concat())?)?)
 }
 
+/// What a trace holds, as `dump` shows it.
+pub(crate) fn items(trace: &Path) -> Result<Vec<Item>> {
+    let shown = run(&["dump", path(trace)])?;
+    parse(&String::from_utf8(shown.stdout)?).context("failed to read what dump shows")
+}
+
+/// A path, as an argument.
+pub(crate) fn path(path: &Path) -> &str {
+    path.to_str().expect("the tests' own paths are UTF-8")
+}
+
 /// A recording that runs.
 pub(crate) struct Recorder {
     child: Child,
-    rest: Option<JoinHandle<String>>,
-    /// What it said until it was attached.
+    stderr: BufReader<ChildStderr>,
+    /// What it said so far.
     pub(crate) said: String,
 }
 
@@ -87,29 +98,30 @@ impl Recorder {
 
     /// Starts `record`.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
-        let child = tool(&["record"]).args(arguments).stderr(Stdio::piped()).spawn()?;
-        Ok(Self { child, rest: None, said: String::new() })
+        let mut command = tool(&["record"]);
+        command.args(arguments);
+        Self::launch(command)
+    }
+
+    /// Starts a command that is, or becomes, `record`.
+    pub(crate) fn launch(mut command: Command) -> Result<Self> {
+        let mut child = command.stderr(Stdio::piped()).spawn().context("failed to start tt-buftrace")?;
+        let stderr = BufReader::new(child.stderr.take().context("stderr is piped")?);
+        Ok(Self { child, stderr, said: String::new() })
     }
 
     /// Waits until it prints a line that begins so.
     pub(crate) fn wait_for(&mut self, begin: &str) -> Result<()> {
-        let mut reader = BufReader::new(self.child.stderr.take().context("stderr is taken")?);
         loop {
             let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
+            if self.stderr.read_line(&mut line)? == 0 {
                 bail!("the recorder ended early: {}", self.said);
             }
             self.said += &line;
             if line.starts_with(begin) {
-                break;
+                return Ok(());
             }
         }
-        self.rest = Some(spawn(move || {
-            let mut rest = String::new();
-            let _ = reader.read_to_string(&mut rest);
-            rest
-        }));
-        Ok(())
     }
 
     /// Process id.
@@ -126,10 +138,10 @@ impl Recorder {
         Ok(())
     }
 
-    /// Waits for its end; returns its status and what it said after it was attached.
+    /// Waits for its end; returns its status and what it said that nobody waited for.
     pub(crate) fn finish(mut self) -> Result<(ExitStatus, String)> {
-        let status = self.child.wait()?;
-        let rest = self.rest.take().map(|rest| rest.join().unwrap_or_default()).unwrap_or_default();
-        Ok((status, rest))
+        let mut rest = String::new();
+        self.stderr.read_to_string(&mut rest)?;
+        Ok((self.child.wait()?, rest))
     }
 }

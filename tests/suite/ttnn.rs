@@ -11,7 +11,7 @@ use buftrace::trace::{DeviceClass, Event, Item, Kind, Reader, Record};
 use serde_json::{Value, json};
 
 use crate::{
-    target::{Finished, Target, ttnn_pytest},
+    target::{Finished, Target, can_have_ttnn, ttnn_pytest},
     tool::{Recorder, can_probe, json, text},
 };
 
@@ -249,7 +249,7 @@ impl Run {
 }
 
 fn check(version: &str, mark: &str) -> Result<()> {
-    if !can_probe() {
+    if !can_probe() || !can_have_ttnn() {
         return Ok(());
     }
     let run = Run::of(version)?;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Installs a released ttnn that runs on mock devices, with no Tenstorrent card: install.py VERSION DIR [--python PY]
+install.py --find prints an interpreter that ttnn has wheels for, or says where to get one.
 
 Prints the file to source before a run. Quick when all is there; may be interrupted and started again at any time.
 ttnn has wheels for CPython 3.10 and 3.12 alone; known to work are 0.66.0 and 0.68.0 to 0.81.1.
@@ -25,6 +26,9 @@ def main():
     parser.add_argument("version")
     parser.add_argument("dir", type=pathlib.Path)
     parser.add_argument("--python", help="a CPython 3.10 or 3.12; looked for where it is not given")
+    if sys.argv[1:] == ["--find"]:
+        print(find_python())
+        return
     options = parser.parse_args()
     folder = options.dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,8 @@ pub(crate) static WAKEUP_BYTES: Global<u64> = Global::new(1 << 22);
 
 /// The layout of a traced process.
 pub(crate) fn layout(tgid: u32) -> Option<&'static Layout> {
-    // SAFETY: user space writes an entry once, before it attaches, and removes it after it has detached.
+    // SAFETY: user space writes an entry once and never changes it. A program that has found one which is then removed
+    // may read it to its own end: the kernel gives the memory to nobody else before.
     unsafe { TARGETS.get(tgid) }
 }
 

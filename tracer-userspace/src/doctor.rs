@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The checks of `tt-buftrace doctor`: what tracing needs of the machine and of a process, each as a value.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, num::NonZeroU32, path::Path};
 
+use anyhow::{Context as _, Result};
+use object::Object as _;
 use serde::Serialize;
+use tracer_common::{Cookie, Kind};
 
-use crate::discover::{Discovery, Obstacle, module::Module, process::Process, python::Python, symbols::Site};
+use crate::{
+    capture::kernel::{self, Kernel},
+    discover::{Discovery, Obstacle, maps, module::Module, process::Process, python::Python, symbols::Site},
+    trace::kind_word,
+};
 
 /// The oldest kernel: attach cookies for uprobes came with it.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
@@ -13,7 +20,13 @@ const OLDEST_KERNEL: (u32, u32) = (5, 15);
 const FIRST_USER_NAME_SPACE: &str = "user:[4026531837]";
 /// The initial PID name space (`PROC_PID_INIT_INO`), whose process ids are those that BPF sees.
 const FIRST_PID_NAME_SPACE: &str = "pid:[4026531836]";
-const SETCAP: &str = "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(command -v tt-buftrace)";
+/// CAP_SYS_ADMIN is for the uprobes themselves: since July 2025 perf wants it where CAP_PERFMON was enough, in new kernels and
+/// in the stable ones that the change went to (`perf_uprobe_event_init` in kernel/events/core.c).
+const SETCAP: &str =
+    "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep $(command -v tt-buftrace)   # or run as root";
+
+/// A page, which is the least that the kernel takes.
+const SMALLEST_RING: u32 = 4096;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -74,7 +87,7 @@ pub fn machine() -> Vec<Check> {
     let [users, pids] = ["user", "pid"].map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default());
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
-    vec![
+    let mut checks = vec![
         check_processor(&uname.machine().to_string_lossy()),
         check_kernel(&uname.release().to_string_lossy()),
         check_btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
@@ -83,7 +96,12 @@ pub fn machine() -> Vec<Check> {
         check_lockdown(&lockdown),
         Check::ok("perf", format!("perf_event_paranoid {}: does not matter with CAP_PERFMON", paranoid.trim())),
         Check::ok("memlock", "RLIMIT_MEMLOCK does not matter: since Linux 5.11 BPF memory is counted by cgroup"),
-    ]
+    ];
+    // What is known to be missing would only fail again.
+    if checks.iter().all(|check| check.outcome != Outcome::Fail) {
+        checks.push(check_probing());
+    }
+    checks
 }
 
 /// What tracing needs of a process.
@@ -189,11 +207,7 @@ fn check_capabilities(capabilities: u64) -> Check {
     let missing: Vec<_> =
         needed.into_iter().filter(|(_, one)| !all && !has(capabilities, *one)).map(|(name, _)| name).collect();
     if !missing.is_empty() {
-        return Check::fail(
-            "rights",
-            format!("without {}", missing.join(" and ")),
-            format!("{SETCAP}   # or run as root"),
-        );
+        return Check::fail("rights", format!("without {}", missing.join(" and ")), SETCAP);
     }
     match has(capabilities, Capability::SysPtrace) {
         true => Check::ok("rights", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE"),
@@ -203,6 +217,31 @@ fn check_capabilities(capabilities: u64) -> Check {
             SETCAP,
         ),
     }
+}
+
+/// Tries it out: what a kernel wants cannot be told from its version.
+fn check_probing() -> Check {
+    match probe_ourselves() {
+        Ok(()) => Check::ok("probing", "the kernel side loads, and attaches to a process"),
+        Err(error) => Check::fail("probing", format!("{error:#}"), SETCAP),
+    }
+}
+
+/// Attaches to the entry point of our own program, which has run already: no probe fires.
+fn probe_ourselves() -> Result<()> {
+    let pid = NonZeroU32::new(std::process::id()).context("we have no process id")?;
+    let program = fs::read_link("/proc/self/exe").context("failed to find our own program")?;
+    let mapping = maps::read(pid.get())?
+        .into_iter()
+        .find(|mapping| mapping.executable && mapping.path == program)
+        .context("our own program is not mapped")?;
+    let module = Module::open(pid.get(), &mapping)?;
+    let elf = module.elf()?;
+    let entry = elf.file_offset(elf.object().entry()).context("our own program has no entry point")?;
+    let mut kernel = Kernel::load(kernel::Options { ring_bytes: SMALLEST_RING, verbose: false })?;
+    kernel.start()?;
+    let cookie = Cookie { kind: Kind::Free, argument: 0, stack: false, site: 0 };
+    kernel.attach(pid, &module.file.path(), entry, cookie).context("failed to attach a uprobe")
 }
 
 fn check_name_spaces(users: &str, pids: &str) -> Check {
@@ -243,11 +282,11 @@ fn check_process(process: &Process) -> Check {
 }
 
 fn check_site(site: &Site) -> Check {
-    let kind = format!("{:?}", site.kind);
+    let kind = kind_word(site.kind);
     match &site.offset {
-        Ok(offset) => Check::ok("probe", format!("{kind:<11} {} at file offset {offset:#x}", site.symbol)),
+        Ok(offset) => Check::ok("probe", format!("{kind:<12} {} at file offset {offset:#x}", site.symbol)),
         Err(reason) => {
-            let found = format!("{kind:<11} {}: {reason}", site.symbol);
+            let found = format!("{kind:<12} {}: {reason}", site.symbol);
             match site.required {
                 true => Check::fail("probe", found, "record refuses this build; please report it with its build id"),
                 false => Check::warn("probe", found, "record goes on without it, and says so in the trace"),
@@ -341,7 +380,7 @@ mod tests {
     fn a_line_says_what_to_do() {
         expect![[r#"
             fail rights       without CAP_BPF and CAP_PERFMON
-                              → sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(command -v tt-buftrace)   # or run as root"#]]
+                              → sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep $(command -v tt-buftrace)   # or run as root"#]]
         .assert_eq(&check_capabilities(0).to_string());
         expect!["ok   btf          /sys/kernel/btf/vmlinux"].assert_eq(&check_btf(true).to_string());
     }

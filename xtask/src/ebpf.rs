@@ -69,7 +69,8 @@ fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
         }
     };
     // The kernel's atomic additions that return a value came with the third version of its instruction set (5.12).
-    let flags = ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf"];
+    let flags =
+        ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf", "-Dwarnings"];
     cargo
         .args(["build", "--package", "tracer-ebpf", "--release", "--locked", "--target", TARGET])
         .args(["-Z", "build-std=core", "--target-dir"])

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::Model;
+use crate::{model::Model, trace::HITS};
 
 /// What every view says about its traces.
 #[derive(Clone, Debug, Serialize)]
@@ -23,6 +23,8 @@ pub struct Integrity {
     pub unaccounted: Option<i64>,
     /// Totals that were counted while recording.
     pub counters: Vec<CounterRow>,
+    /// Kinds of probes that were attached and never fired: the target did no such thing, or does it in another way.
+    pub never_fired: Vec<String>,
     /// What was odd, damaged or missing, as sentences.
     pub problems: Vec<String>,
     /// Whether a trace could not be read to its end.
@@ -77,6 +79,7 @@ impl Integrity {
             losses: losses(model),
             unaccounted: unaccounted(model),
             counters: counters.collect(),
+            never_fired: never_fired(model),
             problems: problems(model),
             damaged: !model.damages.is_empty(),
         }
@@ -113,6 +116,12 @@ fn unaccounted(model: &Model) -> Option<i64> {
     let sent = *model.definitions.counters.get("sent")?;
     let lost = model.definitions.losses.iter().fold(0, |sum: u64, loss| sum.saturating_add(loss.count));
     Some(sent.wrapping_sub(model.events).wrapping_sub(lost) as i64)
+}
+
+fn never_fired(model: &Model) -> Vec<String> {
+    let counters = model.definitions.counters.iter();
+    let silent = counters.filter(|(_, value)| **value == 0).filter_map(|(name, _)| name.strip_prefix(HITS));
+    silent.map(str::to_owned).collect()
 }
 
 fn problems(model: &Model) -> Vec<String> {

@@ -66,7 +66,7 @@ pub struct Step {
     pub address: u64,
     /// Its size in bytes.
     pub bytes: u64,
-    /// The test that ran.
+    /// The test that ran and its phase, as pytest writes them: `test_a.py::test_one (call)`.
     pub test: Option<String>,
     /// The verdict; absent for an allocation.
     pub verdict: Option<Verdict>,
@@ -169,7 +169,7 @@ fn new_step(what: What, buffer: &Buffer, moment: &Moment, numbers: &mut [u64; 3]
         buffer_type: names::buffer_type(buffer.buffer_type),
         address: buffer.address,
         bytes: buffer.size,
-        test: names::test(definitions, moment),
+        test: definitions.text(moment.test).map(str::to_owned),
         verdict: None,
         certainty: None,
         stack: moment.stack,

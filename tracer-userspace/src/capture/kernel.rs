@@ -13,6 +13,7 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
+use log::{Log, Metadata, Record};
 use tracer_common::{Cookie, Counter, Layout, PythonLayout};
 
 static OBJECT: &[u8] =
@@ -69,9 +70,9 @@ impl Kernel {
         Ok(RingBuf::try_from(map)?)
     }
 
-    /// What the kernel side logs, on its way to the `log` crate.
-    pub fn logger(&mut self) -> Result<EbpfLogger<&'static dyn log::Log>> {
-        EbpfLogger::init(&mut self.ebpf).context("failed to open the kernel side's log")
+    /// What the kernel side logs: [`EbpfLogger::flush`] prints what has come since it was last called.
+    pub fn logger(&mut self) -> Result<EbpfLogger<KernelLog>> {
+        EbpfLogger::init_with_logger(&mut self.ebpf, KernelLog).context("failed to open the kernel side's log")
     }
 
     /// Loads the programs into the kernel and watches the threads of the targets end.
@@ -87,6 +88,11 @@ impl Kernel {
     /// Lets the hits of a process through.
     pub fn add_target(&mut self, tgid: u32, layout: Layout) -> Result<()> {
         self.targets.insert(tgid, LayoutValue(layout), 0).context("failed to tell the kernel side of the process")
+    }
+
+    /// Lets the hits of a process through no more.
+    pub fn remove_target(&mut self, tgid: u32) -> Result<()> {
+        self.targets.remove(&tgid).context("failed to tell the kernel side that the process is done")
     }
 
     /// Has the Python frames of a process captured.
@@ -126,6 +132,22 @@ impl Kernel {
     pub fn site_hits(&self, site: u16) -> Result<u64> {
         sum(&self.site_hits, u32::from(site))
     }
+}
+
+/// Prints what the kernel side logs to stderr.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelLog;
+
+impl Log for KernelLog {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        eprintln!("kernel: {}", record.args());
+    }
+
+    fn flush(&self) {}
 }
 
 /// [`Layout`] as a map value.

@@ -12,17 +12,18 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval, sleep},
 };
-use tracer_common::{Cookie, Counter};
+use tracer_common::{Cookie, Counter, Kind};
 
 use super::{
     decode::Sent,
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, KernelLog},
     recorder::{Recorder, boot_now},
     space::Space,
     tally::Tally,
@@ -35,7 +36,7 @@ use crate::{
         python::Python,
         symbols::Site,
     },
-    trace::{self, Hex, Writer, kind_word},
+    trace::{self, HITS, Hex, Writer, kind_word},
 };
 
 /// How often a process is looked at that has not loaded its library yet.
@@ -153,7 +154,11 @@ async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Op
         }
     };
     let Some(discovery) = wait_for_library(pid, &mut child, &mut stop, tell).await? else { return Ok(None) };
-    let mut recording = Recording::begin(pid, options, &discovery)?;
+    let mut recording = match Recording::begin(options, &discovery) {
+        // It ended while the probes were attached.
+        Err(_) if !discovery.process.is_alive() => return Ok(None),
+        recording => recording?,
+    };
     for warning in &recording.warnings {
         tell(Progress::Problem(warning));
     }
@@ -238,89 +243,70 @@ impl Stop {
 
 /// A recording whose probes are attached.
 struct Recording {
+    pid: NonZeroU32,
     kernel: Kernel,
     events: AsyncFd<RingBuf<MapData>>,
+    log: Option<EbpfLogger<KernelLog>>,
     recorder: Recorder,
     exit: AsyncFd<OwnedFd>,
-    sites: u16,
+    sites: Vec<Cookie>,
     /// What the user is told at once.
     warnings: Vec<String>,
     began: Instant,
 }
 
 impl Recording {
-    fn begin(pid: u32, options: &Options, discovery: &Discovery) -> Result<Self> {
-        let pid = NonZeroU32::new(pid).context("0 is no process id")?;
-        let exit =
-            pidfd_open(Pid::from_raw(pid.get().cast_signed()).context("no such process id")?, PidfdFlags::empty())
-                .with_context(|| format!("failed to watch process {pid}"))?;
+    /// Attaches, and only then creates the file: a recording that can't begin leaves an earlier trace as it is.
+    fn begin(options: &Options, discovery: &Discovery) -> Result<Self> {
+        let process = &discovery.process;
+        let pid = NonZeroU32::new(process.pid).context("0 is no process id")?;
         let layout = discovery.layout()?;
+        let exit = Pid::from_raw(process.pid.cast_signed()).context("no process has this id")?;
+        let exit = pidfd_open(exit, PidfdFlags::empty()).with_context(|| format!("failed to watch process {pid}"))?;
         let mut kernel = Kernel::load(options.kernel)?;
         // SAFETY: the ring buffer owns its descriptor, and lives in the `AsyncFd` for as long as that does.
         let events = unsafe { AsyncFd::register_with_interest(kernel.take_events()?, Interest::READABLE) }?;
+        let log = options.kernel.verbose.then(|| kernel.logger()).transpose()?;
+        let boot_ns = boot_now();
         kernel.start()?;
-        kernel.add_target(pid.get(), layout)?;
+        let sites: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
+        let missing = attach(&mut kernel, pid, discovery, &sites)?;
         let frames = discovery.python.as_ref().and_then(|python| python.frames.as_ref().ok());
         if let Some(frames) = frames {
             kernel.add_python(pid.get(), frames.layout)?;
         }
+        // All probes begin at one moment here and end at one in `end`: nothing between the two is missing.
+        kernel.add_target(pid.get(), layout)?;
+        let border = discovery.read_next_unique_id();
+        let test = discovery.read_current_test().unwrap_or_default();
 
-        let boot_ns = boot_now();
         let mut writer = Writer::create(&options.output)?;
         writer.record(session_record(boot_ns));
         writer.record(process_record(discovery));
-        let cookies: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
-        let mut recorder = Recorder::new(writer, PROCESS, boot_ns, cookies.clone(), Space::new(pid.get()))?;
-        recorder.refresh();
+        let mut recorder = Recorder::new(writer, PROCESS, boot_ns, sites.clone(), Space::new(pid.get()))?;
+        let mut problems = discovery.problems.clone();
+        describe(&mut recorder, discovery, &missing);
         if let Some(frames) = frames {
             recorder.set_interpreter(pid.get(), frames);
         }
-        if let Some(python) = &discovery.python {
-            recorder
-                .record(interpreter_record(python, recorder.module_number(&discovery.modules[python.module].mapping)));
-        }
-        for finding in &discovery.derivation.findings {
-            let Ok(offset) = finding.offset else { continue };
-            let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
-            recorder.record(trace::LayoutField { process: PROCESS, name, offset: Hex(offset.into()), sources });
-        }
-        let mut problems = discovery.problems.clone();
         if let Some(Python { frames: Err(reason), version, .. }) = &discovery.python {
             problems.push(format!("stacks have no frames of Python {version}: {reason}"));
         }
-        let mut warnings = Vec::new();
-        for (site, cookie) in discovery.sites.iter().zip(cookies) {
-            let missing = attach(&mut kernel, pid, discovery, site, cookie).err();
-            if let (Some(missing), true) = (&missing, site.required) {
-                bail!("failed to probe {}: {missing}", site.symbol);
-            }
-            if let Some(missing) = &missing {
-                warnings.push(format!("no probe for {}: {missing}", kind_word(site.kind)));
-            }
-            recorder.record(trace::Probe {
-                id: cookie.site.into(),
-                process: PROCESS,
-                kind: kind_word(site.kind).into(),
-                symbol: site.symbol.clone(),
-                module: discovery.home(site).map_or(0, |home| recorder.module_number(&home.mapping)),
-                offset: Hex(site.offset.clone().unwrap_or(0)),
-                missing: missing.unwrap_or_default(),
-            });
-        }
-        let test = discovery.read_current_test().unwrap_or_default();
-        match discovery.read_next_unique_id() {
+        match border {
             Ok(next) => recorder.border(next, test.as_deref()),
             Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
         }
         for text in &problems {
             recorder.record(trace::Problem { text: text.clone() });
         }
-        warnings.extend(problems);
         recorder.flush()?;
-        let sites = discovery.sites.len() as u16;
+        let no_probe = |(site, missing): (&Site, &Option<String>)| {
+            missing.as_ref().map(|missing| format!("no probe for {}: {missing}", kind_word(site.kind)))
+        };
+        problems.extend(discovery.sites.iter().zip(&missing).filter_map(no_probe));
         // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
         let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
-        Ok(Self { kernel, events, recorder, exit, sites, warnings, began: Instant::now() })
+        Ok(Self { pid, kernel, events, log, recorder, exit, sites, warnings: problems, began: Instant::now() })
     }
 
     async fn follow(
@@ -369,6 +355,9 @@ impl Recording {
 
     /// Takes what is in the ring by now.
     fn drain(&mut self) -> Result<()> {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
         let ring = self.events.get_mut();
         while let Some(item) = ring.next() {
             match Sent::decode(&item) {
@@ -387,6 +376,7 @@ impl Recording {
     fn end(mut self, reason: Reason) -> Result<Summary> {
         let seconds = self.began.elapsed().as_secs_f64();
         let time = self.recorder.time(boot_now());
+        self.kernel.remove_target(self.pid.get())?;
         self.kernel.detach()?;
         self.drain()?;
         let sent = self.kernel.counter(Counter::Sent)?;
@@ -395,9 +385,13 @@ impl Recording {
             let value = self.kernel.counter(counter)?;
             self.recorder.record(trace::CounterValue { name: counter.name().into(), value });
         }
-        for site in 0..self.sites {
-            let name = format!("hits.{site}").into();
-            self.recorder.record(trace::CounterValue { name, value: self.kernel.site_hits(site)? });
+        for kind in Kind::ALL {
+            let sites = (0_u16..).zip(&self.sites).filter(|(_, site)| site.kind == kind).map(|(number, _)| number);
+            let hits: Vec<u64> = sites.map(|site| self.kernel.site_hits(site)).collect::<Result<_>>()?;
+            if !hits.is_empty() {
+                let name = format!("{HITS}{}", kind_word(kind)).into();
+                self.recorder.record(trace::CounterValue { name, value: hits.iter().sum() });
+            }
         }
         let kept = self.recorder.tally.events;
         self.recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
@@ -410,17 +404,55 @@ impl Recording {
     }
 }
 
-/// Attaches a site, or says why that is not possible.
+/// Attaches to every site; for each, why that was not possible.
+///
+/// # Errors
+/// If a site is missing without which a recording would mislead.
 fn attach(
     kernel: &mut Kernel,
     pid: NonZeroU32,
     discovery: &Discovery,
-    site: &Site,
-    cookie: Cookie,
-) -> Result<(), String> {
-    let offset = site.offset.clone()?;
-    let home = discovery.home(site).ok_or("its module is not mapped")?;
-    kernel.attach(pid, &home.file.path(), offset, cookie).map_err(|error| format!("{error:#}"))
+    cookies: &[Cookie],
+) -> Result<Vec<Option<String>>> {
+    let mut attach_one = |site: &Site, cookie: Cookie| {
+        let offset = site.offset.clone()?;
+        let home = discovery.home(site).ok_or("its module is not mapped")?;
+        kernel.attach(pid, &home.file.path(), offset, cookie).map_err(|error| format!("{error:#}"))
+    };
+    let mut all = Vec::new();
+    for (site, &cookie) in discovery.sites.iter().zip(cookies) {
+        let missing = attach_one(site, cookie).err();
+        if let (Some(missing), true) = (&missing, site.required) {
+            bail!("failed to probe {}: {missing}", site.symbol);
+        }
+        all.push(missing);
+    }
+    Ok(all)
+}
+
+/// Writes what was found out about the target: its modules, the layout of its classes, and the probes.
+fn describe(recorder: &mut Recorder, discovery: &Discovery, missing: &[Option<String>]) {
+    recorder.refresh();
+    for finding in &discovery.derivation.findings {
+        let Ok(offset) = finding.offset else { continue };
+        let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
+        recorder.record(trace::LayoutField { process: PROCESS, name, offset: Hex(offset.into()), sources });
+    }
+    if let Some(python) = &discovery.python {
+        let module = recorder.module_number(&discovery.modules[python.module].mapping);
+        recorder.record(interpreter_record(python, module));
+    }
+    for (number, (site, missing)) in (0_u32..).zip(discovery.sites.iter().zip(missing)) {
+        recorder.record(trace::Probe {
+            id: number,
+            process: PROCESS,
+            kind: kind_word(site.kind).into(),
+            symbol: site.symbol.clone(),
+            module: discovery.home(site).map_or(0, |home| recorder.module_number(&home.mapping)),
+            offset: Hex(site.offset.clone().unwrap_or(0)),
+            missing: missing.clone().unwrap_or_default(),
+        });
+    }
 }
 
 fn session_record(boot_ns: u64) -> trace::Session {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use super::{
     Status,
@@ -17,12 +17,16 @@ use crate::{
         kernel,
         session::{self, Figures, Options, Progress, Reason, Summary, Target},
     },
-    doctor,
+    doctor::{self, Check, Outcome},
     trace::escape,
     view::bytes,
 };
 
 pub(super) fn record(args: Record) -> Result<Status> {
+    let missing: Vec<String> = failed(&doctor::machine()).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        bail!("tracing is not possible here:\n{}", missing.join("\n"));
+    }
     let (target, output) = match args.pid {
         Some(pid) => (Target::Pid(pid), PathBuf::from(format!("buftrace-{pid}.ttb"))),
         None => (Target::Command(args.command), PathBuf::from("buftrace.ttb")),
@@ -31,7 +35,9 @@ pub(super) fn record(args: Record) -> Result<Status> {
     let kernel = kernel::Options { ring_bytes: args.ring, verbose: args.verbose_kernel };
     let options = Options { target, output, kernel };
     let mut line = ProgressLine::new(args.quiet);
-    let summary = session::record(&options, &mut |progress| line.tell(&progress))?;
+    let doctor = args.pid.map(|pid| format!(" (`tt-buftrace doctor -p {pid}` says more)")).unwrap_or_default();
+    let summary = session::record(&options, &mut |progress| line.tell(&progress))
+        .with_context(|| format!("failed to record{doctor}"))?;
     line.clear();
     match summary {
         None => eprintln!(
@@ -134,6 +140,9 @@ pub(super) fn doctor(args: &Doctor, out: &mut impl Write) -> Result<Status> {
             writeln!(out, "{check}")?;
         }
     }
-    let failed = checks.iter().any(|check| check.outcome == doctor::Outcome::Fail);
-    Ok(if failed { Status::Problems } else { Status::Done })
+    Ok(if failed(&checks).next().is_some() { Status::Problems } else { Status::Done })
+}
+
+fn failed(checks: &[Check]) -> impl Iterator<Item = &Check> {
+    checks.iter().filter(|check| check.outcome == Outcome::Fail)
 }

@@ -35,7 +35,10 @@ impl Process {
     /// If there is no such process, or if it is not ours to look at.
     pub fn read(pid: u32) -> Result<Self> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
-        let stat = fs::read(proc.join("stat")).with_context(|| format!("failed to find process {pid}"))?;
+        let stat = match fs::read(proc.join("stat")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("there is no process {pid}"),
+            stat => stat.with_context(|| format!("failed to look at process {pid}"))?,
+        };
         let stat = parse_stat(&stat).with_context(|| format!("failed to understand /proc/{pid}/stat"))?;
         let words = fs::read(proc.join("cmdline")).unwrap_or_default();
         let command = command_line(&words);
@@ -43,7 +46,7 @@ impl Process {
             pid,
             start: stat.start,
             command: if command.is_empty() { stat.name } else { command },
-            uid: fs::metadata(&proc).with_context(|| format!("failed to find process {pid}"))?.uid(),
+            uid: fs::metadata(&proc).with_context(|| format!("failed to look at process {pid}"))?.uid(),
             program: fs::read_link(proc.join("exe"))
                 .with_context(|| format!("failed to look at the program of process {pid}"))?,
         })

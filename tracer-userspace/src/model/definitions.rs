@@ -72,7 +72,8 @@ pub struct StackLines {
 pub enum LineKind {
     /// A function of machine code.
     Native,
-    /// A function of machine code in a Python interpreter: it runs, or is run by, the Python functions around it.
+    /// A function of machine code in a Python interpreter, or of a library by which Python calls C or C++: it runs, or is
+    /// run by, the functions around it.
     Interpreter,
     /// A Python function.
     Python,
@@ -163,7 +164,10 @@ impl Definitions {
 
     fn add_lines(&self, frame: &Frame, lines: &mut Vec<Line>) {
         let module = self.modules.get(&frame.module).map(|module| module.path.clone());
-        let kind = match self.interpreter_modules.contains(&frame.module) {
+        let symbols = self.symbols.get(&frame.id).map_or(&[][..], Vec::as_slice);
+        let outermost = symbols.first().map(|symbol| symbol.function.as_str());
+        let glue = module.as_deref().is_some_and(is_glue_module) || outermost.is_some_and(is_glue_function);
+        let kind = match glue || self.interpreter_modules.contains(&frame.module) {
             true => LineKind::Interpreter,
             false => LineKind::Native,
         };
@@ -177,7 +181,6 @@ impl Definitions {
             inlined: false,
             missing: None,
         };
-        let symbols = self.symbols.get(&frame.id).map_or(&[][..], Vec::as_slice);
         if symbols.is_empty() {
             lines.push(bare);
             return;
@@ -225,6 +228,17 @@ impl Definitions {
 }
 
 /// pytest writes the phase (`setup`, `call` or `teardown`) in parentheses behind the id of a test.
+/// ctypes and the library that it calls by.
+fn is_glue_module(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.starts_with("_ctypes.") || name.starts_with("libffi.")
+}
+
+/// nanobind and pybind11, as ttnn has them.
+fn is_glue_function(name: &str) -> bool {
+    name.contains("nanobind::detail::") || name.contains("pybind11::cpp_function::")
+}
+
 fn without_phase(text: &str) -> &str {
     [" (setup)", " (call)", " (teardown)"].iter().find_map(|phase| text.strip_suffix(phase)).unwrap_or(text)
 }

@@ -4,6 +4,9 @@
 use super::field::{Hex, Name};
 use super::macros::records;
 
+/// What the names of counters begin with that say how often the probes of a kind fired.
+pub const HITS: &str = "hits.";
+
 records! {
     /// What was recorded, by what, where and when. The first record of a file.
     1 "session" Session {
@@ -152,7 +155,7 @@ records! {
     }
     /// A total, as far as it was counted when this was written; a later record of the same name replaces it.
     13 "counter" CounterValue {
-        /// Name, e.g. `sent` or `hits.3` for site 3.
+        /// Name, e.g. `sent`, or `hits.free` for how often probes of a kind fired, before any filter.
         name: Name,
         /// Value.
         value: u64,

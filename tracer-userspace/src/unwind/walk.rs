@@ -147,3 +147,70 @@ fn caller(machine: &Machine, frame: Frame, stack: Stack<'_>, modules: &dyn Modul
     let caller = rule.apply(machine, table.section(), &|address| stack.read(address))?;
     Ok((caller, rule.signal))
 }
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::Registers;
+
+    use super::*;
+    use crate::capture::space::Space;
+
+    const SP: u64 = 0x7ff0_0000;
+
+    /// The unwind tables of this program itself.
+    fn ourselves() -> Space {
+        let mut space = Space::new(std::process::id());
+        assert_eq!(space.refresh().problems, Vec::<String>::new());
+        space
+    }
+
+    extern "C" fn probed() {}
+
+    /// A walk from the entry of a function, where the return address is at the stack pointer.
+    fn at_entry(stack: &[u8], full: bool, modules: &dyn Modules) -> Walk {
+        let registers = Registers { rip: probed as *const () as u64, rsp: SP, ..Registers::default() };
+        walk(Machine::at(&registers), Stack { start: SP, bytes: stack, full }, modules)
+    }
+
+    /// Modules without tables, everywhere.
+    struct Bare;
+
+    impl Modules for Bare {
+        fn module(&self, _: u64) -> Option<(Option<&Table>, u64)> {
+            Some((None, 0))
+        }
+    }
+
+    /// No modules at all.
+    struct Nothing;
+
+    impl Modules for Nothing {
+        fn module(&self, _: u64) -> Option<(Option<&Table>, u64)> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_stack_that_ends_is_complete_and_says_where() {
+        let walk = at_entry(&[0; 8], false, &ourselves());
+        assert_eq!((walk.frames.len(), walk.end, walk.stack_end), (1, End::Complete, SP + 8));
+    }
+
+    #[test]
+    fn a_walk_that_stops_says_why() {
+        let space = ourselves();
+        assert_eq!(at_entry(&[0; 7], false, &space).end, End::Unreadable);
+        assert_eq!(at_entry(&[0; 7], true, &space).end, End::CopyTooSmall);
+        assert_eq!(at_entry(&0x10_u64.to_le_bytes(), false, &space).end, End::NoModule);
+        assert_eq!(at_entry(&[], false, &Bare).end, End::NoTable);
+        assert_eq!(at_entry(&[], false, &Nothing).end, End::NoModule);
+    }
+
+    #[test]
+    fn what_is_found_before_a_stop_is_kept() {
+        let walk = at_entry(&0x10_u64.to_le_bytes(), false, &ourselves());
+        let outermost = Frame { address: 0x10, returns: true };
+        assert_eq!((walk.frames.len(), walk.frames.last()), (2, Some(&outermost)));
+        assert_eq!(outermost.inside(), 0xf, "inside the call");
+    }
+}

@@ -54,7 +54,7 @@ fn show_site(site: &Site, frames: Frames, out: &mut String) {
     show_place(&before, &site.previous, frames, out);
     show_place("the allocation", &site.allocation, frames, out);
     if site.other_places > 0 {
-        out.push_str(&format!("  (of the last two, {} other pairs are not shown)\n", site.other_places));
+        out.push_str(&format!("  (other such frees and allocations: {}, not shown)\n", site.other_places));
     }
 }
 

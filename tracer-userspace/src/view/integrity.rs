@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every view says first: of which processes, from when, and what is missing.
 
+use time::{OffsetDateTime, macros::format_description};
+
 use super::table::{count, time};
 use crate::{
     analysis::{Integrity, ProcessRow},
@@ -23,6 +25,9 @@ pub(super) fn show(integrity: &Integrity, out: &mut String) {
     if let Some(unaccounted) = integrity.unaccounted.filter(|&events| events != 0) {
         out.push_str(&format!("! {unaccounted} events were sent that are neither here nor known to be lost\n"));
     }
+    if !integrity.never_fired.is_empty() {
+        out.push_str(&format!("Probes that never fired: {}\n", escape(&integrity.never_fired.join(", "))));
+    }
     for problem in &integrity.problems {
         out.push_str(&format!("! {}\n", escape(problem)));
     }
@@ -40,24 +45,10 @@ fn show_process(row: &ProcessRow) -> String {
 
 /// UTC, to the second.
 fn wall_clock(ns: u64) -> String {
-    let seconds = ns / 1_000_000_000;
-    let (year, month, day) = date(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
-/// The date of a day counted from 1970-01-01.
-///
-/// Years are counted from March here, so that the leap day is the last of a year; an era has 400 years.
-fn date(day: u64) -> (u64, u64, u64) {
-    let day = day + 719_468;
-    let (era, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
+    let seconds = i64::try_from(ns / 1_000_000_000).ok();
+    let time = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+    time.and_then(|time| time.format(format).ok()).unwrap_or_else(|| "at an unknown time".to_owned())
 }
 
 #[cfg(test)]

@@ -115,11 +115,11 @@ fn the_timeline_of_an_address() {
         19 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
 
-            0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one
-            0.001005  FREE #1    buffer 10  mesh0 DRAM 0x100400  4096 B  released  in t.py::one
-            0.002001  FREE #2    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two
-            0.002003  ALLOC #2   buffer 12  mesh0 DRAM 0x100400  4096 B  in t.py::two
-            0.002004  FREE #3    buffer 12  mesh0 DRAM 0x100400  4096 B  after-close  in t.py::two
+            0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one (call)
+            0.001005  FREE #1    buffer 10  mesh0 DRAM 0x100400  4096 B  released  in t.py::one (call)
+            0.002001  FREE #2    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two (call)
+            0.002003  ALLOC #2   buffer 12  mesh0 DRAM 0x100400  4096 B  in t.py::two (call)
+            0.002004  FREE #3    buffer 12  mesh0 DRAM 0x100400  4096 B  after-close  in t.py::two (call)
     "#]]
     .assert_eq(&timeline(&value, StackChoice::Hide));
 
@@ -140,15 +140,15 @@ fn the_timeline_of_a_buffer_with_stacks() {
         19 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
 
-            0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one
+            0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one (call)
               #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
               #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
               … 1 more (--frames all)
-            0.001005  FREE #1    buffer 10  mesh0 DRAM 0x100400  4096 B  released  in t.py::one
+            0.001005  FREE #1    buffer 10  mesh0 DRAM 0x100400  4096 B  released  in t.py::one (call)
               #0 tt::tt_metal::Buffer::deallocate_impl() libtt_metal.so+0x4000
               #1 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
               … 2 more (--frames all)
-            0.002001  FREE #2    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two
+            0.002001  FREE #2    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two (call)
               #0 ? libtt_metal.so+0x4100
               #1 ? 0x7f0012345678
               (the stack ends here: no-module)

@@ -267,6 +267,24 @@ fn lost_frees_show_in_what_follows() {
 }
 
 #[test]
+fn a_bulk_release_behind_a_gap_is_only_possible() {
+    let events = "
+        event 1 t=11 p=1 tid=7 allocated uid=20 size=64 address=0x100 class=mesh allocator=0x70
+        loss process=1 after=11 before=20 count=2 cause=ring-full
+        event 4 t=21 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=mesh allocator=0x70
+        event 5 t=30 p=1 tid=7 bulk object=0x70 stack=4";
+    check(
+        events,
+        &expect![[r#"
+            11 allocated 20 on mesh0 at 0x100 stack 0 test 0
+            21 allocated 21 on mesh0 at 0x200 stack 0 test 0
+            30 bulk possible 20 on mesh0 at 0x100 stack 4
+            30 bulk 21 on mesh0 at 0x200 stack 4
+        "#]],
+    );
+}
+
+#[test]
 fn an_unreadable_object_counts_as_a_gap() {
     let events = "event 3 t=20 p=1 tid=7 free unreadable=1\n";
     check(

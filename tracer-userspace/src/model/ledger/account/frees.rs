@@ -127,7 +127,9 @@ impl Account {
         let released: Vec<_> = self.live.extract_if(.., |_, buffer| buffer.allocator == allocator).collect();
         for (_, buffer) in released {
             let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
-            self.close(buffer, verdict, Certainty::Confirmed, moment, sink);
+            // A free of its own may be among what was lost.
+            let certainty = self.certainty_since(buffer.allocated.map_or(0, |moment| moment.time));
+            self.close(buffer, verdict, certainty, moment, sink);
         }
     }
 
