@@ -91,32 +91,32 @@ impl Account {
         };
         match event.kind {
             Kind::Request => {
-                self.settle(pending, moment.time, true, sink);
+                self.settle(pending, true, sink);
                 let request = Buffer { device: device(event), ..self.buffer(event) };
                 self.threads.insert(event.thread, Pending::Request(request, moment));
             }
             Kind::Allocated => self.allocated(event, moment, pending, sink),
             Kind::Free if event.status == REQUESTED => self.failed(event, moment, pending, sink),
             Kind::Free => {
-                self.settle(pending, moment.time, true, sink);
+                self.settle(pending, true, sink);
                 self.free(event, moment, sink);
             }
             Kind::Released => self.released(event, moment, pending, sink),
             Kind::Marked => {
-                self.settle(pending, moment.time, true, sink);
+                self.settle(pending, true, sink);
                 // A mark of what is deallocated already changes nothing.
                 if event.status == ALLOCATED {
                     self.marked(event, moment, sink);
                 }
             }
             Kind::Destroyed => {
-                self.settle(pending, moment.time, true, sink);
+                self.settle(pending, true, sink);
                 self.destroyed(event, moment, sink);
             }
             Kind::Bulk => self.bulk(event, moment, sink),
             Kind::TestBegin => self.test = event.text,
             Kind::TestEnd => self.test = 0,
-            Kind::ThreadExit => self.settle(pending, moment.time, true, sink),
+            Kind::ThreadExit => self.settle(pending, true, sink),
             // What a close does to buffers has events of its own.
             Kind::DeviceClose => {}
         }
@@ -127,7 +127,7 @@ impl Account {
         let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
         threads.sort_by_key(|(thread, _)| *thread);
         for (_, pending) in threads {
-            self.settle(Some(pending), time, exited, sink);
+            self.settle(Some(pending), exited, sink);
         }
         for buffer in std::mem::take(&mut self.live).into_values() {
             let since = buffer.allocated.map_or(0, |moment| moment.time);
@@ -145,7 +145,7 @@ impl Account {
             }
             // Its request was lost, or made before recording began: the stack is not known.
             other => {
-                self.settle(other, moment.time, true, sink);
+                self.settle(other, true, sink);
                 moment
             }
         };
@@ -164,7 +164,7 @@ impl Account {
                 (request, requested.stack)
             }
             other => {
-                self.settle(other, moment.time, true, sink);
+                self.settle(other, true, sink);
                 (self.buffer(event), moment.stack)
             }
         };
@@ -172,9 +172,9 @@ impl Account {
         emit(buffer, Verdict::Failed, Certainty::Confirmed, moment, Previous::None, true, sink);
     }
 
-    /// Decides what was pending on a thread that did something else at `time`; if it did not go on, that is unsure.
-    fn settle(&mut self, pending: Option<Pending>, time: u64, went_on: bool, sink: &mut impl FnMut(&Entry)) {
-        let unsure = |since| !went_on || self.gap.is_some_and(|gap| gap >= since && gap <= time);
+    /// Decides what was pending on a thread that did something else by now; if it did not go on, that is unsure.
+    fn settle(&mut self, pending: Option<Pending>, went_on: bool, sink: &mut impl FnMut(&Entry)) {
+        let unsure = |since| !went_on || self.gap.is_some_and(|gap| gap >= since);
         match pending {
             None => {}
             Some(Pending::Free(outcome)) => {

@@ -70,7 +70,7 @@ impl Account {
                 self.decide(Outcome { verdict, buffer: Buffer { device, ..outcome.buffer }, ..outcome }, sink);
             }
             other => {
-                self.settle(other, moment.time, true, sink);
+                self.settle(other, true, sink);
                 // The free itself was lost, but the release is here to see.
                 if let Some(buffer) = self.live.remove(&event.unique_id) {
                     let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Released };
