@@ -8,7 +8,7 @@
 mod python;
 
 pub use python::{
-    CODE_PART, MAX_PYTHON_FRAMES, PYTHON_FRAME_BYTES, PythonEnd, PythonFrame, PythonLayout, PythonScratch, PythonStack,
+    CODE_PART, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, PythonEnd, PythonFrame, PythonLayout, PythonScratch, PythonStack,
     checksum,
 };
 

@@ -3,8 +3,8 @@
 
 /// Most Python frames that are captured of one stack.
 pub const MAX_PYTHON_FRAMES: usize = 512;
-/// A frame is read up to its last field of interest, which is within so many bytes.
-pub const PYTHON_FRAME_BYTES: usize = 128;
+/// A frame, or a code object, is read up to its last field of interest: fewer bytes than these.
+pub const MAX_PYTHON_READ: usize = 128;
 /// Size of each of the two parts of a code object that make its [`checksum`], in bytes.
 pub const CODE_PART: usize = 32;
 
@@ -22,7 +22,7 @@ pub struct PythonLayout {
     pub cframe: u32,
     /// Offset of the pointer to the innermost frame, in the `_PyCFrame` or the thread state.
     pub current_frame: u32,
-    /// Bytes of a frame that hold all of what follows, below [`PYTHON_FRAME_BYTES`].
+    /// Bytes of a frame that hold all of what follows, below [`MAX_PYTHON_READ`].
     pub frame_size: u32,
     /// Offset in a frame of the pointer to its caller's frame.
     pub previous: u32,
@@ -34,8 +34,10 @@ pub struct PythonLayout {
     pub mark: u32,
     /// Offset in a code object of its counts: of arguments, of stack slots, and so on, with the first line's number.
     pub counts: u32,
-    /// Offset in a code object of the pointers to its names and line table.
+    /// How far behind the counts the pointers to its names and line table are: a multiple of eight.
     pub names: u32,
+    /// Bytes of a code object that hold both parts, below [`MAX_PYTHON_READ`].
+    pub code_size: u32,
 }
 
 /// One Python frame, as the interpreter has it.
@@ -123,11 +125,9 @@ pub struct PythonStack {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PythonScratch {
     /// A frame.
-    pub frame: [u64; PYTHON_FRAME_BYTES / 8],
-    /// The counts of a code object.
-    pub counts: [u64; CODE_PART / 8],
-    /// The pointers to its names.
-    pub names: [u64; CODE_PART / 8],
+    pub frame: [u64; MAX_PYTHON_READ / 8],
+    /// A code object, from its counts on.
+    pub code: [u64; MAX_PYTHON_READ / 8],
 }
 
 /// Tells a code object from others that were at the same address: from its counts and its names' addresses.
@@ -145,6 +145,6 @@ pub const fn checksum(counts: &[u64; CODE_PART / 8], names: &[u64; CODE_PART / 8
     (sum >> 32) as u32
 }
 
-const _: () = assert!(size_of::<PythonLayout>() == 48, "no implicit padding");
+const _: () = assert!(size_of::<PythonLayout>() == 52, "no implicit padding");
 const _: () = assert!(size_of::<PythonFrame>() == 24, "no implicit padding");
-const _: () = assert!(size_of::<PythonStack>() == 16 + 192 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");
+const _: () = assert!(size_of::<PythonStack>() == 16 + 256 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");

@@ -8,9 +8,7 @@ use aya_ebpf::helpers::{
     bpf_probe_read_kernel, bpf_probe_read_user,
     generated::{self, bpf_get_current_task},
 };
-use tracer_common::{
-    CODE_PART, Counter, NO_OFFSET, PYTHON_FRAME_BYTES, PythonEnd, PythonLayout, PythonScratch, PythonStack, checksum,
-};
+use tracer_common::{Counter, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonLayout, PythonStack, checksum};
 
 use crate::maps::count;
 
@@ -59,35 +57,35 @@ fn walk_from(layout: &PythonLayout, innermost: u64, record: &mut PythonStack) ->
         if frame == 0 {
             return (count, PythonEnd::Complete);
         }
-        // One below the room, so that a mask is all that the verifier needs.
-        let size = layout.frame_size & (PYTHON_FRAME_BYTES as u32 - 1);
-        if read(&mut scratch.frame, size, frame) != 0 {
+        if read(&mut scratch.frame, layout.frame_size, frame) != 0 {
             return (count, PythonEnd::UnreadableFrame);
         }
-        let code = word(scratch, layout.code);
+        let code = word(&scratch.frame, layout.code);
         // What can't be read becomes zeros: user space then finds that the checksum is not right.
-        read(&mut scratch.counts, CODE_PART as u32, code.wrapping_add(u64::from(layout.counts)));
-        read(&mut scratch.names, CODE_PART as u32, code.wrapping_add(u64::from(layout.names)));
+        read(&mut scratch.code, layout.code_size, code.wrapping_add(u64::from(layout.counts)));
+        let part = |start: u32| [0, 8, 16, 24].map(|offset| word(&scratch.code, start + offset));
         captured.code = code;
-        captured.instruction = word(scratch, layout.instruction);
-        captured.checksum = checksum(&scratch.counts, &scratch.names);
-        captured.mark = (word(scratch, layout.mark) >> (layout.mark % 8 * 8)) as u32 & 0xff;
+        captured.instruction = word(&scratch.frame, layout.instruction);
+        captured.checksum = checksum(&part(0), &part(layout.names));
+        captured.mark = (word(&scratch.frame, layout.mark) >> (layout.mark % 8 * 8)) as u32 & 0xff;
         count += 1;
-        frame = word(scratch, layout.previous);
+        frame = word(&scratch.frame, layout.previous);
     }
     let end = if frame == 0 { PythonEnd::Complete } else { PythonEnd::TooManyFrames };
     (count, end)
 }
 
-/// The word of the frame that holds the byte at `offset`.
+/// The word that holds the byte at `offset`.
 #[inline(always)]
-fn word(scratch: &PythonScratch, offset: u32) -> u64 {
-    scratch.frame[offset as usize / 8 % scratch.frame.len()]
+fn word(read: &[u64; MAX_PYTHON_READ / 8], offset: u32) -> u64 {
+    read[offset as usize / 8 % read.len()]
 }
 
-/// Reads `size` bytes into `part`, which has room for them; not zero if that fails.
+/// Reads `size` bytes, fewer than there is room for; not zero if that fails.
 #[inline(always)]
-fn read<const WORDS: usize>(part: &mut [u64; WORDS], size: u32, address: u64) -> i64 {
+fn read(part: &mut [u64; MAX_PYTHON_READ / 8], size: u32, address: u64) -> i64 {
+    // A mask is all that the verifier needs.
+    let size = size & (MAX_PYTHON_READ as u32 - 1);
     // SAFETY: the helper copes with any user address; the verifier checks that there is room.
     unsafe { generated::bpf_probe_read_user(part.as_mut_ptr().cast(), size, address as *const _) }
 }

@@ -95,7 +95,7 @@ pub(super) struct Timeline {
     /// Show the stack of each step
     #[arg(long)]
     stacks: bool,
-    /// Lines shown of each stack: a number, or all
+    /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
     #[arg(long, default_value = "12", value_parser = parse_frames)]
     frames: Frames,
     /// Write JSON
@@ -107,7 +107,7 @@ pub(super) struct Timeline {
 pub(super) struct Excess {
     #[command(flatten)]
     pub(super) traces: Traces,
-    /// Lines shown of each stack: a number, or all
+    /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
     #[arg(long, default_value = "12", value_parser = parse_frames)]
     pub(super) frames: Frames,
     /// Write JSON

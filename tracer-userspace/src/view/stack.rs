@@ -104,31 +104,31 @@ stack id=4 frames=1,4 end=complete python="too-many-frames"
     fn shown(stack: u32, frames: Frames) -> String {
         let model = read_text(TRACE, &mut |_| {});
         let mut out = String::new();
-        show(&model.definitions.stack(stack).expect("defined"), frames, "  ", &mut out);
+        show(&model.definitions.stack(stack).expect("defined"), frames, "| ", &mut out);
         out
     }
 
     #[test]
     fn python_functions_hide_what_runs_them() {
         expect![[r#"
-              #0 ? lib.so+0x10
-              #1 Model.load.<locals>.inner (/src/model.py:37)
-              #4 ? [Python, gone]
-              (3 of the interpreter's own are hidden: --frames all)
+            | #0 ? lib.so+0x10
+            | #1 Model.load.<locals>.inner (/src/model.py:37)
+            | #4 ? [Python, gone]
+            | (3 of the interpreter's own are hidden: --frames all)
         "#]]
         .assert_eq(&shown(1, Frames::First(12)));
         expect![[r#"
-              #0 ? lib.so+0x10
-              … 2 more, and 3 of the interpreter's own (--frames all)
+            | #0 ? lib.so+0x10
+            | … 2 more, and 3 of the interpreter's own (--frames all)
         "#]]
         .assert_eq(&shown(1, Frames::First(1)));
         expect![[r#"
-              #0 ? lib.so+0x10
-              #1 Model.load.<locals>.inner (/src/model.py:37)
-              #2 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
-              #3 ? libpython3.12.so.1.0+0x30
-              #4 ? [Python, gone]
-              #5 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
+            | #0 ? lib.so+0x10
+            | #1 Model.load.<locals>.inner (/src/model.py:37)
+            | #2 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
+            | #3 ? libpython3.12.so.1.0+0x30
+            | #4 ? [Python, gone]
+            | #5 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
         "#]]
         .assert_eq(&shown(1, Frames::All));
     }
@@ -136,8 +136,8 @@ stack id=4 frames=1,4 end=complete python="too-many-frames"
     #[test]
     fn a_stack_without_python_functions_hides_nothing() {
         expect![[r#"
-              #0 ? lib.so+0x10
-              #1 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
+            | #0 ? lib.so+0x10
+            | #1 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
         "#]]
         .assert_eq(&shown(3, Frames::First(12)));
     }

@@ -71,7 +71,8 @@ impl CodeLayout {
             code_type,
             str_type,
             bytes_type,
-            counts: part(arguments, &[keywords?, slots?, first_line])?,
+            // In whole words, as the kernel side has them.
+            counts: part(arguments & !7, &[keywords?, slots?, first_line])?,
             names: part((lines + 8).saturating_sub(CODE_PART as u32), &[file, name, function, lines])?,
             file,
             function,

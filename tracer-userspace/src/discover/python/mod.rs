@@ -13,7 +13,7 @@ mod threads;
 
 use std::{collections::BTreeSet, ops::Range};
 
-use tracer_common::{NO_OFFSET, PYTHON_FRAME_BYTES, PythonLayout};
+use tracer_common::{CODE_PART, MAX_PYTHON_READ, NO_OFFSET, PythonLayout};
 
 pub use self::{
     code::{CodeLayout, LineFormat},
@@ -106,8 +106,11 @@ impl Frames {
 
 fn layout(offsets: &Offsets, code: &CodeLayout, slot: u32) -> Result<PythonLayout, String> {
     let frame_size = offsets.frame_size();
-    if frame_size as usize >= PYTHON_FRAME_BYTES {
-        return Err(format!("a frame of {frame_size} bytes is larger than in any version that is known"));
+    let names = code.names.checked_sub(code.counts).filter(|names| names % 8 == 0);
+    let names = names.ok_or("the members of the type `code` are not in the order of any version that is known")?;
+    let code_size = names + CODE_PART as u32;
+    if frame_size.max(code_size) as usize >= MAX_PYTHON_READ {
+        return Err(format!("a frame of {frame_size} bytes, or {code_size} of a code object, are too many to read"));
     }
     Ok(PythonLayout {
         fsbase: btf::fsbase().map_err(|error| format!("{error:#}"))?,
@@ -121,7 +124,8 @@ fn layout(offsets: &Offsets, code: &CodeLayout, slot: u32) -> Result<PythonLayou
         instruction: offsets.instruction,
         mark: offsets.mark,
         counts: code.counts,
-        names: code.names,
+        names,
+        code_size,
     })
 }
 
