@@ -79,7 +79,7 @@ impl Check {
     }
 }
 
-/// What tracing needs of the machine and of this program's privileges.
+/// What tracing needs of the machine and of this program's privileges, as far as it can be told without trying.
 #[must_use]
 pub fn machine() -> Vec<Check> {
     let uname = rustix::system::uname();
@@ -87,7 +87,7 @@ pub fn machine() -> Vec<Check> {
     let [users, pids] = ["user", "pid"].map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default());
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
-    let mut checks = vec![
+    vec![
         check_processor(&uname.machine().to_string_lossy()),
         check_kernel(&uname.release().to_string_lossy()),
         check_btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
@@ -96,12 +96,7 @@ pub fn machine() -> Vec<Check> {
         check_lockdown(&lockdown),
         Check::ok("perf", format!("perf_event_paranoid {}: does not matter with CAP_PERFMON", paranoid.trim())),
         Check::ok("memlock", "RLIMIT_MEMLOCK does not matter: since Linux 5.11 BPF memory is counted by cgroup"),
-    ];
-    // What is known to be missing would only fail again.
-    if checks.iter().all(|check| check.outcome != Outcome::Fail) {
-        checks.push(check_probing());
-    }
-    checks
+    ]
 }
 
 /// What tracing needs of a process.
@@ -219,8 +214,9 @@ fn check_capabilities(capabilities: u64) -> Check {
     }
 }
 
-/// Tries it out: what a kernel wants cannot be told from its version.
-fn check_probing() -> Check {
+/// Tries it out, which takes some tenths of a second: what a kernel wants cannot be told from its version.
+#[must_use]
+pub fn probing() -> Check {
     match probe_ourselves() {
         Ok(()) => Check::ok("probing", "the kernel side loads, and attaches to a process"),
         Err(error) => Check::fail("probing", format!("{error:#}"), SETCAP),

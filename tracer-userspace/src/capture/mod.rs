@@ -6,7 +6,7 @@
 //! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
 //! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
-//! - [`session`]: the loop that drives it all.
+//! - [`session`]: what a recording is asked for and comes to. `wait`: for the library. `recording`: the loop that drives it all.
 
 pub mod code;
 pub mod decode;
@@ -17,7 +17,9 @@ pub mod merge;
 pub mod order;
 pub mod python;
 pub mod recorder;
+mod recording;
 pub mod session;
 pub mod space;
 pub mod symbolize;
 pub mod tally;
+mod wait;

@@ -35,9 +35,9 @@ pub(super) fn record(args: Record) -> Result<Status> {
     let kernel = kernel::Options { ring_bytes: args.ring, verbose: args.verbose_kernel };
     let options = Options { target, output, kernel };
     let mut line = ProgressLine::new(args.quiet);
-    let doctor = args.pid.map(|pid| format!(" (`tt-buftrace doctor -p {pid}` says more)")).unwrap_or_default();
+    let of_process = args.pid.map(|pid| format!(" -p {pid}")).unwrap_or_default();
     let summary = session::record(&options, &mut |progress| line.tell(&progress))
-        .with_context(|| format!("failed to record{doctor}"))?;
+        .with_context(|| format!("failed to record (`tt-buftrace doctor{of_process}` says more)"))?;
     line.clear();
     match summary {
         None => eprintln!(
@@ -132,6 +132,10 @@ fn summarize(summary: &Summary, output: &Path) {
 
 pub(super) fn doctor(args: &Doctor, out: &mut impl Write) -> Result<Status> {
     let mut checks = doctor::machine();
+    // What is known to be missing would only fail again.
+    if failed(&checks).next().is_none() {
+        checks.push(doctor::probing());
+    }
     checks.extend(args.pid.map(doctor::target).unwrap_or_default());
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;

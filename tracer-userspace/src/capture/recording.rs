@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A recording whose probes are attached: from the first event to the last byte of the file.
+
+use std::{
+    num::NonZeroU32,
+    os::fd::OwnedFd,
+    process::Child,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{MissedTickBehavior, interval},
+};
+use tracer_common::{Cookie, Counter, Kind};
+
+use super::{
+    decode::Sent,
+    kernel::{Kernel, KernelLog},
+    recorder::{Recorder, boot_now},
+    session::{Figures, Options, Progress, Reason, Stop, Summary},
+    space::Space,
+};
+use crate::{
+    discover::{Discovery, python::Python, symbols::Site},
+    trace::{self, HITS, Hex, Writer, kind_word},
+};
+
+/// How often the ring is emptied when too little waits in it for the kernel side to call.
+const EMPTY_RING: Duration = Duration::from_millis(10);
+/// How often what is known goes to the file.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How long to wait for names at the end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Number of the one process of a recording.
+const PROCESS: u32 = 1;
+
+/// A recording whose probes are attached.
+pub(super) struct Recording {
+    pid: NonZeroU32,
+    kernel: Kernel,
+    events: AsyncFd<RingBuf<MapData>>,
+    log: Option<EbpfLogger<KernelLog>>,
+    recorder: Recorder,
+    exit: AsyncFd<OwnedFd>,
+    sites: Vec<Cookie>,
+    /// What the user is told at once.
+    pub(super) warnings: Vec<String>,
+    began: Instant,
+}
+
+impl Recording {
+    /// Attaches, and only then creates the file: a recording that can't begin leaves an earlier trace as it is.
+    /// `None` if the process ended while the probes were attached.
+    pub(super) fn begin(options: &Options, discovery: &Discovery) -> Result<Option<Self>> {
+        let process = &discovery.process;
+        let pid = NonZeroU32::new(process.pid).context("0 is no process id")?;
+        let layout = discovery.layout()?;
+        let exit = Pid::from_raw(process.pid.cast_signed()).context("no process has this id")?;
+        let exit = pidfd_open(exit, PidfdFlags::empty()).with_context(|| format!("failed to watch process {pid}"))?;
+        let mut kernel = Kernel::load(options.kernel)?;
+        // SAFETY: the ring buffer owns its descriptor, and lives in the `AsyncFd` for as long as that does.
+        let events = unsafe { AsyncFd::register_with_interest(kernel.take_events()?, Interest::READABLE) }?;
+        let log = options.kernel.verbose.then(|| kernel.logger()).transpose()?;
+        let boot_ns = boot_now();
+        kernel.start()?;
+        let sites: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
+        let missing = match attach(&mut kernel, pid, discovery, &sites) {
+            Err(_) if !process.is_alive() => return Ok(None),
+            missing => missing?,
+        };
+        let frames = discovery.python.as_ref().and_then(|python| python.frames.as_ref().ok());
+        if let Some(frames) = frames {
+            kernel.add_python(pid.get(), frames.layout)?;
+        }
+        // All probes begin at one moment here and end at one in `end`: nothing between the two is missing.
+        kernel.add_target(pid.get(), layout)?;
+        let border = discovery.read_next_unique_id();
+        let test = discovery.read_current_test().unwrap_or_default();
+
+        let mut writer = Writer::create(&options.output)?;
+        writer.record(session_record(boot_ns));
+        writer.record(process_record(discovery));
+        let mut recorder = Recorder::new(writer, PROCESS, boot_ns, sites.clone(), Space::new(pid.get()))?;
+        let mut problems = discovery.problems.clone();
+        describe(&mut recorder, discovery, &missing);
+        if let Some(frames) = frames {
+            recorder.set_interpreter(pid.get(), frames);
+        }
+        if let Some(Python { frames: Err(reason), version, .. }) = &discovery.python {
+            problems.push(format!("stacks have no frames of Python {version}: {reason}"));
+        }
+        match border {
+            Ok(next) => recorder.border(next, test.as_deref()),
+            Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
+        }
+        for text in &problems {
+            recorder.record(trace::Problem { text: text.clone() });
+        }
+        recorder.flush()?;
+        let no_probe = |(site, missing): (&Site, &Option<String>)| {
+            missing.as_ref().map(|missing| format!("no probe for {}: {missing}", kind_word(site.kind)))
+        };
+        problems.extend(discovery.sites.iter().zip(&missing).filter_map(no_probe));
+        // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
+        let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
+        let began = Instant::now();
+        Ok(Some(Self { pid, kernel, events, log, recorder, exit, sites, warnings: problems, began }))
+    }
+
+    pub(super) async fn follow(
+        &mut self,
+        child: &mut Option<Child>,
+        stop: &mut Stop,
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Reason> {
+        let mut tick = interval(EMPTY_RING);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut flushed = Instant::now();
+        let mut last_events = 0;
+        loop {
+            let mut ended = None;
+            tokio::select! {
+                _ = tick.tick() => {}
+                ready = self.events.readable() => ready?.clear_ready(),
+                exited = self.exit.readable() => { exited?.clear_ready(); ended = Some(Reason::Exited); }
+                () = stop.asked() => ended = Some(Reason::Interrupted),
+            }
+            if ended == Some(Reason::Interrupted) && child.is_some() {
+                // A command that we started got the same Ctrl-C and ends by itself; a second one ends the recording.
+                *child = None;
+                ended = None;
+            }
+            self.drain()?;
+            if let Some(reason) = ended {
+                return Ok(reason);
+            }
+            if flushed.elapsed() >= FLUSH {
+                let seconds = flushed.elapsed().as_secs_f64();
+                flushed = Instant::now();
+                self.recorder.flush()?;
+                let events = self.recorder.tally.events;
+                tell(Progress::Tick(Figures {
+                    seconds: self.began.elapsed().as_secs_f64(),
+                    events,
+                    rate: ((events - last_events) as f64 / seconds) as u64,
+                    live_bytes: self.recorder.tally.live_bytes,
+                    lost: self.recorder.lost(),
+                }));
+                last_events = events;
+            }
+        }
+    }
+
+    /// Takes what is in the ring by now.
+    fn drain(&mut self) -> Result<()> {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        let ring = self.events.get_mut();
+        while let Some(item) = ring.next() {
+            match Sent::decode(&item) {
+                Some(Sent::Python(part)) => self.recorder.python(part),
+                Some(Sent::Hit(raw)) => {
+                    if let Some(end) = self.recorder.hit(&raw)? {
+                        self.kernel.set_stack_end(raw.hit.tid, end)?;
+                    }
+                }
+                None => bail!("the kernel side sent a record that is none of ours"),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(mut self, reason: Reason) -> Result<Summary> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let time = self.recorder.time(boot_now());
+        self.kernel.remove_target(self.pid.get())?;
+        self.kernel.detach()?;
+        self.drain()?;
+        let sent = self.kernel.counter(Counter::Sent)?;
+        self.recorder.finish(sent, PATIENCE)?;
+        for counter in Counter::ALL {
+            let value = self.kernel.counter(counter)?;
+            self.recorder.record(trace::CounterValue { name: counter.name().into(), value });
+        }
+        for kind in Kind::ALL {
+            let sites = (0_u16..).zip(&self.sites).filter(|(_, site)| site.kind == kind).map(|(number, _)| number);
+            let hits: Vec<u64> = sites.map(|site| self.kernel.site_hits(site)).collect::<Result<_>>()?;
+            if !hits.is_empty() {
+                let name = format!("{HITS}{}", kind_word(kind)).into();
+                self.recorder.record(trace::CounterValue { name, value: hits.iter().sum() });
+            }
+        }
+        let kept = self.recorder.tally.events;
+        self.recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
+        self.recorder.record(trace::End { process: PROCESS, time, reason: reason.name().into() });
+        self.recorder.flush()?;
+        let lost = self.recorder.lost();
+        let bytes = self.recorder.bytes();
+        let adds_up = sent == kept + lost && lost == self.kernel.counter(Counter::RingFull)?;
+        Ok(Summary { reason, seconds, tally: self.recorder.tally, lost, bytes, adds_up })
+    }
+}
+
+/// Attaches to every site; for each, why that was not possible.
+///
+/// # Errors
+/// If a site is missing without which a recording would mislead.
+fn attach(
+    kernel: &mut Kernel,
+    pid: NonZeroU32,
+    discovery: &Discovery,
+    cookies: &[Cookie],
+) -> Result<Vec<Option<String>>> {
+    let mut attach_one = |site: &Site, cookie: Cookie| {
+        let offset = site.offset.clone()?;
+        let home = discovery.home(site).ok_or("its module is not mapped")?;
+        kernel.attach(pid, &home.file.path(), offset, cookie).map_err(|error| format!("{error:#}"))
+    };
+    let mut all = Vec::new();
+    for (site, &cookie) in discovery.sites.iter().zip(cookies) {
+        let missing = attach_one(site, cookie).err();
+        if let (Some(missing), true) = (&missing, site.required) {
+            bail!("failed to probe {}: {missing}", site.symbol);
+        }
+        all.push(missing);
+    }
+    Ok(all)
+}
+
+/// Writes what was found out about the target: its modules, the layout of its classes, and the probes.
+fn describe(recorder: &mut Recorder, discovery: &Discovery, missing: &[Option<String>]) {
+    recorder.refresh();
+    for finding in &discovery.derivation.findings {
+        let Ok(offset) = finding.offset else { continue };
+        let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
+        recorder.record(trace::LayoutField { process: PROCESS, name, offset: Hex(offset.into()), sources });
+    }
+    if let Some(python) = &discovery.python {
+        let module = recorder.module_number(&discovery.modules[python.module].mapping);
+        recorder.record(interpreter_record(python, module));
+    }
+    for (number, (site, missing)) in (0_u32..).zip(discovery.sites.iter().zip(missing)) {
+        recorder.record(trace::Probe {
+            id: number,
+            process: PROCESS,
+            kind: kind_word(site.kind).into(),
+            symbol: site.symbol.clone(),
+            module: discovery.home(site).map_or(0, |home| recorder.module_number(&home.mapping)),
+            offset: Hex(site.offset.clone().unwrap_or(0)),
+            missing: missing.clone().unwrap_or_default(),
+        });
+    }
+}
+
+fn session_record(boot_ns: u64) -> trace::Session {
+    let system = rustix::system::uname();
+    let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    trace::Session {
+        tool: env!("CARGO_PKG_VERSION").into(),
+        host: system.nodename().to_string_lossy().into_owned(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        wall_ns: (wall.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec as u64),
+        boot_ns,
+    }
+}
+
+fn interpreter_record(python: &Python, module: u32) -> trace::Interpreter {
+    let missing = python.frames.as_ref().err().cloned().unwrap_or_default();
+    trace::Interpreter { process: PROCESS, module, version: python.version.clone(), missing }
+}
+
+fn process_record(discovery: &Discovery) -> trace::Process {
+    trace::Process {
+        id: PROCESS,
+        pid: discovery.process.pid,
+        start: discovery.process.start,
+        command: discovery.process.command.clone(),
+        python: discovery.python.as_ref().map(|python| python.version.clone()).unwrap_or_default(),
+    }
+}
