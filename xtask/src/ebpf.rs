@@ -71,6 +71,7 @@ fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
     // The kernel's atomic additions that return a value came with the third version of its instruction set (5.12).
     let flags =
         ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf", "-Dwarnings"];
+    let flags: Vec<String> = flags.map(str::to_string).into_iter().chain(path_prefixes()).collect();
     cargo
         .args(["build", "--package", "tracer-ebpf", "--release", "--locked", "--target", TARGET])
         .args(["-Z", "build-std=core", "--target-dir"])
@@ -80,6 +81,19 @@ fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
         .current_dir(root());
     run(&mut cargo)?;
     Ok(folder.join(TARGET).join("release/tt-buftrace-bpf"))
+}
+
+/// Flags that keep the names of this machine's folders out of the object: BTF has the source file of each line.
+fn path_prefixes() -> Vec<String> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    let registries = fs::read_dir(cargo.join("registry/src")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let sources = DEBIAN_SOURCE.trim_end_matches("/library/core");
+    let prefix = |folder: &Path, name: &str| format!("--remap-path-prefix={}={name}", folder.display());
+    let mut flags: Vec<String> = registries.map(|folder| prefix(&folder, "crates")).collect();
+    flags.push(prefix(&root(), "."));
+    flags.push(prefix(Path::new(sources), "rust"));
+    flags
 }
 
 /// Takes DWARF out: the kernel reads BTF only.
