@@ -329,10 +329,7 @@ impl Recorder {
                 }
             }
         }
-        if lost.is_some() {
-            let now = self.time(boot_now());
-            self.loss(lost, now);
-        }
+        self.loss(lost, self.written);
     }
 
     fn loss(&mut self, count: Option<u64>, before: u64) {

@@ -146,7 +146,7 @@ records! {
         process: u32,
         /// The last event before the gap, nanoseconds after `boot_ns`.
         after: u64,
-        /// The first event behind it.
+        /// The first event behind it; the same as `after` if there is none.
         before: u64,
         /// How many.
         count: u64,
