@@ -96,7 +96,7 @@ pub(super) struct Timeline {
     #[arg(long)]
     stacks: bool,
     /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
-    #[arg(long, default_value = "12", value_parser = parse_frames)]
+    #[arg(long, default_value = "16", value_parser = parse_frames)]
     frames: Frames,
     /// Write JSON
     #[arg(long)]
@@ -108,7 +108,7 @@ pub(super) struct Excess {
     #[command(flatten)]
     pub(super) traces: Traces,
     /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
-    #[arg(long, default_value = "12", value_parser = parse_frames)]
+    #[arg(long, default_value = "16", value_parser = parse_frames)]
     pub(super) frames: Frames,
     /// Write JSON
     #[arg(long)]
