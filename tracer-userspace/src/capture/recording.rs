@@ -176,6 +176,15 @@ impl Recording {
         Ok(())
     }
 
+    /// Says in the file, as far as it can still be written, why the recording goes no further.
+    pub(super) fn fail(mut self, error: &anyhow::Error) {
+        let time = self.recorder.time(boot_now());
+        self.recorder.record(trace::Problem { text: format!("the recording failed: {error:#}") });
+        self.recorder.record(trace::End { process: PROCESS, time, reason: "failed".into() });
+        // The user is told of the first error; a second one adds nothing.
+        let _ = self.recorder.flush();
+    }
+
     pub(super) fn end(mut self, reason: Reason) -> Result<Summary> {
         let seconds = self.began.elapsed().as_secs_f64();
         let time = self.recorder.time(boot_now());

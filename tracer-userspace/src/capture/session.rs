@@ -122,8 +122,13 @@ async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Op
         tell(Progress::Problem(warning));
     }
     tell(Progress::Attached(&discovery));
-    let reason = recording.follow(&mut child, &mut stop, tell).await?;
-    recording.end(reason).map(Some)
+    match recording.follow(&mut child, &mut stop, tell).await {
+        Ok(reason) => recording.end(reason).map(Some),
+        Err(error) => {
+            recording.fail(&error);
+            Err(error)
+        }
+    }
 }
 
 fn start(words: &[OsString]) -> Result<Child> {
