@@ -10,6 +10,7 @@ mod lookalike;
 mod python;
 mod refusals;
 mod stacks;
+mod sudo;
 mod survival;
 mod target;
 mod tidy;

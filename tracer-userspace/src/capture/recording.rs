@@ -83,10 +83,12 @@ impl Recording {
         let test = discovery.read_current_test().unwrap_or_default();
 
         let mut writer = Writer::create(&options.output)?;
+        let given = caller_of_sudo().map_or(Ok(()), |(user, group)| writer.give_to(user, group));
         writer.record(session_record(boot_ns));
         writer.record(process_record(discovery));
         let mut recorder = Recorder::new(writer, PROCESS, boot_ns, sites.clone(), Space::new(pid.get()))?;
         let mut problems = discovery.problems.clone();
+        problems.extend(given.err().map(|error| format!("{error:#}")));
         describe(&mut recorder, discovery, &missing);
         if let Some(frames) = frames {
             recorder.set_interpreter(pid.get(), frames);
@@ -265,6 +267,12 @@ fn describe(recorder: &mut Recorder, discovery: &Discovery, missing: &[Option<St
             missing: missing.clone().unwrap_or_default(),
         });
     }
+}
+
+/// User and group that called us by sudo: the trace is theirs, and they read it without.
+fn caller_of_sudo() -> Option<(u32, u32)> {
+    let id = |name| std::env::var(name).ok()?.parse().ok();
+    rustix::process::geteuid().is_root().then_some((id("SUDO_UID")?, id("SUDO_GID")?))
 }
 
 fn session_record(boot_ns: u64) -> trace::Session {
