@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::{command::run, root};
+use crate::{
+    command::{output, run},
+    root,
+};
 
 /// A Python with pytest; made on first use.
 pub fn with_pytest() -> Result<PathBuf> {
@@ -21,6 +24,16 @@ pub fn with_pytest() -> Result<PathBuf> {
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "pytest"]))?;
     }
     Ok(python)
+}
+
+/// The releases of ttnn that the tests run on: one of each class generation.
+pub const TESTED_TTNN: [&str; 2] = ["0.66.0", "0.81.1"];
+
+/// Whether there is an interpreter that ttnn has wheels for.
+#[must_use]
+pub fn can_have_ttnn() -> bool {
+    let script = root().join("tests/ttnn/install.py");
+    output(Command::new("python3").arg(script).arg("--find")).is_some()
 }
 
 /// The folder of a ttnn release on mock devices, and its Python; installed on first use.

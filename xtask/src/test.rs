@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::{
     command::{is_root, run},
-    root,
+    python, root,
 };
 
 /// Runs all tests; `arguments` go to cargo. Where we are not root, the test programs run by sudo.
@@ -19,7 +19,22 @@ pub fn test(arguments: &[OsString]) -> Result<()> {
     cargo.env("BUFTRACE_NO_SKIP", "1");
     if !is_root() {
         eprintln!("probing other processes needs root: the tests run by sudo");
+        prepare()?;
         cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env");
     }
     run(&mut cargo)
+}
+
+/// Makes beforehand what the tests would make on first use, so that none of it belongs to root.
+fn prepare() -> Result<()> {
+    run(Command::new("cargo").args(["build", "--package", "tt-buftrace"]).current_dir(root()))?;
+    python::with_pytest()?;
+    let lookalikes = root().join("target/lookalike");
+    run(Command::new("python3").arg(root().join("tests/lookalike/build.py")).arg(lookalikes))?;
+    if python::can_have_ttnn() {
+        for version in python::TESTED_TTNN {
+            python::with_ttnn(version)?;
+        }
+    }
+    Ok(())
 }
