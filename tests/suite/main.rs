@@ -7,6 +7,7 @@
 mod account;
 mod framehop;
 mod lookalike;
+mod loss;
 mod python;
 mod refusals;
 mod stacks;

@@ -5,20 +5,20 @@ use std::{
     collections::BTreeSet,
     fs,
     os::unix::{fs::FileExt as _, process::ExitStatusExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use buftrace::trace::{Event, Item, Kind, Record, kind_word};
+use buftrace::trace::{Event, Item, Kind, Record};
 use serde_json::Value;
 
 use crate::{
     account::{by_trace, by_truth},
     target::{Finished, Target, lookalike, lookalike_pytest, lookalikes},
-    tool::{Recorder, can_probe, items, json, path, run},
+    tool::{Recorder, can_probe, confirmed, items, json, path, run},
 };
 
 /// How long something may take that takes milliseconds on an idle machine.
@@ -202,13 +202,6 @@ fn running_out_of_memory_is_the_same_traced_or_not() -> Result<()> {
         assert_eq!((failed, confirmed(&trace, "failed")?), (1, 1));
     }
     Ok(())
-}
-
-/// How often a verdict stands in the report.
-fn confirmed(trace: &Path, verdict: &str) -> Result<u64> {
-    let report = json(&["report", path(trace)])?;
-    let row = report["verdicts"].as_array().into_iter().flatten().find(|row| row["verdict"] == verdict);
-    Ok(row.and_then(|row| row["confirmed"].as_u64()).unwrap_or(0))
 }
 
 #[test]
@@ -429,77 +422,4 @@ fn a_fork_is_another_process() -> Result<()> {
     assert_eq!(by_trace(&recorded), by_truth(&truth));
     assert_eq!(children.iter().filter(|line| line["action"] == "released").count(), 8);
     Ok(())
-}
-
-#[test]
-fn what_a_small_ring_loses_is_counted() -> Result<()> {
-    if !can_probe() {
-        return Ok(());
-    }
-    let (target, recorder, trace) = burst()?;
-    target.go()?;
-    let target = target.finish()?;
-    let (status, said) = recorder.finish()?;
-    assert!(status.success(), "{said}");
-    assert_loss_is_counted(&target, &trace)?;
-    Ok(())
-}
-
-#[test]
-fn a_stopped_recorder_does_not_stop_the_target() -> Result<()> {
-    if !can_probe() {
-        return Ok(());
-    }
-    let (target, recorder, trace) = burst()?;
-    recorder.signal("-STOP")?;
-    target.go()?;
-    // It ends while nobody empties the ring.
-    let target = target.finish()?;
-    recorder.signal("-CONT")?;
-    let (status, said) = recorder.finish()?;
-    assert!(status.success() && said.contains("the process ended after "), "{status}: {said}");
-    assert!(assert_loss_is_counted(&target, &trace)? > 0);
-    Ok(())
-}
-
-/// A target that allocates and frees at full speed, and a recorder with as little room as can be had.
-fn burst() -> Result<(Target, Recorder, PathBuf)> {
-    let target = Target::start(lookalike("pimpl", &["burst.py", "20000"]))?;
-    let trace = target.path("trace.ttb");
-    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace), "--ring", "1"])?;
-    Ok((target, recorder, trace))
-}
-
-/// Asserts that each event is there or counted as lost, and that nothing untrue is confirmed; returns the number lost.
-fn assert_loss_is_counted(target: &Finished, trace: &Path) -> Result<u64> {
-    target.succeeded()?;
-    let report = json(&["report", path(trace)])?;
-    let integrity = &report["integrity"];
-    let counter = |name: &str| {
-        let row = integrity["counters"].as_array().into_iter().flatten().find(|row| row["name"] == name);
-        row.and_then(|row| row["value"].as_u64()).with_context(|| format!("no counter {name}"))
-    };
-    let losses = integrity["losses"].as_array().into_iter().flatten();
-    let lost: u64 = losses.filter_map(|row| row["events"].as_u64()).sum();
-    assert_eq!(counter("sent")?, counter("kept")? + lost);
-    assert_eq!(counter("kept")?, integrity["events"].as_u64().context("a number of events")?);
-    assert_eq!(integrity["unaccounted"], 0);
-
-    // The probes themselves counted each hit, lost or not.
-    let recorded = items(trace)?;
-    let steps = by_truth(&target.truth()?);
-    for kind in [Kind::Allocated, Kind::Free, Kind::Released] {
-        let done = steps.iter().filter(|step| step.kind == kind).count() as u64;
-        assert_eq!(counter(&format!("hits.{}", kind_word(kind)))?, done);
-    }
-    // Every buffer was released once.
-    for row in report["verdicts"].as_array().context("the report has verdicts")? {
-        assert!(row["verdict"] == "released" || row["confirmed"] == 0, "{row}");
-    }
-    let released = steps.iter().filter(|step| step.kind == Kind::Released).count() as u64;
-    let found = confirmed(trace, "released")?;
-    assert!(found <= released && (lost > 0 || found == released), "{found} of {released}");
-    let truth: BTreeSet<_> = steps.into_iter().collect();
-    assert!(by_trace(&recorded).iter().all(|step| truth.contains(step)), "a step that was none");
-    Ok(lost)
 }

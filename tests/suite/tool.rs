@@ -80,6 +80,13 @@ pub(crate) fn path(path: &Path) -> &str {
     path.to_str().expect("the tests' own paths are UTF-8")
 }
 
+/// How often a verdict stands in the report.
+pub(crate) fn confirmed(trace: &Path, verdict: &str) -> Result<u64> {
+    let report = json(&["report", path(trace)])?;
+    let row = report["verdicts"].as_array().into_iter().flatten().find(|row| row["verdict"] == verdict);
+    Ok(row.and_then(|row| row["confirmed"].as_u64()).unwrap_or(0))
+}
+
 /// A recording that runs.
 pub(crate) struct Recorder {
     child: Child,
