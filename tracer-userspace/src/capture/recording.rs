@@ -32,6 +32,9 @@ use crate::{
 
 /// How often the ring is emptied when too little waits in it for the kernel side to call.
 const EMPTY_RING: Duration = Duration::from_millis(10);
+/// Most records that are taken from the ring at a time: a target that fills it as fast as it is emptied must keep neither
+/// the file from being flushed nor Ctrl-C from being heard.
+const AT_A_TIME: usize = 8192;
 /// How often what is known goes to the file.
 const FLUSH: Duration = Duration::from_secs(1);
 /// How long to wait for names at the end.
@@ -137,7 +140,7 @@ impl Recording {
                 *child = None;
                 ended = None;
             }
-            self.drain()?;
+            self.drain(AT_A_TIME)?;
             if let Some(reason) = ended {
                 return Ok(reason);
             }
@@ -158,13 +161,14 @@ impl Recording {
         }
     }
 
-    /// Takes what is in the ring by now.
-    fn drain(&mut self) -> Result<()> {
+    /// Takes what is in the ring by now, up to `limit` records.
+    fn drain(&mut self, limit: usize) -> Result<()> {
         if let Some(log) = &mut self.log {
             log.flush();
         }
         let ring = self.events.get_mut();
-        while let Some(item) = ring.next() {
+        for _ in 0..limit {
+            let Some(item) = ring.next() else { break };
             match Sent::decode(&item) {
                 Some(Sent::Python(part)) => self.recorder.python(part),
                 Some(Sent::Hit(raw)) => {
@@ -192,7 +196,8 @@ impl Recording {
         let time = self.recorder.time(boot_now());
         self.kernel.remove_target(self.pid.get())?;
         self.kernel.detach()?;
-        self.drain()?;
+        // Nothing is added any more.
+        self.drain(usize::MAX)?;
         let sent = self.kernel.counter(Counter::Sent)?;
         self.recorder.finish(sent, PATIENCE)?;
         for counter in Counter::ALL {
