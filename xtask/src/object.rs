@@ -16,8 +16,14 @@ pub const OBJECT: &str = "tracer-ebpf/object/tt-buftrace.bpf.o";
 /// The digest of its source.
 pub const DIGEST: &str = "tracer-ebpf/object/source.sha256";
 /// What the object is built from.
-pub const SOURCES: [&str; 4] =
-    ["tracer-common/Cargo.toml", "tracer-common/src", "tracer-ebpf/Cargo.toml", "tracer-ebpf/src"];
+pub const SOURCES: [&str; 6] = [
+    "tracer-common/Cargo.toml",
+    "tracer-common/src",
+    "tracer-unwind/Cargo.toml",
+    "tracer-unwind/src",
+    "tracer-ebpf/Cargo.toml",
+    "tracer-ebpf/src",
+];
 
 /// Fails with the command to type if the object's source has changed since it was built.
 pub fn check() -> Result<()> {
