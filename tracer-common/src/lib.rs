@@ -6,22 +6,22 @@
 #![no_std]
 
 mod python;
+mod stack;
 
 pub use python::{
     CODE_PART, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, PythonEnd, PythonFrame, PythonLayout, PythonScratch, PythonStack,
     checksum,
 };
+pub use stack::{CopyHead, MAX_FRAMES, NativeFrame, NativeStack, PAGE, Registers, STACK_CLASSES, StackHash};
 
-/// Bytes of one page of copied stack; copies begin at a page border, so a read never straddles two mappings.
-pub const PAGE: usize = 4096;
-/// The sizes, in pages, that a stack copy can have. A thread whose stack end is not known yet gets the largest.
-pub const STACK_CLASSES: [usize; 4] = [2, 4, 8, 17];
 /// Room for an environment value (pytest's current test), terminating zero included.
 pub const TEXT: usize = 1024;
 /// The variable that pytest sets at the setup, call and teardown of each test, and removes after it.
 pub const TEST_VARIABLE: &[u8; 20] = b"PYTEST_CURRENT_TEST\0";
 /// Most probe sites that one recording can have.
 pub const MAX_SITES: u32 = 64;
+/// Most processes that one recording can have.
+pub const MAX_TARGETS: u32 = 64;
 /// An offset that this build of the target does not have.
 pub const NO_OFFSET: u32 = u32::MAX;
 
@@ -51,11 +51,15 @@ pub enum Kind {
     TestEnd = 10,
     /// A thread of the target ends.
     ThreadExit = 11,
+    /// Entry of the dynamic linker's `_dl_debug_state`: before and after modules are loaded or unloaded.
+    Modules = 12,
+    /// The target executes another program: nothing that was known of it holds any more.
+    Exec = 13,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Request,
         Self::Allocated,
         Self::Free,
@@ -67,6 +71,8 @@ impl Kind {
         Self::TestBegin,
         Self::TestEnd,
         Self::ThreadExit,
+        Self::Modules,
+        Self::Exec,
     ];
 
     /// The kind of a number that came over the border, or `None` for one that is not ours.
@@ -92,7 +98,7 @@ pub struct Cookie {
     pub kind: Kind,
     /// Which integer argument holds the object: 0 (`rdi`) or 1 (`rsi`).
     pub argument: u8,
-    /// Whether the user stack is copied with the hit.
+    /// Whether the stack belongs to the hit.
     pub stack: bool,
     /// The site's number within the recording, below [`MAX_SITES`].
     pub site: u16,
@@ -111,6 +117,18 @@ impl Cookie {
         let Some(kind) = Kind::from_u8(bits as u8) else { return None };
         Some(Self { kind, argument: (bits >> 8) as u8, stack: bits >> 16 & 1 == 1, site: (bits >> 32) as u16 })
     }
+}
+
+/// A traced process, as the kernel side knows it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Its number, below [`MAX_TARGETS`]: where its modules and their epoch are kept.
+    pub number: u32,
+    /// Whether each stack is copied as well, for user space to compare.
+    pub copies: u32,
+    /// Where its classes keep their fields.
+    pub layout: Layout,
 }
 
 /// Where the target's classes keep what is read at a hit: offsets in bytes, derived from the binary in hand.
@@ -164,28 +182,6 @@ pub enum DeviceClass {
     Mesh = 2,
 }
 
-/// The registers that unwinding begins with, as they were at the probed instruction.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Registers {
-    /// Address of the probed instruction.
-    pub rip: u64,
-    /// Stack pointer.
-    pub rsp: u64,
-    /// Base pointer; a general register in code without frame pointers.
-    pub rbp: u64,
-    /// General register.
-    pub rbx: u64,
-    /// General register.
-    pub r12: u64,
-    /// General register.
-    pub r13: u64,
-    /// General register.
-    pub r14: u64,
-    /// General register.
-    pub r15: u64,
-}
-
 /// A field of the object could not be read; what could not is zero.
 pub const UNREADABLE_OBJECT: u8 = 1;
 /// The device object could not be read: `device_class` and `device_id` say nothing.
@@ -194,32 +190,51 @@ pub const UNREADABLE_DEVICE: u8 = 2;
 pub const TEXT_CUT: u8 = 4;
 /// The text could not be read.
 pub const UNREADABLE_TEXT: u8 = 8;
+/// The native stack is not there: the ring buffer had no room for it, or the kernel side was busy.
+pub const NATIVE_LOST: u8 = 16;
+/// The Python frames are not there: likewise.
+pub const PYTHON_LOST: u8 = 32;
 
-/// The head of each ring-buffer record but [`PythonStack`]: one hit of one probe.
-///
-/// Behind it, in the same record, come `pages` × [`PAGE`] bytes of stack from the page that holds `registers.rsp` on,
-/// or `text` bytes of an environment value. Before a hit with a stack, a [`PythonStack`] of the same number may come.
+/// What a ring-buffer record is, by its first byte; the records of hits have their [`Kind`] there.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// A [`NativeStack`], cut behind its last frame: what a number stands for from now on.
+    NativeStack = 200,
+    /// A [`PythonStack`], cut behind its last frame: likewise.
+    PythonStack = 201,
+    /// A [`CopyHead`] and the pages of a stack copy. Its hit comes later.
+    Copy = 202,
+    /// A [`TextHead`] and the bytes of an environment value. Its hit comes later.
+    Text = 203,
+}
+
+/// One hit of one probe.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hit {
+    /// A [`Kind`].
+    pub kind: u8,
+    /// `UNREADABLE_*`, `TEXT_CUT`, `NATIVE_LOST`, `PYTHON_LOST`.
+    pub flags: u8,
+    /// A [`DeviceClass`].
+    pub device_class: u8,
+    /// Site number, from the cookie.
+    pub site: u8,
+    /// Process id, as the kernel's first PID name space has it.
+    pub tgid: u32,
     /// Counts every hit that asked for room in the ring; a number that never arrives was lost.
     pub sequence: u64,
     /// Nanoseconds since boot, sleep included (`bpf_ktime_get_boot_ns`).
     pub time: u64,
-    /// Process id, as the kernel's first PID name space has it.
-    pub tgid: u32,
-    /// Thread id, likewise.
+    /// Thread id, like `tgid`.
     pub tid: u32,
-    /// A [`Kind`].
-    pub kind: u8,
-    /// `UNREADABLE_*` and `TEXT_CUT`.
-    pub flags: u8,
-    /// Site number, from the cookie.
-    pub site: u16,
-    /// Pages of stack that follow.
-    pub pages: u16,
-    /// Bytes of text that follow.
-    pub text: u16,
+    /// Number of the [`NativeStack`], 0 for none.
+    pub native: u32,
+    /// Number of the [`PythonStack`], 0 for none.
+    pub python: u32,
+    /// Id of the device, within its class.
+    pub device_id: u32,
     /// The object: `Buffer*`, allocator or device.
     pub object: u64,
     /// `device_`.
@@ -230,26 +245,34 @@ pub struct Hit {
     pub size: u64,
     /// `address_`.
     pub address: u64,
-    /// `page_size_`.
-    pub page_size: u64,
     /// `unique_id_`.
     pub unique_id: u64,
-    /// `buffer_type_`.
-    pub buffer_type: u32,
-    /// Id of the device, within its class.
-    pub device_id: u32,
+    /// `page_size_`; larger ones are [`u32::MAX`].
+    pub page_size: u32,
+    /// `buffer_type_`; larger ones are [`u8::MAX`].
+    pub buffer_type: u8,
     /// `allocation_status_`.
     pub status: u8,
     /// `owns_data_`.
     pub owns: u8,
     /// `hooked_allocation_`.
     pub hooked: u8,
-    /// A [`DeviceClass`].
-    pub device_class: u8,
+}
+
+/// The head of a [`Tag::Text`] record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextHead {
+    /// [`Tag::Text`].
+    pub tag: u8,
     /// Always zero.
-    pub padding: u32,
-    /// Where unwinding begins.
-    pub registers: Registers,
+    pub padding: u8,
+    /// Bytes that follow, without a terminating zero.
+    pub length: u16,
+    /// Always zero.
+    pub padding2: u32,
+    /// The hit's [`Hit::sequence`].
+    pub sequence: u64,
 }
 
 /// What the kernel side counts, each in a slot of its own.
@@ -260,7 +283,7 @@ pub enum Counter {
     Sent = 0,
     /// Lost: the ring buffer was full.
     RingFull = 1,
-    /// Kept, but without its stack: the ring buffer had no room for that.
+    /// Kept, but without a part of its stack: the ring buffer had no room for that.
     StackLost = 2,
     /// Kept, but with `UNREADABLE_OBJECT` or `UNREADABLE_DEVICE`.
     Unreadable = 3,
@@ -268,13 +291,27 @@ pub enum Counter {
     OtherProcess = 4,
     /// Not events: `~Buffer` of something that is no owner, or not deallocated yet.
     Filtered = 5,
-    /// Kept, but without all of its Python frames: no room, some could not be read, or there are too many.
+    /// Kept, but without all of its Python frames: some could not be read, or there are too many.
     PythonCut = 6,
+    /// Kept, but without its stack: too many probes were hit at once on one CPU, each preempted by the next.
+    Busy = 7,
+    /// Stacks walked here.
+    Walked = 8,
+    /// Frames of those, native ones.
+    NativeFrames = 9,
+    /// Frames of those, of Python.
+    PythonFrames = 10,
+    /// Native frames whose row was remembered.
+    Remembered = 11,
+    /// Stacks that were sent in whole, because nobody had seen them yet.
+    NewStacks = 12,
+    /// Stacks that were copied for user space to walk.
+    Copied = 13,
 }
 
 impl Counter {
     /// Every counter, in the order of its slot.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 14] = [
         Self::Sent,
         Self::RingFull,
         Self::StackLost,
@@ -282,6 +319,13 @@ impl Counter {
         Self::OtherProcess,
         Self::Filtered,
         Self::PythonCut,
+        Self::Busy,
+        Self::Walked,
+        Self::NativeFrames,
+        Self::PythonFrames,
+        Self::Remembered,
+        Self::NewStacks,
+        Self::Copied,
     ];
 
     /// The name that the trace file and the views use.
@@ -295,10 +339,17 @@ impl Counter {
             Self::OtherProcess => "other-process",
             Self::Filtered => "filtered",
             Self::PythonCut => "python-cut",
+            Self::Busy => "busy",
+            Self::Walked => "walked",
+            Self::NativeFrames => "native-frames",
+            Self::PythonFrames => "python-frames",
+            Self::Remembered => "remembered",
+            Self::NewStacks => "new-stacks",
+            Self::Copied => "copied",
         }
     }
 }
 
 const _: () = assert!(size_of::<Layout>() == 72, "no implicit padding");
-const _: () = assert!(size_of::<Registers>() == 64, "no implicit padding");
-const _: () = assert!(size_of::<Hit>() == 168, "no implicit padding");
+const _: () = assert!(size_of::<Hit>() == 96, "no implicit padding");
+const _: () = assert!(size_of::<TextHead>() == 16, "no implicit padding");

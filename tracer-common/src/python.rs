@@ -73,7 +73,7 @@ pub enum PythonEnd {
     UnreadableFrame = 5,
     /// [`MAX_PYTHON_FRAMES`].
     TooManyFrames = 6,
-    /// The ring buffer had no room for them.
+    /// The ring buffer had no room for them, or the kernel side was busy.
     NotSent = 7,
 }
 
@@ -100,23 +100,19 @@ impl PythonEnd {
     }
 }
 
-/// A ring-buffer record of its own: the Python frames of the hit that follows with the same number.
-///
-/// No other record has its size.
+/// A ring-buffer record: Python frames that no hit had before. It comes before the first hit that has its number.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PythonStack {
-    /// The hit's [`crate::Hit::sequence`].
-    pub sequence: u64,
-    /// Frames that are filled, innermost first.
-    pub count: u16,
+    /// [`crate::Tag::PythonStack`].
+    pub tag: u8,
     /// A [`PythonEnd`].
     pub end: u8,
-    /// Means nothing.
-    pub padding: [u8; 5],
-    /// Means nothing: the kernel side's.
-    pub scratch: PythonScratch,
-    /// The frames.
+    /// Frames that are filled.
+    pub count: u16,
+    /// Its number, from 1, as in [`crate::NativeStack`].
+    pub id: u32,
+    /// Innermost first.
     pub frames: [PythonFrame; MAX_PYTHON_FRAMES],
 }
 
@@ -147,4 +143,4 @@ pub const fn checksum(counts: &[u64; CODE_PART / 8], names: &[u64; CODE_PART / 8
 
 const _: () = assert!(size_of::<PythonLayout>() == 52, "no implicit padding");
 const _: () = assert!(size_of::<PythonFrame>() == 24, "no implicit padding");
-const _: () = assert!(size_of::<PythonStack>() == 16 + 256 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");
+const _: () = assert!(size_of::<PythonStack>() == 8 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");

@@ -1,131 +1,164 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Puts hits into the ring buffer, with what belongs to them.
+//! Puts hits into the ring buffer, each behind what belongs to it.
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str, bpf_ringbuf_query};
-use tracer_common::{Counter, Hit, PAGE, PythonLayout, PythonStack, STACK_CLASSES, TEXT, TEXT_CUT, UNREADABLE_TEXT};
+use aya_ebpf::helpers::generated::{
+    bpf_probe_read_user, bpf_probe_read_user_str, bpf_ringbuf_output, bpf_ringbuf_query,
+};
+use tracer_common::{
+    CopyHead, Counter, Hit, MAX_FRAMES, MAX_PYTHON_FRAMES, NATIVE_LOST, NativeFrame, PAGE, PYTHON_LOST, PythonFrame,
+    Registers, STACK_CLASSES, StackHash, TEXT, TEXT_CUT, Tag, Target, TextHead, UNREADABLE_TEXT,
+};
+use tracer_unwind::walk::Stop;
 
 use crate::{
-    maps::{EVENTS, STACK_ENDS, WAKEUP_BYTES, count, next_sequence},
-    python,
+    maps::{self, EVENTS, STACK_ENDS, WAKEUP_BYTES, count, next_sequence},
+    native, python,
+    scratch::{self, Claim},
 };
 
 /// `BPF_RB_AVAIL_DATA`: how many bytes wait in the ring.
 const AVAILABLE: u64 = 0;
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
+/// Bytes of a [`tracer_common::NativeStack`] or [`tracer_common::PythonStack`] before its frames.
+const STACK_HEAD: usize = 8;
 
-/// A hit and what follows it in the same ring-buffer record.
+/// A head and what follows it in the same ring-buffer record.
 #[repr(C)]
-struct Record<const BYTES: usize> {
-    hit: Hit,
+struct Record<Head, const BYTES: usize> {
+    head: Head,
     bytes: [u8; BYTES],
-}
-
-/// The part of a user stack that is worth copying.
-#[derive(Clone, Copy)]
-pub(crate) struct Stack {
-    /// Start of the page that holds the stack pointer.
-    start: u64,
-    /// Pages up to the stack's end, or `None` if that is not known.
-    pages: Option<u64>,
-}
-
-impl Stack {
-    /// The stack of thread `tid` from `rsp` on.
-    pub(crate) fn of(tid: u32, rsp: u64) -> Self {
-        let start = rsp & !(PAGE as u64 - 1);
-        // SAFETY: a value that changes while it is read is an address all the same.
-        let end = unsafe { STACK_ENDS.get(tid) }.copied();
-        let pages = match end {
-            Some(end) if start < end => Some((end - start).div_ceil(PAGE as u64)),
-            // The thread has switched to another stack, or its id was used again.
-            _ => None,
-        };
-        Self { start, pages }
-    }
 }
 
 /// Sends a hit alone.
 pub(crate) fn plain(hit: &mut Hit) {
     hit.sequence = next_sequence();
-    send_plain(hit);
+    send(hit);
 }
 
 /// Sends a hit with the C string at `text`.
 pub(crate) fn text(hit: &mut Hit, text: u64) {
     hit.sequence = next_sequence();
-    let Some(mut entry) = EVENTS.reserve::<Record<TEXT>>(0) else { return count(Counter::RingFull) };
-    let record = entry.as_mut_ptr();
-    // SAFETY: `record` is ring memory of this very size, and ours until it is submitted.
-    let length = unsafe { bpf_probe_read_user_str((&raw mut (*record).bytes).cast(), TEXT as u32, text as *const _) };
-    match usize::try_from(length) {
-        Ok(length) if (1..=TEXT).contains(&length) => {
-            hit.text = length as u16 - 1;
-            if length == TEXT {
-                hit.flags |= TEXT_CUT;
+    send_text(hit, text);
+    send(hit);
+}
+
+/// Sends a hit with its stack.
+#[inline(always)]
+pub(crate) fn with_stack(hit: &mut Hit, registers: &Registers, target: &Target) {
+    hit.sequence = next_sequence();
+    match Claim::new() {
+        Some(claim) => {
+            let level = claim.level();
+            native_stack(hit, level, registers, target);
+            if maps::python(hit.tgid).is_some() {
+                python_stack(hit, level, target);
             }
         }
-        _ => hit.flags |= UNREADABLE_TEXT,
-    }
-    // SAFETY: as above.
-    unsafe { (&raw mut (*record).hit).write(*hit) };
-    entry.submit(wakeup());
-}
-
-/// Sends a hit with its Python frames, and with a copy of the user stack, of the smallest class that holds it.
-pub(crate) fn with_stack(hit: &mut Hit, stack: Stack, python: Option<&PythonLayout>) {
-    const LARGEST: usize = STACK_CLASSES[STACK_CLASSES.len() - 1];
-    hit.sequence = next_sequence();
-    if let Some(layout) = python {
-        send_python(hit.sequence, layout);
-    }
-    let pages = stack.pages.unwrap_or(LARGEST as u64);
-    let sent = if pages <= STACK_CLASSES[0] as u64 {
-        send_stack::<{ STACK_CLASSES[0] * PAGE }>(hit, stack.start)
-    } else if pages <= STACK_CLASSES[1] as u64 {
-        send_stack::<{ STACK_CLASSES[1] * PAGE }>(hit, stack.start)
-    } else if pages <= STACK_CLASSES[2] as u64 {
-        send_stack::<{ STACK_CLASSES[2] * PAGE }>(hit, stack.start)
-    } else {
-        send_stack::<{ LARGEST * PAGE }>(hit, stack.start)
-    };
-    if !sent {
-        // The event matters more than its stack.
-        hit.pages = 0;
-        if send_plain(hit) {
-            count(Counter::StackLost);
+        None => {
+            hit.flags |= NATIVE_LOST | PYTHON_LOST;
+            count(Counter::Busy);
         }
     }
+    send(hit);
 }
 
-fn send_python(sequence: u64, layout: &PythonLayout) {
-    let Some(mut entry) = EVENTS.reserve::<PythonStack>(0) else { return count(Counter::PythonCut) };
-    // SAFETY: this is ring memory of this very size, ours until it is submitted, and any bytes are a `PythonStack`.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.sequence = sequence;
-    python::walk(layout, record);
-    // The hit itself comes next, and wakes if it must.
-    entry.submit(NO_WAKEUP);
-}
-
-fn send_plain(hit: &Hit) -> bool {
-    let Some(mut entry) = EVENTS.reserve::<Hit>(0) else {
-        count(Counter::RingFull);
-        return false;
+#[inline(always)]
+fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) {
+    native::walk(level, target, registers);
+    let Some(scratch) = scratch::at(level) else { return };
+    let stack = &mut scratch.native;
+    if (target.copies != 0 || Stop::wants_copy(stack.stop)) && !send_copy(hit, registers) {
+        count(Counter::StackLost);
+    }
+    hit.native = match maps::stack_id(&scratch.hash) {
+        Some(id) => id,
+        None => {
+            stack.tag = Tag::NativeStack as u8;
+            stack.id = maps::next_stack();
+            let frames = (stack.count as usize).min(MAX_FRAMES) * size_of::<NativeFrame>();
+            send_stack((&raw const *stack).cast(), frames, &scratch.hash, stack.id)
+        }
     };
-    entry.write(*hit);
-    entry.submit(wakeup());
-    true
+    if hit.native == 0 {
+        hit.flags |= NATIVE_LOST;
+    }
+}
+
+#[inline(always)]
+fn python_stack(hit: &mut Hit, level: u32, target: &Target) {
+    python::python_walk(level, target.number, hit.tgid);
+    let Some(scratch) = scratch::at(level) else { return };
+    let stack = &mut scratch.python;
+    hit.python = match maps::stack_id(&scratch.hash) {
+        Some(id) => id,
+        None => {
+            stack.tag = Tag::PythonStack as u8;
+            stack.id = maps::next_stack();
+            let frames = (stack.count as usize).min(MAX_PYTHON_FRAMES) * size_of::<PythonFrame>();
+            send_stack((&raw const *stack).cast(), frames, &scratch.hash, stack.id)
+        }
+    };
+    if hit.python == 0 {
+        hit.flags |= PYTHON_LOST;
+    }
+}
+
+/// Sends a stack that user space does not have, cut behind its frames: its number, or 0 if there is no room.
+///
+/// Only what was sent is remembered, so a stack without room is sent with the next hit that has it.
+#[inline(always)]
+fn send_stack(stack: *const u8, frames: usize, hash: &StackHash, id: u32) -> u32 {
+    // SAFETY: the verifier checks that there are so many bytes.
+    let result = unsafe {
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            stack.cast_mut().cast(),
+            (STACK_HEAD + frames) as u64,
+            // The hit itself comes next, and wakes if it must.
+            NO_WAKEUP,
+        )
+    };
+    if result != 0 {
+        count(Counter::StackLost);
+        return 0;
+    }
+    count(Counter::NewStacks);
+    maps::remember_stack(hash, id);
+    id
+}
+
+/// Sends a copy of the stack, of the smallest class that holds it. Whether there was room.
+#[inline(always)]
+fn send_copy(hit: &Hit, registers: &Registers) -> bool {
+    const LARGEST: usize = STACK_CLASSES[STACK_CLASSES.len() - 1];
+    let start = registers.rsp & !(PAGE as u64 - 1);
+    // SAFETY: a value that changes while it is read is an address all the same.
+    let pages = match unsafe { STACK_ENDS.get(hit.tid) }.copied() {
+        Some(end) if start < end => (end - start).div_ceil(PAGE as u64),
+        // Not known, or the thread has switched to another stack, or its id was used again.
+        _ => LARGEST as u64,
+    };
+    let head = CopyHead { tag: Tag::Copy as u8, sequence: hit.sequence, registers: *registers, ..CopyHead::default() };
+    count(Counter::Copied);
+    if pages <= STACK_CLASSES[0] as u64 {
+        copy::<{ STACK_CLASSES[0] * PAGE }>(head, start)
+    } else if pages <= STACK_CLASSES[1] as u64 {
+        copy::<{ STACK_CLASSES[1] * PAGE }>(head, start)
+    } else if pages <= STACK_CLASSES[2] as u64 {
+        copy::<{ STACK_CLASSES[2] * PAGE }>(head, start)
+    } else {
+        copy::<{ LARGEST * PAGE }>(head, start)
+    }
 }
 
 /// Reserves the record first and copies page by page into it, up to the first page that can't be read: the stack's end.
 #[inline(always)]
-fn send_stack<const BYTES: usize>(hit: &mut Hit, start: u64) -> bool {
-    let Some(mut entry) = EVENTS.reserve::<Record<BYTES>>(0) else { return false };
+fn copy<const BYTES: usize>(mut head: CopyHead, start: u64) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<Record<CopyHead, BYTES>>(0) else { return false };
     let record = entry.as_mut_ptr();
     // SAFETY: `record` is ring memory of this very size, and ours until it is submitted.
     let bytes: *mut u8 = unsafe { &raw mut (*record).bytes }.cast();
-    let mut pages = 0;
     for page in 0..BYTES / PAGE {
         let offset = page * PAGE;
         // SAFETY: `offset + PAGE` is within the record; the helper copes with any user address.
@@ -134,13 +167,44 @@ fn send_stack<const BYTES: usize>(hit: &mut Hit, start: u64) -> bool {
         if result != 0 {
             break;
         }
-        pages += 1;
+        head.pages += 1;
     }
-    hit.pages = pages;
     // SAFETY: as above.
-    unsafe { (&raw mut (*record).hit).write(*hit) };
-    entry.submit(wakeup());
+    unsafe { (&raw mut (*record).head).write(head) };
+    entry.submit(NO_WAKEUP);
     true
+}
+
+fn send_text(hit: &mut Hit, text: u64) {
+    let Some(mut entry) = EVENTS.reserve::<Record<TextHead, TEXT>>(0) else {
+        hit.flags |= UNREADABLE_TEXT;
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` is ring memory of this very size, and ours until it is submitted.
+    let length = unsafe { bpf_probe_read_user_str((&raw mut (*record).bytes).cast(), TEXT as u32, text as *const _) };
+    let length = match usize::try_from(length) {
+        Ok(length) if (1..=TEXT).contains(&length) => {
+            if length == TEXT {
+                hit.flags |= TEXT_CUT;
+            }
+            length as u16 - 1
+        }
+        _ => {
+            hit.flags |= UNREADABLE_TEXT;
+            0
+        }
+    };
+    let head = TextHead { tag: Tag::Text as u8, length, sequence: hit.sequence, ..TextHead::default() };
+    // SAFETY: as above.
+    unsafe { (&raw mut (*record).head).write(head) };
+    entry.submit(NO_WAKEUP);
+}
+
+fn send(hit: &Hit) {
+    let Some(mut entry) = EVENTS.reserve::<Hit>(0) else { return count(Counter::RingFull) };
+    entry.write(*hit);
+    entry.submit(wakeup());
 }
 
 /// Waking user space costs the target: only when enough waits.

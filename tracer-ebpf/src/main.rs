@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernel side: capture only, no meaning.
 //!
-//! One uprobe program serves every site; what a site means travels in its attach cookie. A hit is copied straight into
-//! the ring buffer, so there is no scratch that a preempted probe could clobber. Nothing is paired, filtered or decided
-//! here, but for two things that save the target time: `~Buffer` is forwarded only for owners that were deallocated
-//! before, and `setenv` only for pytest's variable.
+//! One uprobe program serves every site; what a site means travels in its attach cookie. Stacks are walked here, native
+//! and Python, and a stack that user space has travels as a number. Nothing is paired, filtered or decided here, but for
+//! two things that save the target time: `~Buffer` is forwarded only for owners that were deallocated before, and
+//! `setenv` only for pytest's variable.
 
 #![no_std]
 #![no_main]
@@ -14,8 +14,10 @@
 
 mod emit;
 mod maps;
+mod native;
 mod object;
 mod python;
+mod scratch;
 
 use aya_ebpf::{
     EbpfContext,
@@ -29,7 +31,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use tracer_common::{Cookie, Counter, Hit, Kind, Registers, TEST_VARIABLE};
 
-use crate::{emit::Stack, maps::count};
+use crate::maps::count;
 
 /// Entry of a probed function.
 #[uprobe]
@@ -42,10 +44,23 @@ pub fn probe(ctx: ProbeContext) -> u32 {
 #[raw_tracepoint]
 pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
     let (tgid, tid) = current();
-    if maps::layout(tgid).is_some() {
+    if maps::target(tgid).is_some() {
         let mut hit = begin(Kind::ThreadExit, tgid, tid);
         emit::plain(&mut hit);
         debug!(&ctx, "thread {} ends", tid);
+    }
+    0
+}
+
+/// A process executes another program: `sched_process_exec`.
+#[raw_tracepoint]
+pub fn exec(ctx: RawTracePointContext) -> i32 {
+    let (tgid, tid) = current();
+    if maps::target(tgid).is_some() {
+        maps::remove_target(tgid);
+        let mut hit = begin(Kind::Exec, tgid, tid);
+        emit::plain(&mut hit);
+        debug!(&ctx, "process {} is another program now", tgid);
     }
     0
 }
@@ -56,11 +71,12 @@ fn try_probe(ctx: &ProbeContext) {
     let Some(cookie) = Cookie::unpack(bits) else { return };
     let (tgid, tid) = current();
     // perf filters by address space, which a child made by vfork or clone(CLONE_VM) shares.
-    let Some(layout) = maps::layout(tgid) else { return count(Counter::OtherProcess) };
+    let Some(target) = maps::target(tgid) else { return count(Counter::OtherProcess) };
+    let layout = &target.layout;
     maps::count_site(cookie.site);
 
     let mut hit = begin(cookie.kind, tgid, tid);
-    hit.site = cookie.site;
+    hit.site = cookie.site as u8;
     let [first, second] = arguments(ctx);
     let argument = if cookie.argument == 0 { first } else { second };
     hit.object = argument;
@@ -92,16 +108,15 @@ fn try_probe(ctx: &ProbeContext) {
         // Here it may be gone: its id is known from the allocation.
         Kind::Free | Kind::Marked => object::read_buffer(&mut hit, layout),
         Kind::DeviceClose => object::read_device(&mut hit, argument, layout),
-        Kind::Bulk | Kind::ThreadExit => {}
+        Kind::Modules => maps::next_epoch(target),
+        Kind::Bulk | Kind::ThreadExit | Kind::Exec => {}
     }
     if hit.flags != 0 {
         count(Counter::Unreadable);
         debug!(ctx, "kind {} object {:x} could not be read whole", hit.kind, hit.object);
     }
     if cookie.stack {
-        hit.registers = registers(ctx);
-        let stack = Stack::of(tid, hit.registers.rsp);
-        emit::with_stack(&mut hit, stack, maps::python(tgid));
+        emit::with_stack(&mut hit, &registers(ctx), target);
     } else {
         emit::plain(&mut hit);
     }

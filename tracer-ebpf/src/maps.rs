@@ -5,10 +5,13 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
     Global,
-    macros::map,
+    bindings::BPF_F_INNER_MAP,
+    btf_maps,
+    macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{Counter, Layout, MAX_SITES, PythonLayout};
+use tracer_common::{Counter, MAX_SITES, MAX_TARGETS, PythonLayout, StackHash, Target};
+use tracer_unwind::{rule::Rule, space::Space, table::Block};
 
 /// Hits on their way to user space; sized by it before loading.
 #[map]
@@ -16,15 +19,42 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 26, 0);
 
 /// The traced processes, by thread group id.
 #[map]
-static TARGETS: HashMap<u32, Layout> = HashMap::with_max_entries(64, 0);
+static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(MAX_TARGETS, 0);
 
 /// Where the traced processes' interpreters keep their frames, by thread group id.
 #[map]
-static PYTHONS: HashMap<u32, PythonLayout> = HashMap::with_max_entries(64, 0);
+static PYTHONS: HashMap<u32, PythonLayout> = HashMap::with_max_entries(MAX_TARGETS, 0);
 
-/// The next sequence number.
+/// How often a target's modules have changed, by its number.
 #[map]
-static SEQUENCE: Array<u64> = Array::with_max_entries(1, 0);
+static EPOCHS: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// Where a target's modules are, by its number: an array of one, because user space replaces it whole.
+#[btf_map]
+static SPACES: btf_maps::ArrayOfMaps<btf_maps::Array<Space, 1>, { MAX_TARGETS as usize }> =
+    btf_maps::ArrayOfMaps::new();
+
+/// The unwind tables, by their number. What a number stands for never changes.
+#[btf_map]
+static TABLES: btf_maps::ArrayOfMaps<btf_maps::Array<Block, 1, { BPF_F_INNER_MAP as usize }>, 4096> =
+    btf_maps::ArrayOfMaps::new();
+
+/// The rules that tables refer to, by their number.
+#[map]
+static RULES: Array<Rule> = Array::with_max_entries(1 << 16, 0);
+
+/// Rows found before: table, program counter and rule number in one word, so that it is read and written whole.
+#[map]
+static REMEMBERED: Array<u64> = Array::with_max_entries(1 << 16, 0);
+
+/// The numbers of stacks that user space has, each below half of the stack's hash, in one word that is read and written
+/// whole. What is forgotten gets a new number, and is sent once more.
+#[map]
+static STACK_IDS: LruHashMap<StackHash, u64> = LruHashMap::with_max_entries(1 << 16, 0);
+
+/// The next sequence number and the last stack number.
+#[map]
+static NUMBERS: Array<u64> = Array::with_max_entries(2, 0);
 
 /// By [`Counter`].
 #[map]
@@ -42,22 +72,93 @@ pub(crate) static STACK_ENDS: LruHashMap<u32, u64> = LruHashMap::with_max_entrie
 #[unsafe(no_mangle)]
 pub(crate) static WAKEUP_BYTES: Global<u64> = Global::new(1 << 22);
 
-/// The layout of a traced process.
-pub(crate) fn layout(tgid: u32) -> Option<&'static Layout> {
+/// What stack hashes begin with: random for each recording, so that nobody can make two stacks with the same one.
+#[unsafe(no_mangle)]
+static HASH_KEY: Global<[u64; 2]> = Global::new([0, 0]);
+
+/// A traced process.
+pub(crate) fn target(tgid: u32) -> Option<&'static Target> {
     // SAFETY: user space writes an entry once and never changes it. A program that has found one which is then removed
     // may read it to its own end: the kernel gives the memory to nobody else before.
     unsafe { TARGETS.get(tgid) }
 }
 
+/// Forgets a process that is another program now.
+pub(crate) fn remove_target(tgid: u32) {
+    // It fails only if user space was faster.
+    let _ = TARGETS.remove(tgid);
+    let _ = PYTHONS.remove(tgid);
+}
+
 /// Where the interpreter of a traced process keeps its frames, if it has one whose frames can be read.
 pub(crate) fn python(tgid: u32) -> Option<&'static PythonLayout> {
-    // SAFETY: as in `layout`.
+    // SAFETY: as in `target`.
     unsafe { PYTHONS.get(tgid) }
+}
+
+/// How often the modules of a target have changed.
+pub(crate) fn epoch(target: &Target) -> u64 {
+    EPOCHS.get(target.number).copied().unwrap_or(0)
+}
+
+/// Notes that the modules of a target change.
+pub(crate) fn next_epoch(target: &Target) {
+    increment(EPOCHS.get_ptr_mut(target.number));
+}
+
+/// Where the modules of a target are, by its number.
+#[inline(always)]
+pub(crate) fn space(target: u32) -> Option<&'static Space> {
+    SPACES.get_value(target, &0)
+}
+
+/// A block of an unwind table.
+#[inline(always)]
+pub(crate) fn block(table: u32, number: u32) -> Option<&'static Block> {
+    TABLES.get_value(table, &number)
+}
+
+/// A rule, by its number.
+#[inline(always)]
+pub(crate) fn rule(number: u32) -> Option<&'static Rule> {
+    RULES.get(number)
+}
+
+/// Where a row is remembered, by any hash of it.
+#[inline(always)]
+pub(crate) fn remembered(hash: u32) -> Option<*mut u64> {
+    REMEMBERED.get_ptr_mut(hash & 0xffff)
+}
+
+/// The number of a stack that user space has.
+pub(crate) fn stack_id(hash: &StackHash) -> Option<u32> {
+    // SAFETY: the kernel may give what was found to another stack while it is read; then the check is not right.
+    let known = unsafe { STACK_IDS.get(hash) }.copied()?;
+    (known >> 32 == check(hash)).then_some(known as u32)
+}
+
+/// Notes that user space has a stack. If that fails, it is sent again next time.
+pub(crate) fn remember_stack(hash: &StackHash, id: u32) {
+    let _ = STACK_IDS.insert(hash, check(hash) << 32 | u64::from(id), 0);
+}
+
+fn check(hash: &StackHash) -> u64 {
+    hash.0[0] >> 32
+}
+
+/// What the hash of a stack begins with.
+pub(crate) fn hash_key() -> StackHash {
+    StackHash(HASH_KEY.load())
 }
 
 /// Counts one: atomic, because a probe can be preempted by another one on the same CPU.
 pub(crate) fn count(counter: Counter) {
-    increment(COUNTERS.get_ptr_mut(counter as u32));
+    add(counter, 1);
+}
+
+/// Counts several.
+pub(crate) fn add(counter: Counter, count: u64) {
+    add_to(COUNTERS.get_ptr_mut(counter as u32), count);
 }
 
 /// Counts a hit of a site.
@@ -66,20 +167,32 @@ pub(crate) fn count_site(site: u16) {
 }
 
 fn increment(slot: Option<*mut u64>) {
+    add_to(slot, 1);
+}
+
+fn add_to(slot: Option<*mut u64>, count: u64) {
     if let Some(slot) = slot {
         // SAFETY: the pointer is to an aligned map value, which lives as long as the program.
-        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(slot, 1) };
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(slot, count) };
     }
 }
 
 /// Takes the next sequence number.
-///
-/// An intrinsic, because the kernel's instruction set has this addition but no compare-and-swap, and `AtomicU64` has its
-/// methods only where both exist. Not relaxed: for that LLVM chooses the instruction that returns nothing.
 pub(crate) fn next_sequence() -> u64 {
     count(Counter::Sent);
-    match SEQUENCE.get_ptr_mut(0) {
-        // SAFETY: as in `increment`.
+    next_number(0)
+}
+
+/// Takes the next stack number, from 1.
+pub(crate) fn next_stack() -> u32 {
+    next_number(1) as u32 + 1
+}
+
+/// An intrinsic, because the kernel's instruction set has this addition but no compare-and-swap, and `AtomicU64` has its
+/// methods only where both exist. Not relaxed: for that LLVM chooses the instruction that returns nothing.
+fn next_number(slot: u32) -> u64 {
+    match NUMBERS.get_ptr_mut(slot) {
+        // SAFETY: as in `add_to`.
         Some(next) => unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(next, 1) },
         None => 0,
     }

@@ -18,9 +18,9 @@ pub(crate) fn read_buffer(hit: &mut Hit, layout: &Layout) {
     hit.allocator = read(fields, layout.allocator, flags);
     hit.size = read(fields, layout.size, flags);
     hit.address = read(fields, layout.address, flags);
-    hit.page_size = read(fields, layout.page_size, flags);
+    hit.page_size = read::<u64>(fields, layout.page_size, flags).min(u32::MAX.into()) as u32;
     hit.unique_id = read(fields, layout.unique_id, flags);
-    hit.buffer_type = read(fields, layout.buffer_type, flags);
+    hit.buffer_type = read::<u32>(fields, layout.buffer_type, flags).min(u8::MAX.into()) as u8;
     hit.status = read(fields, layout.status, flags);
     hit.owns = read(fields, layout.owns, flags);
     hit.hooked = read(fields, layout.hooked, flags);

@@ -8,22 +8,36 @@ use aya_ebpf::helpers::{
     bpf_probe_read_kernel, bpf_probe_read_user,
     generated::{self, bpf_get_current_task},
 };
-use tracer_common::{Counter, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonLayout, PythonStack, checksum};
+use tracer_common::{
+    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, PythonScratch,
+    StackHash, checksum,
+};
 
-use crate::maps::count;
+use crate::{maps, scratch};
 
-/// Fills a record with the frames, innermost first, and with the reason why there are no more.
-#[inline(always)]
-pub(crate) fn walk(layout: &PythonLayout, record: &mut PythonStack) {
-    let (count_of_frames, end) = match innermost(layout) {
-        Ok(frame) => walk_from(layout, frame, record),
+/// Fills the scratch's Python stack, and its hash. The thread must be of process `tgid`, which is target `number`.
+///
+/// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 {
+    let Some(scratch) = scratch::at(level) else { return 0 };
+    let Some(layout) = maps::python(tgid) else { return 0 };
+    let mut hash = maps::hash_key();
+    hash.add(u64::from(number) << 32 | 1);
+    let (count, end) = match innermost(layout) {
+        Ok(frame) => walk_from(layout, frame, &mut scratch.python.frames, &mut scratch.read, &mut hash),
         Err(end) => (0, end),
     };
-    record.count = count_of_frames;
-    record.end = end as u8;
+    scratch.python.count = count;
+    scratch.python.end = end as u8;
+    hash.add(end as u64);
+    scratch.hash = hash;
+    maps::add(Counter::PythonFrames, u64::from(count));
     if end.is_cut() {
-        count(Counter::PythonCut);
+        maps::count(Counter::PythonCut);
     }
+    0
 }
 
 /// The address of the innermost frame of this thread, 0 if it runs no Python code.
@@ -49,11 +63,16 @@ fn innermost(layout: &PythonLayout) -> Result<u64, PythonEnd> {
 }
 
 #[inline(always)]
-fn walk_from(layout: &PythonLayout, innermost: u64, record: &mut PythonStack) -> (u16, PythonEnd) {
-    let scratch = &mut record.scratch;
+fn walk_from(
+    layout: &PythonLayout,
+    innermost: u64,
+    frames: &mut [PythonFrame; MAX_PYTHON_FRAMES],
+    scratch: &mut PythonScratch,
+    hash: &mut StackHash,
+) -> (u16, PythonEnd) {
     let mut frame = innermost;
     let mut count = 0;
-    for captured in &mut record.frames {
+    for captured in frames {
         if frame == 0 {
             return (count, PythonEnd::Complete);
         }
@@ -68,6 +87,9 @@ fn walk_from(layout: &PythonLayout, innermost: u64, record: &mut PythonStack) ->
         captured.instruction = word(&scratch.frame, layout.instruction);
         captured.checksum = checksum(&part(0), &part(layout.names));
         captured.mark = (word(&scratch.frame, layout.mark) >> (layout.mark % 8 * 8)) as u32 & 0xff;
+        hash.add(code);
+        hash.add(captured.instruction);
+        hash.add(u64::from(captured.checksum) << 8 | u64::from(captured.mark));
         count += 1;
         frame = word(&scratch.frame, layout.previous);
     }

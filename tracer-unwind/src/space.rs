@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From an address of a process to a table.
 
+use crate::table::bisect;
+
 /// Most ranges of one process; what is above has no table.
 pub const MAX_RANGES: usize = 1024;
 
@@ -29,7 +31,8 @@ pub struct Range {
 
 impl Range {
     /// Behind everything: what is not used.
-    pub const UNUSED: Self = Self { start: u64::MAX, end: u64::MAX, bias: 0, table: NO_TABLE, padding: 0 };
+    pub const UNUSED: Self =
+        Self { start: i64::MAX as u64, end: i64::MAX as u64, bias: 0, table: NO_TABLE, padding: 0 };
 
     /// Whether an address is in it.
     #[must_use]
@@ -54,17 +57,7 @@ impl Space {
     #[must_use]
     #[inline(always)]
     pub fn last(&self, address: u64) -> usize {
-        let mut position = 0;
-        let mut step = MAX_RANGES / 2;
-        while step > 0 {
-            // The mask changes nothing; it is what the kernel's verifier needs to see.
-            let next = (position + step) & (MAX_RANGES - 1);
-            if self.ranges[next].start <= address {
-                position = next;
-            }
-            step /= 2;
-        }
-        position
+        bisect::<MAX_RANGES>(|position| self.ranges[position].start, address)
     }
 }
 

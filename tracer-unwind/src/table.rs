@@ -9,6 +9,8 @@
 //!
 //! So a lookup reads two blocks, each by ten steps of bisection without a bound to check, and a row takes four bytes.
 
+use core::hint::black_box;
+
 /// Words of a block.
 pub const WORDS: usize = 1024;
 /// A word that is not used.
@@ -54,18 +56,28 @@ impl Block {
     /// The last word but the first that is not above `key` when shifted right; 0 if all are.
     #[inline(always)]
     fn last(&self, key: u32, shift: u32) -> usize {
-        let mut position = 0;
-        let mut step = WORDS / 2;
-        while step > 0 {
-            // The mask changes nothing; it is what the kernel's verifier needs to see.
-            let next = (position + step) & (WORDS - 1);
-            if self.words[next] >> shift <= key {
-                position = next;
-            }
-            step /= 2;
-        }
-        position
+        bisect::<WORDS>(|position| u64::from(self.words[position] >> shift), u64::from(key))
     }
+}
+
+/// The last position but 0 at which the `value` is not above `key`, in `COUNT` sorted ones; 0 if all are above.
+///
+/// `COUNT` is a power of two; values and key are below 2⁶³. There is no branch: the kernel's verifier would follow both
+/// sides of each, for each position.
+#[inline(always)]
+pub(crate) fn bisect<const COUNT: usize>(value: impl Fn(usize) -> u64, key: u64) -> usize {
+    let mut position = 0;
+    let mut step = COUNT / 2;
+    while step > 0 {
+        // The mask changes nothing; it is what the verifier needs to see.
+        let next = (position + step) & (COUNT - 1);
+        // The difference is negative if the value is above the key. Its sign is made a mask behind the compiler's back:
+        // it would make a branch of it.
+        let above = black_box(key.wrapping_sub(value(next)).cast_signed()) >> 63;
+        position += step & !above as usize;
+        step /= 2;
+    }
+    position & (COUNT - 1)
 }
 
 /// A row as a word of a block.

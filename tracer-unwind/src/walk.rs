@@ -53,11 +53,17 @@ impl Stop {
         Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
 
-    /// Whether a walk by the whole `.eh_frame`, from a copy of the stack, may come further.
+    /// Whether a walk by the whole `.eh_frame`, from a copy of the stack, may come further than one that stopped for the
+    /// reason of this number.
     #[must_use]
     #[inline(always)]
-    pub const fn wants_copy(self) -> bool {
-        matches!(self, Self::NoModule | Self::NotLoaded | Self::Unsupported | Self::RegisterLost | Self::ModulesChanged)
+    pub const fn wants_copy(number: u8) -> bool {
+        const REASONS: u32 = 1 << Stop::NoModule as u32
+            | 1 << Stop::NotLoaded as u32
+            | 1 << Stop::Unsupported as u32
+            | 1 << Stop::RegisterLost as u32
+            | 1 << Stop::ModulesChanged as u32;
+        REASONS >> (number & 31) & 1 == 1
     }
 }
 

@@ -1,146 +1,200 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring-buffer bytes to [`Sent`].
 
-use std::mem::offset_of;
-
-use tracer_common::{Hit, Kind, PAGE, PythonEnd, PythonFrame, PythonStack, STACK_CLASSES, TEXT};
+use tracer_common::{
+    CopyHead, Hit, Kind, NativeFrame, PAGE, PythonEnd, PythonFrame, Registers, STACK_CLASSES, Tag, TextHead,
+};
+use tracer_unwind::walk::Stop;
 
 use crate::unwind::Stack;
 
+/// Bytes of a stack record before its frames: tag, reason for its end, count, number.
+const STACK_HEAD: usize = 8;
+
 /// What the kernel side sends.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent<'a> {
     /// A hit.
-    Hit(RawHit<'a>),
-    /// The Python part of the stack of a hit that comes later.
-    Python(PythonHit),
+    Hit(RawHit),
+    /// A native stack, which hits may have from now on.
+    Native(NativeStack),
+    /// A Python stack, which hits may have from now on.
+    Python(PythonStack),
+    /// A copy of the stack of a hit that comes later.
+    Copy(StackCopy<'a>),
+    /// The text of a hit that comes later.
+    Text {
+        /// The hit's number.
+        sequence: u64,
+        /// Environment value, without its terminating zero.
+        text: &'a [u8],
+    },
 }
 
 impl<'a> Sent<'a> {
     /// Reads a record; `None` if it is none of ours, which a matching kernel side never sends.
     #[must_use]
     pub fn decode(record: &'a [u8]) -> Option<Self> {
-        match record.len() == size_of::<PythonStack>() {
-            true => PythonHit::decode(record).map(Self::Python),
-            false => RawHit::decode(record).map(Self::Hit),
+        let tag = *record.first()?;
+        if let Some(kind) = Kind::from_u8(tag) {
+            let (hit, _) = head(record)?;
+            return Some(Self::Hit(RawHit { kind, hit }));
         }
+        Some(match tag {
+            tag if tag == Tag::NativeStack as u8 => {
+                let (end, id, frames) = stack(record)?;
+                Self::Native(NativeStack { id, frames, stop: Stop::from_u8(end)? })
+            }
+            tag if tag == Tag::PythonStack as u8 => {
+                let (end, id, frames) = stack(record)?;
+                Self::Python(PythonStack { id, frames, end: PythonEnd::from_u8(end) })
+            }
+            tag if tag == Tag::Copy as u8 => {
+                let (head, rest): (CopyHead, _) = head(record)?;
+                let bytes = rest.get(..usize::from(head.pages) * PAGE)?;
+                Self::Copy(StackCopy { sequence: head.sequence, registers: head.registers, bytes })
+            }
+            tag if tag == Tag::Text as u8 => {
+                let (head, rest): (TextHead, _) = head(record)?;
+                Self::Text { sequence: head.sequence, text: rest.get(..usize::from(head.length))? }
+            }
+            _ => return None,
+        })
     }
 }
 
-/// The Python part of the stack of a hit.
+/// A hit as it came out of the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawHit {
+    /// What it means.
+    pub kind: Kind,
+    /// The rest.
+    pub hit: Hit,
+}
+
+/// A native stack that the kernel side walked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PythonHit {
-    /// The hit's number.
-    pub sequence: u64,
+pub struct NativeStack {
+    /// Its number.
+    pub id: u32,
+    /// Innermost first.
+    pub frames: Vec<NativeFrame>,
+    /// Why there are no more.
+    pub stop: Stop,
+}
+
+/// The Python frames that the kernel side walked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PythonStack {
+    /// Its number.
+    pub id: u32,
     /// Innermost first.
     pub frames: Vec<PythonFrame>,
     /// Why there are no more.
     pub end: PythonEnd,
 }
 
-impl PythonHit {
-    fn decode(record: &[u8]) -> Option<Self> {
-        const FRAME: usize = size_of::<PythonFrame>();
-        let (count, frames) = (offset_of!(PythonStack, count), offset_of!(PythonStack, frames));
-        let count = u16::from_le_bytes(*record.get(count..)?.first_chunk()?);
-        let frames = record.get(frames..)?.get(..usize::from(count) * FRAME)?;
-        let frames = frames.chunks_exact(FRAME).map(|bytes| {
-            // SAFETY: the chunk has the size of `PythonFrame`, which is repr(C), made of integers, and valid for all bytes.
-            unsafe { bytes.as_ptr().cast::<PythonFrame>().read_unaligned() }
-        });
-        Some(Self {
-            sequence: u64::from_le_bytes(*record.first_chunk()?),
-            frames: frames.collect(),
-            end: PythonEnd::from_u8(*record.get(offset_of!(PythonStack, end))?),
-        })
-    }
+/// A copy of the stack of a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackCopy<'a> {
+    /// The hit's number.
+    pub sequence: u64,
+    /// Where unwinding begins.
+    pub registers: Registers,
+    /// Whole pages.
+    pub bytes: &'a [u8],
 }
 
-/// A hit as it came out of the ring, with what follows it.
-#[derive(Clone, Copy, Debug)]
-pub struct RawHit<'a> {
-    /// The head.
-    pub hit: Hit,
-    /// What it means.
-    pub kind: Kind,
-    /// Copied stack, whole pages.
-    pub stack: &'a [u8],
-    /// Environment value, without its terminating zero.
-    pub text: &'a [u8],
-}
-
-impl<'a> RawHit<'a> {
-    /// Reads a record; `None` if it is none of ours, which a matching kernel side never sends.
+impl<'a> StackCopy<'a> {
+    /// The stack for unwinding.
     #[must_use]
-    pub fn decode(record: &'a [u8]) -> Option<Self> {
-        let (head, rest) = record.split_at_checked(size_of::<Hit>())?;
-        // SAFETY: `head` has the size of `Hit`, which is repr(C), made of integers, and valid for all bytes.
-        let hit: Hit = unsafe { head.as_ptr().cast::<Hit>().read_unaligned() };
-        Some(Self {
-            hit,
-            kind: Kind::from_u8(hit.kind)?,
-            stack: rest.get(..usize::from(hit.pages) * PAGE)?,
-            text: rest.get(..usize::from(hit.text).min(TEXT))?,
-        })
-    }
-
-    /// The copied stack for unwinding; `None` if there is none.
-    #[must_use]
-    pub fn stack(&self) -> Option<Stack<'a>> {
+    pub fn stack(&self) -> Stack<'a> {
         let largest = STACK_CLASSES[STACK_CLASSES.len() - 1] * PAGE;
-        (!self.stack.is_empty()).then_some(Stack {
-            start: self.hit.registers.rsp & !(PAGE as u64 - 1),
-            bytes: self.stack,
-            full: self.stack.len() >= largest,
-        })
+        let start = self.registers.rsp & !(PAGE as u64 - 1);
+        Stack { start, bytes: self.bytes, full: self.bytes.len() >= largest }
     }
+}
+
+/// What is sent as it is in memory.
+///
+/// # Safety
+/// It is `repr(C)` or `repr(transparent)`, made of integers without padding, and valid for all bytes.
+unsafe trait Plain: Sized {}
+
+// SAFETY: see the definitions, which assert their sizes.
+unsafe impl Plain for Hit {}
+// SAFETY: as above.
+unsafe impl Plain for CopyHead {}
+// SAFETY: as above.
+unsafe impl Plain for TextHead {}
+// SAFETY: as above.
+unsafe impl Plain for NativeFrame {}
+// SAFETY: as above.
+unsafe impl Plain for PythonFrame {}
+
+fn head<T: Plain>(record: &[u8]) -> Option<(T, &[u8])> {
+    let (head, rest) = record.split_at_checked(size_of::<T>())?;
+    // SAFETY: there are as many bytes, and `T` is valid for any.
+    Some((unsafe { head.as_ptr().cast::<T>().read_unaligned() }, rest))
+}
+
+/// The reason for its end, the number and the frames of a stack.
+fn stack<T: Plain>(record: &[u8]) -> Option<(u8, u32, Vec<T>)> {
+    let (&[_, end, count_low, count_high, a, b, c, d], rest) = record.split_first_chunk::<STACK_HEAD>()?;
+    let count = usize::from(u16::from_le_bytes([count_low, count_high]));
+    let frames = rest.get(..count * size_of::<T>())?.chunks_exact(size_of::<T>());
+    let frames = frames.filter_map(|bytes| head(bytes).map(|(frame, _)| frame)).collect();
+    Some((end, u32::from_le_bytes([a, b, c, d]), frames))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn bytes(hit: Hit, rest: &[u8]) -> Vec<u8> {
-        // SAFETY: `Hit` is repr(C) without padding, so all its bytes are initialised.
-        let head: [u8; size_of::<Hit>()] = unsafe { std::mem::transmute(hit) };
-        [&head, rest].concat()
+    fn bytes<T: Plain>(head: &T, rest: &[u8]) -> Vec<u8> {
+        // SAFETY: a `Plain` has no padding, so all its bytes are initialised.
+        let head = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(head).cast::<u8>(), size_of::<T>()) };
+        [head, rest].concat()
     }
 
     #[test]
-    fn head_stack_and_text_are_taken_apart() {
-        let mut hit = Hit { sequence: 7, kind: Kind::Free as u8, pages: 1, ..Hit::default() };
-        hit.registers.rsp = 0x7fff_0123;
-        let record = bytes(hit, &[5; PAGE]);
-        let raw = RawHit::decode(&record).expect("a whole record");
-        assert_eq!((raw.hit.sequence, raw.kind, raw.stack.len()), (7, Kind::Free, PAGE));
-        assert_eq!(raw.stack().map(|stack| stack.start), Some(0x7fff_0000));
+    fn hits_texts_and_copies_are_told_by_their_first_byte() {
+        let hit = Hit { kind: Kind::Free as u8, sequence: 7, ..Hit::default() };
+        assert_eq!(Sent::decode(&bytes(&hit, &[])), Some(Sent::Hit(RawHit { kind: Kind::Free, hit })));
 
-        let hit = Hit { kind: Kind::TestBegin as u8, text: 3, ..Hit::default() };
-        let record = bytes(hit, b"abcdef");
-        assert_eq!(RawHit::decode(&record).map(|raw| raw.text), Some(&b"abc"[..]));
+        let head = TextHead { tag: Tag::Text as u8, length: 3, sequence: 8, ..TextHead::default() };
+        assert_eq!(Sent::decode(&bytes(&head, b"abcdef")), Some(Sent::Text { sequence: 8, text: b"abc" }));
+
+        let mut head = CopyHead { tag: Tag::Copy as u8, pages: 1, sequence: 9, ..CopyHead::default() };
+        head.registers.rsp = 0x7fff_0123;
+        let record = bytes(&head, &[5; 2 * PAGE]);
+        let Some(Sent::Copy(copy)) = Sent::decode(&record) else { panic!("a copy") };
+        assert_eq!((copy.sequence, copy.bytes.len(), copy.stack().start), (9, PAGE, 0x7fff_0000));
     }
 
     #[test]
-    fn python_frames_are_told_by_their_size() {
-        let mut record = vec![0; size_of::<PythonStack>()];
-        let frames = offset_of!(PythonStack, frames);
-        record[0] = 9;
-        record[offset_of!(PythonStack, count)] = 1;
-        record[offset_of!(PythonStack, end)] = PythonEnd::TooManyFrames as u8;
-        record[frames..frames + 8].copy_from_slice(&0x1234_u64.to_le_bytes());
-        let frame = PythonFrame { code: 0x1234, ..PythonFrame::default() };
-        let expected = PythonHit { sequence: 9, frames: vec![frame], end: PythonEnd::TooManyFrames };
-        assert!(matches!(Sent::decode(&record), Some(Sent::Python(python)) if python == expected));
-        record[offset_of!(PythonStack, count) + 1] = 2;
-        assert!(Sent::decode(&record).is_none(), "513 frames have no room");
+    fn stacks_have_as_many_frames_as_they_say() {
+        let mut record = vec![Tag::NativeStack as u8, Stop::NoTable as u8, 2, 0, 4, 1, 0, 0];
+        record.extend([0x21, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 9, 9]);
+        let frames = vec![NativeFrame::new(0x10, true), NativeFrame::new(0x20, false)];
+        let expected = NativeStack { id: 0x104, frames, stop: Stop::NoTable };
+        assert_eq!(Sent::decode(&record), Some(Sent::Native(expected)));
+        assert_eq!(Sent::decode(&record[..20]), None, "the second frame is cut");
+        record[1] = 99;
+        assert_eq!(Sent::decode(&record), None, "there is no such reason");
+
+        let record = [Tag::PythonStack as u8, PythonEnd::NoThreadState as u8, 0, 0, 5, 0, 0, 0];
+        let expected = PythonStack { id: 5, frames: Vec::new(), end: PythonEnd::NoThreadState };
+        assert_eq!(Sent::decode(&record), Some(Sent::Python(expected)));
     }
 
     #[test]
-    fn what_is_too_short_or_unknown_is_no_hit() {
-        let hit = Hit { kind: Kind::Free as u8, pages: 2, ..Hit::default() };
-        let record = bytes(hit, &[0; PAGE]);
-        assert!(RawHit::decode(&record).is_none(), "two pages were promised");
-        assert!(RawHit::decode(&record[..100]).is_none());
-        assert!(RawHit::decode(&bytes(Hit { kind: 200, ..Hit::default() }, &[])).is_none());
+    fn what_is_too_short_or_unknown_is_none_of_ours() {
+        let hit = Hit { kind: Kind::Free as u8, ..Hit::default() };
+        assert_eq!(Sent::decode(&bytes(&hit, &[])[..95]), None);
+        assert_eq!(Sent::decode(&bytes(&Hit { kind: 150, ..hit }, &[])), None);
+        let head = CopyHead { tag: Tag::Copy as u8, pages: 2, ..CopyHead::default() };
+        assert_eq!(Sent::decode(&bytes(&head, &[0; PAGE])), None, "two pages were promised");
+        assert_eq!(Sent::decode(&[]), None);
     }
 }

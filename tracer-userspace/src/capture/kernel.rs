@@ -3,10 +3,10 @@
 
 use std::{num::NonZeroU32, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader, Pod, include_bytes_aligned,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         ProgramError, RawTracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
@@ -14,10 +14,14 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
-use tracer_common::{Cookie, Counter, Layout, PythonLayout};
+use tracer_common::{Cookie, Counter, PythonLayout, Target};
+use tracer_unwind::{rule::Rule, space::Space, table::Block};
 
 static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf/object/tt-buftrace.bpf.o"));
+
+/// `BPF_F_INNER_MAP` of the kernel's `uapi/linux/bpf.h`: the map's size is its own, whatever that of its place-holder is.
+const BPF_F_INNER_MAP: u32 = 1 << 12;
 
 /// How the kernel side is set up.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +35,12 @@ pub struct Options {
 /// The loaded kernel side. Dropping it detaches every probe.
 pub struct Kernel {
     ebpf: Ebpf,
-    targets: HashMap<MapData, u32, LayoutValue>,
-    pythons: HashMap<MapData, u32, PythonLayoutValue>,
+    targets: HashMap<MapData, u32, Value<Target>>,
+    pythons: HashMap<MapData, u32, Value<PythonLayout>>,
+    epochs: Array<MapData, u64>,
+    spaces: ArrayOfMaps<MapData, Array<MapData, Value<Space>>>,
+    tables: ArrayOfMaps<MapData, Array<MapData, Value<Block>>>,
+    rules: Array<MapData, Value<Rule>>,
     stack_ends: HashMap<MapData, u32, u64>,
     counters: PerCpuArray<MapData, u64>,
     site_hits: PerCpuArray<MapData, u64>,
@@ -47,6 +55,7 @@ impl Kernel {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("EVENTS", options.ring_bytes)
             .override_global("WAKEUP_BYTES", &wakeup, true)
+            .override_global("HASH_KEY", &hash_key()?, true)
             .override_global(aya_log::LEVEL, &level, false)
             .load(OBJECT)
             .context("failed to load the kernel side; `tt-buftrace doctor` says what is missing")?;
@@ -55,6 +64,10 @@ impl Kernel {
         };
         let kernel = Self {
             targets: HashMap::try_from(map(&mut ebpf, "TARGETS")?)?,
+            epochs: Array::try_from(map(&mut ebpf, "EPOCHS")?)?,
+            spaces: ArrayOfMaps::try_from(map(&mut ebpf, "SPACES")?)?,
+            tables: ArrayOfMaps::try_from(map(&mut ebpf, "TABLES")?)?,
+            rules: Array::try_from(map(&mut ebpf, "RULES")?)?,
             pythons: HashMap::try_from(map(&mut ebpf, "PYTHONS")?)?,
             stack_ends: HashMap::try_from(map(&mut ebpf, "STACK_ENDS")?)?,
             counters: PerCpuArray::try_from(map(&mut ebpf, "COUNTERS")?)?,
@@ -82,23 +95,59 @@ impl Kernel {
         let exit: &mut RawTracePoint = program(&mut self.ebpf, "thread_exit")?;
         exit.load().context("the kernel refused the thread-exit program")?;
         exit.attach("sched_process_exit").context("failed to attach to sched_process_exit")?;
+        let exec: &mut RawTracePoint = program(&mut self.ebpf, "exec")?;
+        exec.load().context("the kernel refused the exec program")?;
+        exec.attach("sched_process_exec").context("failed to attach to sched_process_exec")?;
         Ok(())
     }
 
     /// Lets the hits of a process through.
-    pub fn add_target(&mut self, tgid: u32, layout: Layout) -> Result<()> {
-        self.targets.insert(tgid, LayoutValue(layout), 0).context("failed to tell the kernel side of the process")
+    pub fn add_target(&mut self, tgid: u32, target: Target) -> Result<()> {
+        self.targets.insert(tgid, Value(target), 0).context("failed to tell the kernel side of the process")
     }
 
     /// Lets the hits of a process through no more.
     pub fn remove_target(&mut self, tgid: u32) -> Result<()> {
-        self.targets.remove(&tgid).context("failed to tell the kernel side that the process is done")
+        match self.targets.remove(&tgid) {
+            // The kernel side does the same when the process executes another program.
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(error).context("failed to tell the kernel side that the process is done"),
+        }
+    }
+
+    /// How often the modules of the target with this number have changed.
+    pub fn epoch(&self, target: u32) -> Result<u64> {
+        self.epochs.get(&target, 0).context("failed to read the epoch of the target's modules")
+    }
+
+    /// Tells where the modules of the target with this number are. Walks under way finish with what was told before.
+    pub fn set_space(&mut self, target: u32, space: &Space) -> Result<()> {
+        let mut map = Array::create(1, 0).context("failed to create a map for the target's modules")?;
+        map.set(0, Value(*space), 0).context("failed to fill a map with the target's modules")?;
+        self.spaces.set(target, &map, 0).context("failed to tell the kernel side of the target's modules")
+    }
+
+    /// Adds rules, the first of them with this number.
+    pub fn add_rules(&mut self, first: u32, rules: &[Rule]) -> Result<()> {
+        for (number, &rule) in (first..).zip(rules) {
+            self.rules.set(number, Value(rule), 0).context("failed to add an unwind rule")?;
+        }
+        Ok(())
+    }
+
+    /// Adds a table under a number that no other one ever had.
+    pub fn add_table(&mut self, number: u32, blocks: &[Block]) -> Result<()> {
+        let count = u32::try_from(blocks.len()).context("an unwind table is too large")?;
+        let mut map = Array::create(count, BPF_F_INNER_MAP).context("failed to create a map for an unwind table")?;
+        for (index, &block) in (0..).zip(blocks) {
+            map.set(index, Value(block), 0).context("failed to fill a map with an unwind table")?;
+        }
+        self.tables.set(number, &map, 0).context("failed to tell the kernel side of an unwind table")
     }
 
     /// Has the Python frames of a process captured.
     pub fn add_python(&mut self, tgid: u32, layout: PythonLayout) -> Result<()> {
-        let value = PythonLayoutValue(layout);
-        self.pythons.insert(tgid, value, 0).context("failed to tell the kernel side of the Python interpreter")
+        self.pythons.insert(tgid, Value(layout), 0).context("failed to tell the kernel side of the Python interpreter")
     }
 
     /// Puts a probe at `offset` of the file at `path`, for the address space of process `pid`.
@@ -115,7 +164,9 @@ impl Kernel {
         let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
         probe.unload().context("failed to detach the probes")?;
         let exit: &mut RawTracePoint = program(&mut self.ebpf, "thread_exit")?;
-        exit.unload().context("failed to detach from sched_process_exit")
+        exit.unload().context("failed to detach from sched_process_exit")?;
+        let exec: &mut RawTracePoint = program(&mut self.ebpf, "exec")?;
+        exec.unload().context("failed to detach from sched_process_exec")
     }
 
     /// Tells where a thread's stack ends, so that the next copy is no larger than needed.
@@ -150,21 +201,34 @@ impl Log for KernelLog {
     fn flush(&self) {}
 }
 
-/// [`Layout`] as a map value.
+/// What crosses the kernel border, as a map value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct LayoutValue(Layout);
+struct Value<T>(T);
 
-// SAFETY: `Layout` is repr(C), made of integers without padding; its size is asserted where it is defined.
-unsafe impl Pod for LayoutValue {}
+// SAFETY: all of them are repr(C), made of integers without padding; their sizes are asserted where they are defined.
+unsafe impl Pod for Value<Target> {}
+// SAFETY: as above.
+unsafe impl Pod for Value<PythonLayout> {}
+// SAFETY: as above.
+unsafe impl Pod for Value<Space> {}
+// SAFETY: as above.
+unsafe impl Pod for Value<Block> {}
+// SAFETY: as above.
+unsafe impl Pod for Value<Rule> {}
 
-/// [`PythonLayout`] as a map value.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PythonLayoutValue(PythonLayout);
-
-// SAFETY: as for `LayoutValue`.
-unsafe impl Pod for PythonLayoutValue {}
+/// Random words, so that nobody can make two stacks with the same hash.
+fn hash_key() -> Result<[u64; 2]> {
+    let mut key = [0; 16];
+    let flags = rustix::rand::GetRandomFlags::empty();
+    let filled = rustix::rand::getrandom(&mut key, flags).context("failed to get random bytes")?;
+    if filled < key.len() {
+        bail!("the kernel has only {filled} random bytes");
+    }
+    let word = |bytes: &[u8]| bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    let (first, second) = key.split_at(8);
+    Ok([word(first), word(second)])
+}
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
 where

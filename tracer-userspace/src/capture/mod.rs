@@ -20,6 +20,8 @@ pub mod recorder;
 mod recording;
 pub mod session;
 pub mod space;
+pub mod stacks;
 pub mod symbolize;
+mod tables;
 pub mod tally;
 mod wait;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The Python part of stacks: waits for the hit that it belongs to, gets its names while they are there.
+//! The Python part of stacks: gets its names while they are there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use tracer_common::{PythonEnd, PythonFrame};
 
 use super::{
     code::{CodeObject, Missing},
-    decode::PythonHit,
+    decode::PythonStack,
     intern::{Interned, PythonPlace},
     merge::pieces,
 };
@@ -16,21 +16,16 @@ use crate::{
     trace::{self, Record},
 };
 
-/// Python stacks that wait for their hits. More are there only if hits were lost, and the oldest are of those.
-const MOST_WAITING: usize = 4096;
-
 /// The interpreter of the process.
 pub struct Interpreter {
     pid: u32,
     frames: Frames,
     /// By address and checksum, with their numbers.
     codes: HashMap<(u64, u32), (u32, Result<CodeObject, Missing>)>,
-    /// By sequence number.
-    waiting: BTreeMap<u64, PythonHit>,
 }
 
 /// The Python part of one stack.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PythonPart {
     /// Frame numbers, a piece for each call of the evaluator.
     pub pieces: Vec<Vec<u32>>,
@@ -52,7 +47,7 @@ impl Interpreter {
                 codes.insert((address, checksum), (number, code));
             }
         }
-        Self { pid, frames, codes, waiting: BTreeMap::new() }
+        Self { pid, frames, codes }
     }
 
     /// Whether an address is in the code that runs Python code.
@@ -61,22 +56,11 @@ impl Interpreter {
         self.frames.is_evaluator(address)
     }
 
-    /// Keeps the Python part of a hit that is to come.
-    pub fn keep(&mut self, part: PythonHit) {
-        self.waiting.insert(part.sequence, part);
-        if self.waiting.len() > MOST_WAITING {
-            self.waiting.pop_first();
-        }
-    }
-
-    /// The Python part of the hit with this number.
-    pub fn take(&mut self, sequence: u64, interned: &mut Interned, define: &mut Vec<Record>) -> PythonPart {
-        let Some(part) = self.waiting.remove(&sequence) else {
-            return PythonPart { pieces: Vec::new(), end: PythonEnd::NotSent };
-        };
-        let pieces = pieces(&part.frames, self.frames.entry);
+    /// The frames of a stack, by their numbers in the file.
+    pub fn part(&mut self, stack: PythonStack, interned: &mut Interned, define: &mut Vec<Record>) -> PythonPart {
+        let pieces = pieces(&stack.frames, self.frames.entry);
         let numbers = |piece: Vec<PythonFrame>| piece.iter().map(|it| self.frame(it, interned, define)).collect();
-        PythonPart { pieces: pieces.into_iter().map(numbers).collect(), end: part.end }
+        PythonPart { pieces: pieces.into_iter().map(numbers).collect(), end: stack.end }
     }
 
     fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned, define: &mut Vec<Record>) -> u32 {

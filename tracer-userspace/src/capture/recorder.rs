@@ -1,33 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From hits to the trace file: one process's events, with their stacks.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, bail};
-use tracer_common::{Cookie, DeviceClass, Kind, PythonEnd, UNREADABLE_OBJECT};
+use tracer_common::{Cookie, DeviceClass, Kind, UNREADABLE_OBJECT};
 
 use super::{
-    decode::{PythonHit, RawHit},
-    intern::{CodeAddress, Interned},
-    merge::{Native, merge},
+    decode::{NativeStack, PythonStack, RawHit, StackCopy},
+    intern::Interned,
     order::{Delivery, InOrder},
-    python::{Interpreter, PythonPart},
+    python::Interpreter,
     space::Space,
-    symbolize::{Request, Symbols},
+    stacks::Stacks,
     tally::Tally,
 };
 use crate::{
     discover::{maps::Mapping, python::Frames},
     trace::{self, Event, Hex, Record, Writer},
-    unwind::{End, Machine, Walk, walk},
 };
 
-/// A look at the process's mappings costs a millisecond; an address that stays unknown must not cause one each time.
-const REFRESH_AT_MOST: Duration = Duration::from_millis(100);
+/// Texts that wait for their hits. More are there only if hits were lost, and the oldest are of those.
+const MOST_WAITING: usize = 64;
 
 /// Turns the hits of one process into events of a trace file.
 pub struct Recorder {
@@ -37,19 +31,14 @@ pub struct Recorder {
     boot_ns: u64,
     /// By site number.
     sites: Vec<Cookie>,
-    space: Space,
-    /// Trace numbers of the space's modules are their index, plus one.
-    refreshed: Instant,
+    /// Trace numbers of its space's modules are their index, plus one.
+    stacks: Stacks,
     interned: Interned,
-    /// Frame numbers by process address, for as long as nothing is mapped anew.
-    known_frames: HashMap<(u64, bool), u32>,
-    symbols: Symbols,
-    /// Whose frames are captured, if anyone's.
-    interpreter: Option<Interpreter>,
+    /// By the hit's sequence number.
+    texts: BTreeMap<u64, Vec<u8>>,
     order: InOrder<Event>,
     /// Time of the last event that was written.
     written: u64,
-    stack_ends: HashMap<u32, u64>,
     lost: u64,
     /// What the events add up to, for the progress line and the summary.
     pub tally: Tally,
@@ -63,15 +52,11 @@ impl Recorder {
             process,
             boot_ns,
             sites,
-            space,
-            refreshed: Instant::now(),
+            stacks: Stacks::new(space)?,
             interned: Interned::default(),
-            known_frames: HashMap::new(),
-            symbols: Symbols::start()?,
-            interpreter: None,
+            texts: BTreeMap::new(),
             order: InOrder::default(),
             written: 0,
-            stack_ends: HashMap::new(),
             lost: 0,
             tally: Tally::default(),
         })
@@ -80,14 +65,40 @@ impl Recorder {
     /// Has the Python part of stacks read: the frames of process `pid`.
     pub fn set_interpreter(&mut self, pid: u32, frames: &Frames) {
         let mut define = Vec::new();
-        self.interpreter = Some(Interpreter::new(pid, frames.clone(), &mut define));
+        self.stacks.set_interpreter(Interpreter::new(pid, frames.clone(), &mut define));
         self.define(define);
     }
 
-    /// Takes the Python part of the stack of a hit that is to come.
-    pub fn python(&mut self, part: PythonHit) {
-        if let Some(interpreter) = &mut self.interpreter {
-            interpreter.keep(part);
+    /// The stacks, and what they need of the process.
+    #[must_use]
+    pub fn stacks(&self) -> &Stacks {
+        &self.stacks
+    }
+
+    /// Takes a native stack that hits may have from now on.
+    pub fn native(&mut self, stack: NativeStack) {
+        let mut define = Vec::new();
+        self.stacks.native(stack, &mut self.interned, &mut define);
+        self.define(define);
+    }
+
+    /// Takes a Python stack that hits may have from now on.
+    pub fn python(&mut self, stack: PythonStack) {
+        let mut define = Vec::new();
+        self.stacks.python(stack, &mut self.interned, &mut define);
+        self.define(define);
+    }
+
+    /// Takes the copy of the stack of a hit that is to come; see [`Stacks::copy`].
+    pub fn copy(&mut self, copy: &StackCopy<'_>) -> bool {
+        self.stacks.copy(copy)
+    }
+
+    /// Takes the text of a hit that is to come.
+    pub fn text(&mut self, sequence: u64, text: &[u8]) {
+        self.texts.insert(sequence, text.to_vec());
+        if self.texts.len() > MOST_WAITING {
+            self.texts.pop_first();
         }
     }
 
@@ -99,20 +110,36 @@ impl Recorder {
     /// If the fields of a fresh allocation cannot be what the layout says: recording on would record nonsense.
     pub fn hit(&mut self, raw: &RawHit) -> Result<Option<u64>> {
         check_layout(raw)?;
-        let hit = &raw.hit;
-        let time = self.time(hit.time);
         let mut define = Vec::new();
-        let (stack, stack_end) = self.stack(raw, &mut define);
-        let text = match raw.kind {
-            Kind::TestBegin => self.interned.text(&String::from_utf8_lossy(raw.text), &mut define),
-            _ => 0,
-        };
-        if raw.kind == Kind::ThreadExit {
-            self.stack_ends.remove(&hit.tid);
+        let mut stack_end = None;
+        let event = self.event(raw, &mut stack_end, &mut define);
+        self.define(define);
+        let mut ready = Vec::new();
+        self.order.arrived(raw.hit.sequence, event, &mut ready);
+        self.write(ready);
+        Ok(stack_end)
+    }
+
+    fn event(&mut self, raw: &RawHit, stack_end: &mut Option<u64>, define: &mut Vec<Record>) -> Event {
+        let hit = &raw.hit;
+        let mut stack = 0;
+        if self.sites.get(usize::from(hit.site)).is_some_and(|site| site.stack && site.kind == raw.kind) {
+            let found = self.stacks.number(hit, &mut self.interned, define);
+            self.tally.walk(found.end);
+            (stack, *stack_end) = (found.number, found.stack_end);
         }
-        let event = Event {
+        match raw.kind {
+            Kind::ThreadExit => self.stacks.thread_ended(hit.tid),
+            Kind::Modules => self.stacks.modules_change(),
+            _ => {}
+        }
+        let text = match self.texts.remove(&hit.sequence) {
+            Some(text) => self.interned.text(&String::from_utf8_lossy(&text), define),
+            None => 0,
+        };
+        Event {
             sequence: hit.sequence,
-            time,
+            time: self.time(hit.time),
             process: self.process,
             thread: hit.tid,
             kind: raw.kind,
@@ -120,8 +147,8 @@ impl Recorder {
             unique_id: hit.unique_id,
             address: hit.address,
             size: hit.size,
-            page_size: hit.page_size,
-            buffer_type: hit.buffer_type,
+            page_size: hit.page_size.into(),
+            buffer_type: hit.buffer_type.into(),
             status: hit.status,
             owns: hit.owns != 0,
             hooked: hit.hooked != 0,
@@ -132,12 +159,7 @@ impl Recorder {
             allocator: hit.allocator,
             stack,
             text,
-        };
-        self.define(define);
-        let mut ready = Vec::new();
-        self.order.arrived(hit.sequence, event, &mut ready);
-        self.write(ready);
-        Ok(stack_end)
+        }
     }
 
     /// All probes are attached: what has a unique id below `next_unique_id` existed before. `test` is the test that runs.
@@ -165,8 +187,7 @@ impl Recorder {
         let mut ready = Vec::new();
         self.order.settle(&mut ready);
         self.write(ready);
-        self.refresh();
-        for symbol in self.symbols.ready() {
+        for symbol in self.stacks.symbols().ready() {
             self.writer.record(symbol);
         }
         self.writer.flush()
@@ -177,7 +198,7 @@ impl Recorder {
         let mut ready = Vec::new();
         self.order.finish(sent, &mut ready);
         self.write(ready);
-        let (symbols, missing) = self.symbols.finish(patience);
+        let (symbols, missing) = self.stacks.symbols().finish(patience);
         for symbol in symbols {
             self.writer.record(symbol);
         }
@@ -191,7 +212,7 @@ impl Recorder {
     /// The number of the module that a mapping is of, 0 if it is not known.
     #[must_use]
     pub fn module_number(&self, mapping: &Mapping) -> u32 {
-        self.space.find(mapping).map_or(0, |index| index as u32 + 1)
+        self.stacks.space().find(mapping).map_or(0, |index| index as u32 + 1)
     }
 
     /// Events that never arrived, so far.
@@ -208,13 +229,9 @@ impl Recorder {
 
     /// Looks for modules that were mapped or unmapped since the last look.
     pub fn refresh(&mut self) {
-        self.refreshed = Instant::now();
-        let changes = self.space.refresh();
-        if changes.any {
-            self.known_frames.clear();
-        }
+        let changes = self.stacks.refresh();
         let time = self.time(boot_now());
-        for (index, module) in self.space.modules().iter().enumerate().skip(changes.first_new_module) {
+        for (index, module) in self.stacks.space().modules().iter().enumerate().skip(changes.first_new_module) {
             let path = module.module.mapping.path.to_string_lossy().into_owned();
             let build_id = module.module.build_id.clone();
             self.writer.record(trace::Module { id: index as u32 + 1, path, build_id });
@@ -234,80 +251,6 @@ impl Recorder {
                 self.writer.record(trace::Problem { text });
             }
         }
-    }
-
-    fn stack(&mut self, raw: &RawHit, define: &mut Vec<Record>) -> (u32, Option<u64>) {
-        let wants_stack = self.sites.get(usize::from(raw.hit.site)).is_some_and(|site| site.stack);
-        if !wants_stack || raw.kind == Kind::ThreadExit {
-            return (0, None);
-        }
-        let python = match &mut self.interpreter {
-            Some(interpreter) => interpreter.take(raw.hit.sequence, &mut self.interned, define),
-            None => PythonPart { pieces: Vec::new(), end: PythonEnd::NotRead },
-        };
-        let Some(walk) = self.walk(raw) else {
-            return (self.merged(&[], End::NotCopied, python, define), None);
-        };
-        self.tally.walk(walk.end);
-        let native: Vec<Native> = walk
-            .frames
-            .iter()
-            .map(|frame| Native {
-                frame: self.frame(frame.address, frame.returns, define),
-                evaluator: self.interpreter.as_ref().is_some_and(|it| it.is_evaluator(frame.inside())),
-            })
-            .collect();
-        let stack = self.merged(&native, walk.end, python, define);
-        let learned =
-            walk.end == End::Complete && self.stack_ends.insert(raw.hit.tid, walk.stack_end) != Some(walk.stack_end);
-        (stack, learned.then_some(walk.stack_end))
-    }
-
-    /// The number of the stack that these make together.
-    fn merged(&mut self, native: &[Native], end: End, python: PythonPart, define: &mut Vec<Record>) -> u32 {
-        let merged = merge(native, python.pieces);
-        let state = match python.end {
-            PythonEnd::NotRead | PythonEnd::NoThreadState => "",
-            PythonEnd::Complete if merged.certain => "complete",
-            PythonEnd::Complete => "uncertain",
-            PythonEnd::UnreadableState => "unreadable-state",
-            PythonEnd::OtherThread => "other-thread",
-            PythonEnd::UnreadableFrame => "unreadable-frame",
-            PythonEnd::TooManyFrames => "too-many-frames",
-            PythonEnd::NotSent => "not-sent",
-        };
-        self.interned.stack(merged.frames, end, state, define)
-    }
-
-    /// `None` if the hit has no copy of its stack.
-    fn walk(&mut self, raw: &RawHit) -> Option<Walk> {
-        let machine = Machine::at(&raw.hit.registers);
-        let first = walk(machine, raw.stack()?, &self.space);
-        if first.end != End::NoModule || self.refreshed.elapsed() < REFRESH_AT_MOST {
-            return Some(first);
-        }
-        self.refresh();
-        Some(walk(machine, raw.stack()?, &self.space))
-    }
-
-    fn frame(&mut self, address: u64, returns: bool, define: &mut Vec<Record>) -> u32 {
-        if let Some(&frame) = self.known_frames.get(&(address, returns)) {
-            return frame;
-        }
-        let inside = address.wrapping_sub(u64::from(returns));
-        let range = self.space.range(inside).copied();
-        let code = CodeAddress {
-            module: range.map_or(0, |range| range.module as u32 + 1),
-            address: address.wrapping_sub(range.map_or(0, |range| range.bias)),
-            returns,
-        };
-        let (frame, new) = self.interned.frame(code, define);
-        if let (true, Some(range)) = (new, range) {
-            let module = Arc::clone(&self.space.modules()[range.module].module);
-            self.symbols.request(Request { frame, module, address: code.address, returns });
-        }
-        self.known_frames.insert((address, returns), frame);
-        frame
     }
 
     fn define(&mut self, records: Vec<Record>) {

@@ -16,14 +16,15 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{MissedTickBehavior, interval},
 };
-use tracer_common::{Cookie, Counter, Kind};
+use tracer_common::{Cookie, Counter, Kind, Target};
 
 use super::{
-    decode::Sent,
+    decode::{RawHit, Sent},
     kernel::{Kernel, KernelLog},
     recorder::{Recorder, boot_now},
     session::{Figures, Options, Progress, Reason, Stop, Summary},
     space::Space,
+    tables::Tables,
 };
 use crate::{
     discover::{Discovery, python::Python, symbols::Site},
@@ -41,6 +42,8 @@ const FLUSH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Number of the one process of a recording.
 const PROCESS: u32 = 1;
+/// Its number on the kernel side.
+const TARGET: u32 = 0;
 
 /// A recording whose probes are attached.
 pub(super) struct Recording {
@@ -51,6 +54,9 @@ pub(super) struct Recording {
     recorder: Recorder,
     exit: AsyncFd<OwnedFd>,
     sites: Vec<Cookie>,
+    tables: Tables,
+    /// Whether the process executes another program by now.
+    executed: bool,
     /// What the user is told at once.
     pub(super) warnings: Vec<String>,
     began: Instant,
@@ -81,7 +87,8 @@ impl Recording {
             kernel.add_python(pid.get(), frames.layout)?;
         }
         // All probes begin at one moment here and end at one in `end`: nothing between the two is missing.
-        kernel.add_target(pid.get(), layout)?;
+        let copies = u32::from(options.copies);
+        kernel.add_target(pid.get(), Target { number: TARGET, copies, layout })?;
         let border = discovery.read_next_unique_id();
         let test = discovery.read_current_test().unwrap_or_default();
 
@@ -114,7 +121,11 @@ impl Recording {
         // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
         let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
         let began = Instant::now();
-        Ok(Some(Self { pid, kernel, events, log, recorder, exit, sites, warnings: problems, began }))
+        let mut tables = Tables::new(TARGET);
+        refresh(&mut recorder, &mut kernel, &mut tables)?;
+        let (warnings, executed) = (problems, false);
+        let all = Self { pid, kernel, events, log, recorder, exit, sites, tables, executed, warnings, began };
+        Ok(Some(all))
     }
 
     pub(super) async fn follow(
@@ -141,12 +152,18 @@ impl Recording {
                 ended = None;
             }
             self.drain(AT_A_TIME)?;
+            if self.executed {
+                ended = ended.or(Some(Reason::Executed));
+            }
+            self.follow_modules()?;
             if let Some(reason) = ended {
                 return Ok(reason);
             }
             if flushed.elapsed() >= FLUSH {
                 let seconds = flushed.elapsed().as_secs_f64();
                 flushed = Instant::now();
+                // What is mapped without the dynamic linker is seen here.
+                refresh(&mut self.recorder, &mut self.kernel, &mut self.tables)?;
                 self.recorder.flush()?;
                 let events = self.recorder.tally.events;
                 tell(Progress::Tick(Figures {
@@ -166,18 +183,48 @@ impl Recording {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        let ring = self.events.get_mut();
+        let Self { events, recorder, kernel, tables, executed, .. } = self;
+        let ring = events.get_mut();
         for _ in 0..limit {
             let Some(item) = ring.next() else { break };
-            match Sent::decode(&item) {
-                Some(Sent::Python(part)) => self.recorder.python(part),
-                Some(Sent::Hit(raw)) => {
-                    if let Some(end) = self.recorder.hit(&raw)? {
-                        self.kernel.set_stack_end(raw.hit.tid, end)?;
+            let sent = Sent::decode(&item).context("the kernel side sent a record that is none of ours")?;
+            if recorder.stacks().is_outdated() && !matches!(sent, Sent::Hit(RawHit { kind: Kind::Modules, .. })) {
+                refresh(recorder, kernel, tables)?;
+            }
+            match sent {
+                Sent::Native(stack) => {
+                    if let Some(module) = recorder.stacks().lacks_table(&stack) {
+                        tables.request(module, recorder.stacks().space());
+                    }
+                    recorder.native(stack);
+                }
+                Sent::Python(stack) => recorder.python(stack),
+                Sent::Copy(copy) => {
+                    if !recorder.copy(&copy) {
+                        refresh(recorder, kernel, tables)?;
+                        recorder.copy(&copy);
                     }
                 }
-                None => bail!("the kernel side sent a record that is none of ours"),
+                Sent::Text { sequence, text } => recorder.text(sequence, text),
+                Sent::Hit(raw) => {
+                    *executed |= raw.kind == Kind::Exec;
+                    if let Some(end) = recorder.hit(&raw)? {
+                        kernel.set_stack_end(raw.hit.tid, end)?;
+                    }
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps what the kernel side knows of the process's modules as it is.
+    fn follow_modules(&mut self) -> Result<()> {
+        let Self { recorder, kernel, tables, .. } = self;
+        let new = tables.load(kernel)?;
+        if recorder.stacks().is_outdated() || tables.are_outdated(kernel)? {
+            refresh(recorder, kernel, tables)?;
+        } else if new {
+            tables.tell(kernel, recorder.stacks().space())?;
         }
         Ok(())
     }
@@ -212,6 +259,12 @@ impl Recording {
                 self.recorder.record(trace::CounterValue { name, value: hits.iter().sum() });
             }
         }
+        let compared = self.recorder.stacks().compared;
+        if compared.stacks > 0 {
+            for (name, value) in [("compared", compared.stacks), ("different", compared.different)] {
+                self.recorder.record(trace::CounterValue { name: name.into(), value });
+            }
+        }
         let kept = self.recorder.tally.events;
         self.recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
         self.recorder.record(trace::End { process: PROCESS, time, reason: reason.name().into() });
@@ -219,8 +272,15 @@ impl Recording {
         let lost = self.recorder.lost();
         let bytes = self.recorder.bytes();
         let adds_up = sent == kept + lost && lost == self.kernel.counter(Counter::RingFull)?;
-        Ok(Summary { reason, seconds, tally: self.recorder.tally, lost, bytes, adds_up })
+        Ok(Summary { reason, seconds, tally: self.recorder.tally, lost, bytes, adds_up, compared })
     }
+}
+
+/// Looks at the process's mappings again, and tells the kernel side.
+fn refresh(recorder: &mut Recorder, kernel: &mut Kernel, tables: &mut Tables) -> Result<()> {
+    tables.before_reading(kernel)?;
+    recorder.refresh();
+    tables.tell(kernel, recorder.stacks().space())
 }
 
 /// Attaches to every site; for each, why that was not possible.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{kernel, recording::Recording, tally::Tally, wait::wait_for_library};
+use super::{kernel, recording::Recording, stacks::Compared, tally::Tally, wait::wait_for_library};
 use crate::discover::{Discovery, process::Process};
 
 /// What to record.
@@ -31,6 +31,8 @@ pub struct Options {
     pub output: PathBuf,
     /// How the kernel side is set up.
     pub kernel: kernel::Options,
+    /// Whether each stack is copied as well, and walked in both ways.
+    pub copies: bool,
 }
 
 /// What a recording tells while it runs.
@@ -68,6 +70,8 @@ pub enum Reason {
     Exited,
     /// The user stopped the recording.
     Interrupted,
+    /// The process executes another program.
+    Executed,
 }
 
 impl Reason {
@@ -77,6 +81,7 @@ impl Reason {
         match self {
             Self::Exited => "exited",
             Self::Interrupted => "interrupted",
+            Self::Executed => "executed",
         }
     }
 }
@@ -96,6 +101,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Whether sent = kept + lost.
     pub adds_up: bool,
+    /// What walking stacks in both ways came to.
+    pub compared: Compared,
 }
 
 /// Records until the process ends or the user stops it; `None` if that happens before there is anything to record.

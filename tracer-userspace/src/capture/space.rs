@@ -10,7 +10,7 @@ use crate::{
         maps::{self, Mapping},
         module::Module,
     },
-    unwind::{Modules, Table},
+    unwind::{End, Modules, Table},
 };
 
 /// A module, and how to unwind through it.
@@ -53,13 +53,15 @@ pub struct Space {
     by_file: HashMap<(u32, u32, u64), usize>,
     /// In the order of their addresses.
     ranges: Vec<Range>,
+    /// Where functions return to that somebody watches with a uretprobe.
+    uretprobes: Option<std::ops::Range<u64>>,
 }
 
 impl Space {
     /// An empty one; [`Self::refresh`] fills it.
     #[must_use]
     pub fn new(pid: u32) -> Self {
-        Self { pid, modules: Vec::new(), by_file: HashMap::new(), ranges: Vec::new() }
+        Self { pid, modules: Vec::new(), by_file: HashMap::new(), ranges: Vec::new(), uretprobes: None }
     }
 
     /// The index in [`Self::modules`] of the file that a mapping is of.
@@ -72,6 +74,18 @@ impl Space {
     #[must_use]
     pub fn modules(&self) -> &[Code] {
         &self.modules
+    }
+
+    /// Every range, in the order of their addresses.
+    #[must_use]
+    pub fn ranges(&self) -> &[Range] {
+        &self.ranges
+    }
+
+    /// Where functions return to that somebody watches with a uretprobe, if anybody does yet.
+    #[must_use]
+    pub fn uretprobes(&self) -> Option<&std::ops::Range<u64>> {
+        self.uretprobes.as_ref()
     }
 
     /// The range that an address is in.
@@ -96,6 +110,7 @@ impl Space {
                 None => continue,
             }
         }
+        self.uretprobes = maps::uretprobes(self.pid);
         changes.any = ranges != self.ranges;
         changes.ranges = ranges.iter().filter(|range| !self.ranges.contains(range)).copied().collect();
         self.ranges = ranges;
@@ -137,9 +152,12 @@ impl Space {
 }
 
 impl Modules for Space {
-    fn module(&self, address: u64) -> Option<(Option<&Table>, u64)> {
-        let range = self.range(address)?;
-        Some((self.modules[range.module].table.as_ref(), range.bias))
+    fn module(&self, address: u64) -> Result<(Option<&Table>, u64), End> {
+        match self.range(address) {
+            Some(range) => Ok((self.modules[range.module].table.as_ref(), range.bias)),
+            None if self.uretprobes.as_ref().is_some_and(|page| page.contains(&address)) => Err(End::Uretprobe),
+            None => Err(End::NoModule),
+        }
     }
 }
 

@@ -45,6 +45,9 @@ pub(super) struct Record {
     /// Trace file [default: buftrace-PID.ttb for --pid, buftrace.ttb for a command]
     #[arg(short, long, value_name = "TRACE")]
     pub(super) output: Option<PathBuf>,
+    /// Copy each stack as well, walk it by the whole .eh_frame, and say whether both ways agree; costs the target more
+    #[arg(long)]
+    pub(super) stack_copy: bool,
     /// Size of the ring buffer between kernel and recorder, in MiB: a power of two
     #[arg(long, value_name = "MIB", default_value = "64", value_parser = parse_ring)]
     pub(super) ring: u32,

@@ -16,6 +16,7 @@ use crate::{
     capture::{
         kernel,
         session::{self, Figures, Options, Progress, Reason, Summary, Target},
+        stacks::Compared,
     },
     doctor::{self, Check, Outcome},
     trace::escape,
@@ -33,7 +34,7 @@ pub(super) fn record(args: Record) -> Result<Status> {
     };
     let output = args.output.unwrap_or(output);
     let kernel = kernel::Options { ring_bytes: args.ring, verbose: args.verbose_kernel };
-    let options = Options { target, output, kernel };
+    let options = Options { target, output, kernel, copies: args.stack_copy };
     let mut line = ProgressLine::new(args.quiet);
     let of_process = args.pid.map(|pid| format!(" -p {pid}")).unwrap_or_default();
     let summary = session::record(&options, &mut |progress| line.tell(&progress))
@@ -106,6 +107,7 @@ fn summarize(summary: &Summary, output: &Path) {
     let why = match summary.reason {
         Reason::Exited => "the process ended",
         Reason::Interrupted => "stopped",
+        Reason::Executed => "the process executes another program",
     };
     let tally = &summary.tally;
     eprintln!(
@@ -123,6 +125,10 @@ fn summarize(summary: &Summary, output: &Path) {
             tally.incomplete,
             tally.incomplete + tally.complete
         );
+    }
+    if summary.compared.stacks > 0 {
+        let Compared { stacks, different } = summary.compared;
+        eprintln!("{stacks} stacks were walked in both ways, {different} of them came out different");
     }
     if !summary.adds_up {
         eprintln!("warning: sent events are not the sum of kept and lost ones; please report this");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/proc/PID/maps`: which files a process has mapped, and where.
 
-use std::{ffi::OsString, fs, io, os::unix::ffi::OsStringExt, path::PathBuf};
+use std::{ffi::OsString, fs, io, ops::Range, os::unix::ffi::OsStringExt, path::PathBuf};
 
 /// A mapped file, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,19 @@ pub struct Mapping {
 /// If the file cannot be read: no such process, or not ours to look at.
 pub fn read(pid: u32) -> io::Result<Vec<Mapping>> {
     Ok(parse(&fs::read(format!("/proc/{pid}/maps"))?))
+}
+
+/// The page to which functions return that somebody watches with a uretprobe, if the process has one yet.
+#[must_use]
+pub fn uretprobes(pid: u32) -> Option<Range<u64>> {
+    parse_uretprobes(&fs::read(format!("/proc/{pid}/maps")).ok()?)
+}
+
+/// The kernel's name for that page is `[uprobes]` (its `kernel/events/uprobes.c`).
+fn parse_uretprobes(text: &[u8]) -> Option<Range<u64>> {
+    let mut line = text.split(|byte| *byte == b'\n').find(|line| line.ends_with(b" [uprobes]"))?;
+    let (start, end) = word(&mut line)?.split_once('-')?;
+    Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
 }
 
 /// Parses the text of `/proc/PID/maps`. Memory without a file, and lines that are not as proc(5) has them, are left out.
@@ -134,5 +147,13 @@ mod tests {
         let text = "1000-2000 rw-p 00000000 00:00 0 [heap]\n2000-3000 rw-p 00000000 00:00 0 \n\
                     3000-4000 rw-s 00000000 00:01 9 anon_inode:[perf_event]\nnonsense\n-\n5000-6000\n";
         assert_eq!(parse(text.as_bytes()), []);
+    }
+
+    #[test]
+    fn the_page_of_the_uretprobes_is_found_by_its_name() {
+        let text =
+            b"7fff0000-7fff1000 r-xp 00000000 00:00 0 [vdso]\n7fffe000-7ffff000 --xp 00000000 00:00 0      [uprobes]\n";
+        assert_eq!(parse_uretprobes(text), Some(0x7fff_e000..0x7fff_f000));
+        assert_eq!(parse_uretprobes(&text[..47]), None);
     }
 }

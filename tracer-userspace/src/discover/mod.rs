@@ -44,9 +44,11 @@ pub struct Discovery {
     pub library: usize,
     /// The C library, likewise.
     pub libc: Option<usize>,
+    /// The dynamic linker, likewise.
+    pub linker: Option<usize>,
     /// Where the target's classes keep what.
     pub derivation: Derivation,
-    /// The places to probe, in the library and in libc.
+    /// The places to probe.
     pub sites: Vec<Site>,
     /// The Python interpreter, if there is one of a version that can be told.
     pub python: Option<Python>,
@@ -106,7 +108,10 @@ impl Discovery {
         let libc = modules.iter().position(is_libc);
         let found = Library::read(&modules[library])?;
         let mut sites = found.sites;
-        sites.extend(libc_sites(libc.map(|libc| &modules[libc]))?);
+        let linker = modules.iter().position(is_linker);
+        for (home, module) in [(Home::Libc, libc), (Home::Linker, linker)] {
+            sites.extend(sites_of(home, module.map(|module| &modules[module]))?);
+        }
         Ok(Self {
             environ: environ::address(&modules, &process.program, libc),
             python: python::find(pid, &modules),
@@ -116,6 +121,7 @@ impl Discovery {
             problems,
             library,
             libc,
+            linker,
             derivation: found.derivation,
             sites,
             next_unique_id: found.next_unique_id,
@@ -134,6 +140,7 @@ impl Discovery {
         match site.home {
             Home::Library => Some(self.library()),
             Home::Libc => self.modules.get(self.libc?),
+            Home::Linker => self.modules.get(self.linker?),
         }
     }
 
@@ -198,10 +205,16 @@ fn is_libc(module: &Module) -> bool {
     name.starts_with("libc.so") || name.starts_with("libc-2.") || name.starts_with("ld-musl")
 }
 
-fn libc_sites(libc: Option<&Module>) -> Result<Vec<Site>> {
-    match libc {
-        Some(module) => Ok(symbols::sites(&module.elf()?, Home::Libc)),
-        None => Ok(symbols::missing(Home::Libc, "no C library is mapped under its own name")),
+/// glibc's; musl's is its C library.
+fn is_linker(module: &Module) -> bool {
+    let name = module.name();
+    name.starts_with("ld-linux") || name.starts_with("ld-2.")
+}
+
+fn sites_of(home: Home, module: Option<&Module>) -> Result<Vec<Site>> {
+    match module {
+        Some(module) => Ok(symbols::sites(&module.elf()?, home)),
+        None => Ok(symbols::missing(home, "the module is not mapped under its own name")),
     }
 }
 

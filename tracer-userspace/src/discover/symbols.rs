@@ -96,6 +96,10 @@ const LIBC: &[Wanted] = &[
     Wanted { kind: Kind::TestEnd, candidates: &[("unsetenv", 0)], stack: false, required: false },
 ];
 
+/// In the dynamic linker, which calls this function, made for debuggers, before and after it loads or unloads modules.
+const LINKER: &[Wanted] =
+    &[Wanted { kind: Kind::Modules, candidates: &[("_dl_debug_state", 0)], stack: false, required: false }];
+
 /// Which module a site is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Home {
@@ -103,6 +107,8 @@ pub enum Home {
     Library,
     /// The C library.
     Libc,
+    /// The dynamic linker.
+    Linker,
 }
 
 /// A place to probe, or why there is none.
@@ -148,6 +154,7 @@ fn wanted(home: Home) -> &'static [Wanted] {
     match home {
         Home::Library => LIBRARY,
         Home::Libc => LIBC,
+        Home::Linker => LINKER,
     }
 }
 
@@ -221,7 +228,8 @@ mod tests {
 
     #[test]
     fn requests_and_frees_carry_stacks_and_what_follows_them_does_not() {
-        let with_stack: Vec<_> = LIBRARY.iter().chain(LIBC).filter(|wanted| !wanted.stack).map(|w| w.kind).collect();
-        assert_eq!(with_stack, [Kind::Allocated, Kind::Released, Kind::TestBegin, Kind::TestEnd]);
+        let with_stack: Vec<_> =
+            LIBRARY.iter().chain(LIBC).chain(LINKER).filter(|wanted| !wanted.stack).map(|w| w.kind).collect();
+        assert_eq!(with_stack, [Kind::Allocated, Kind::Released, Kind::TestBegin, Kind::TestEnd, Kind::Modules]);
     }
 }

@@ -167,7 +167,7 @@ impl Ledger {
             Record::End(end) => {
                 self.last = self.last.max(end.time);
                 // Only a process that ended by itself has nothing left to do.
-                let exited = end.reason.as_str() == "exited";
+                let exited = matches!(end.reason.as_str(), "exited" | "executed");
                 self.account(end.process).end(end.time, exited, true, sink);
             }
             _ => {}

@@ -161,6 +161,8 @@ pub fn kind_word(kind: Kind) -> &'static str {
         Kind::TestBegin => "test-begin",
         Kind::TestEnd => "test-end",
         Kind::ThreadExit => "thread-exit",
+        Kind::Modules => "modules",
+        Kind::Exec => "exec",
     }
 }
 

@@ -171,7 +171,7 @@ records! {
         process: u32,
         /// Nanoseconds after `boot_ns`.
         time: u64,
-        /// `exited`, `interrupted` (the user stopped the recording) or `failed`.
+        /// `exited`, `interrupted` (the user stopped the recording), `executed` (it is another program now) or `failed`.
         reason: Name,
     }
     /// A Python interpreter in a process.

@@ -29,8 +29,14 @@ pub enum End {
     NoProgress,
     /// [`MAX_FRAMES`].
     TooManyFrames,
-    /// There is no copy: the ring buffer had no room for it.
-    NotCopied,
+    /// The kernel side had no table for the module yet, and its copy did not arrive.
+    NotLoaded,
+    /// The return address is hidden: another tool watches the function with a uretprobe.
+    Uretprobe,
+    /// The process was loading or unloading modules, and the copy did not arrive.
+    ModulesChanged,
+    /// There is no stack: the ring buffer had no room for it, or too many probes were hit at once.
+    NotSent,
 }
 
 impl End {
@@ -48,7 +54,10 @@ impl End {
             Self::CopyTooSmall => "copy-too-small",
             Self::NoProgress => "no-progress",
             Self::TooManyFrames => "too-many-frames",
-            Self::NotCopied => "not-copied",
+            Self::NotLoaded => "not-loaded",
+            Self::Uretprobe => "uretprobe",
+            Self::ModulesChanged => "modules-changed",
+            Self::NotSent => "not-sent",
         }
     }
 }
@@ -94,7 +103,10 @@ impl Stack<'_> {
 pub trait Modules {
     /// The table of the module at an address, and what to subtract from the address to get the module's own one.
     /// The table is `None` if the module has none.
-    fn module(&self, address: u64) -> Option<(Option<&Table>, u64)>;
+    ///
+    /// # Errors
+    /// [`End::NoModule`] if there is nothing at the address, [`End::Uretprobe`] if what is there hides the return address.
+    fn module(&self, address: u64) -> Result<(Option<&Table>, u64), End>;
 }
 
 /// What a walk found.
@@ -141,7 +153,7 @@ pub fn walk(start: Machine, stack: Stack<'_>, modules: &dyn Modules) -> Walk {
 }
 
 fn caller(machine: &Machine, frame: Frame, stack: Stack<'_>, modules: &dyn Modules) -> Result<(Machine, bool), End> {
-    let (table, bias) = modules.module(frame.inside()).ok_or(End::NoModule)?;
+    let (table, bias) = modules.module(frame.inside())?;
     let table = table.ok_or(End::NoTable)?;
     let rule = table.rule(frame.inside().wrapping_sub(bias))?;
     let caller = rule.apply(machine, table.section(), &|address| stack.read(address))?;
@@ -176,8 +188,8 @@ mod tests {
     struct Bare;
 
     impl Modules for Bare {
-        fn module(&self, _: u64) -> Option<(Option<&Table>, u64)> {
-            Some((None, 0))
+        fn module(&self, _: u64) -> Result<(Option<&Table>, u64), End> {
+            Ok((None, 0))
         }
     }
 
@@ -185,8 +197,8 @@ mod tests {
     struct Nothing;
 
     impl Modules for Nothing {
-        fn module(&self, _: u64) -> Option<(Option<&Table>, u64)> {
-            None
+        fn module(&self, _: u64) -> Result<(Option<&Table>, u64), End> {
+            Err(End::NoModule)
         }
     }
 

@@ -37,6 +37,7 @@ fn show_process(row: &ProcessRow) -> String {
     let end = match (row.reason.as_deref(), row.end) {
         (Some("exited"), Some(end)) => format!("exited at {}", time(end)),
         (Some("interrupted"), Some(end)) => format!("recorded until {}", time(end)),
+        (Some("executed"), Some(end)) => format!("executed another program at {}", time(end)),
         (Some(reason), Some(end)) => format!("{reason} at {}", time(end)),
         _ => "its recording was cut".to_owned(),
     };

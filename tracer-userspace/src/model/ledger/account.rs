@@ -117,8 +117,8 @@ impl Account {
             Kind::TestBegin => self.test = event.text,
             Kind::TestEnd => self.test = 0,
             Kind::ThreadExit => self.settle(pending, true, sink),
-            // What a close does to buffers has events of its own.
-            Kind::DeviceClose => {}
+            // What a close does to buffers has events of its own; what follows an exec is another program's.
+            Kind::DeviceClose | Kind::Modules | Kind::Exec => {}
         }
     }
 

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Walks the native stack of the thread that hit a probe, by the unwind tables that user space has loaded.
+
+use core::hint::black_box;
+
+use aya_ebpf::helpers::{bpf_probe_read_user, generated};
+use tracer_common::{Counter, NativeFrame, Registers, Target};
+use tracer_unwind::{
+    rule::Rule,
+    space::{MAX_RANGES, NO_TABLE, NOT_LOADED, URETPROBE},
+    walk::{self, Machine, Memory, Stop},
+};
+
+use crate::{
+    maps,
+    scratch::{self, WINDOW, WINDOW_WORDS, Walker},
+};
+
+/// Where no window is: not a multiple of its size.
+const NO_WINDOW: u64 = 1;
+/// What [`find_rule`] gives if there is no row.
+const NO_ROW: u32 = u32::MAX;
+/// What [`native_step`] gives if there is one more frame.
+const GOES_ON: u32 = 0;
+
+/// Fills the scratch's native stack, and its hash.
+#[inline(always)]
+pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
+    let Some(scratch) = scratch::at(level) else { return };
+    let epoch = maps::epoch(target);
+    let mut hash = maps::hash_key();
+    hash.add(u64::from(target.number) << 32);
+    hash.add(epoch);
+    scratch.hash = hash;
+    let walker = &mut scratch.walker;
+    let (ip, sp, bp) = (registers.rip, registers.rsp, registers.rbp);
+    walker.machine = Machine { ip, sp, bp, bp_lost: 0, returns: 0 };
+    walker.target = target.number;
+    walker.range = 0;
+    walker.window = NO_WINDOW;
+    walker.remembered = 0;
+    // What is known of another epoch is of no use: the probed instruction itself is all there is.
+    let current = maps::space(target.number).is_some_and(|space| space.epoch == epoch);
+    native_walk(level, u32::from(!current) * Stop::ModulesChanged as u32);
+    maps::count(Counter::Walked);
+    maps::add(Counter::NativeFrames, u64::from(scratch.native.count));
+    maps::add(Counter::Remembered, scratch.walker.remembered);
+}
+
+/// Walks on in the scratch memory of this level, if `stop` is [`GOES_ON`]; else there is one frame, and that reason.
+///
+/// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn native_walk(level: u32, mut stop: u32) -> u32 {
+    let Some(scratch) = scratch::at(level) else { return 0 };
+    let mut hash = scratch.hash;
+    let mut count = 0;
+    for slot in &mut scratch.native.frames {
+        let machine = &scratch.walker.machine;
+        *slot = NativeFrame(machine.ip << 1 | u64::from(machine.returns & 1));
+        hash.add(slot.0);
+        count += 1;
+        if stop == GOES_ON {
+            stop = native_step(level);
+        }
+        if stop != GOES_ON {
+            break;
+        }
+    }
+    if stop == GOES_ON {
+        stop = Stop::TooManyFrames as u32;
+    }
+    scratch.native.count = count;
+    scratch.native.stop = stop as u8;
+    hash.add(u64::from(stop));
+    scratch.hash = hash;
+    0
+}
+
+/// One step of the walk in the scratch memory of this level: [`GOES_ON`], or the number of a [`Stop`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn native_step(level: u32) -> u32 {
+    let Some(scratch) = scratch::at(level) else { return Stop::Unreadable as u32 };
+    let Walker { machine, target, range, window, words, remembered } = &mut scratch.walker;
+    let mut tables = Tables { target: *target, range, remembered };
+    match walk::step(machine, &mut tables, &mut Window { start: window, words }) {
+        Ok(()) => GOES_ON,
+        Err(stop) => stop as u32,
+    }
+}
+
+/// The number of the rule that a table has at a program counter.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn find_rule(table: u32, pc: u32) -> u32 {
+    let Some(index) = maps::block(table, 0) else { return NO_ROW };
+    let number = index.block(pc);
+    if number == 0 {
+        return NO_ROW;
+    }
+    match maps::block(table, number) {
+        Some(block) => u32::from(block.rule(pc)),
+        None => NO_ROW,
+    }
+}
+
+/// The number of the range that an address of a target is in, if it is in one.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn find_range(target: u32, address: u64) -> u32 {
+    match maps::space(target) {
+        Some(space) => space.last(address) as u32,
+        None => 0,
+    }
+}
+
+/// The tables of a target, with what was found last.
+struct Tables<'a> {
+    target: u32,
+    range: &'a mut u32,
+    remembered: &'a mut u64,
+}
+
+impl walk::Tables for Tables<'_> {
+    #[inline(always)]
+    fn rule(&mut self, address: u64) -> Result<Rule, Stop> {
+        let (table, pc) = self.table(address)?;
+        let key = u64::from(table) << 48 | u64::from(pc) << 16;
+        let slot = maps::remembered(pc ^ pc >> 16 ^ table.wrapping_mul(0x9e37)).ok_or(Stop::NoTable)?;
+        // SAFETY: the pointer is to an aligned map value. Other CPUs write to it, but whole words only, and each word is
+        // right by itself.
+        let known = unsafe { slot.read_volatile() };
+        let number = if known & !0xffff == key {
+            *self.remembered += 1;
+            known as u32 & 0xffff
+        } else {
+            let number = find_rule(table, pc);
+            if number == NO_ROW {
+                return Err(Stop::NoTable);
+            }
+            // SAFETY: as above.
+            unsafe { slot.write_volatile(key | u64::from(number & 0xffff)) };
+            number
+        };
+        maps::rule(number).copied().ok_or(Stop::NoTable)
+    }
+}
+
+impl Tables<'_> {
+    /// The number of the table for an address, and the program counter that it has there.
+    #[inline(always)]
+    fn table(&mut self, address: u64) -> Result<(u32, u32), Stop> {
+        let space = maps::space(self.target).ok_or(Stop::ModulesChanged)?;
+        // Callers are often in the same module.
+        let mut range = &space.ranges[*self.range as usize % MAX_RANGES];
+        if !range.contains(address) {
+            // The verifier does not know what the compiler knows of the answer: the mask below must stay.
+            *self.range = black_box(find_range(self.target, address));
+            range = &space.ranges[*self.range as usize % MAX_RANGES];
+            if !range.contains(address) {
+                return Err(Stop::NoModule);
+            }
+        }
+        match range.table {
+            NOT_LOADED => Err(Stop::NotLoaded),
+            NO_TABLE => Err(Stop::NoTable),
+            URETPROBE => Err(Stop::Uretprobe),
+            table => Ok((table, address.wrapping_sub(range.bias) as u32)),
+        }
+    }
+}
+
+/// The target's memory, of which a piece is here: most reads of a walk are close to each other.
+struct Window<'a> {
+    start: &'a mut u64,
+    words: &'a mut [u64; WINDOW_WORDS],
+}
+
+impl Memory for Window<'_> {
+    #[inline(always)]
+    fn read(&mut self, address: u64) -> Option<u64> {
+        if address % 8 != 0 {
+            return read_alone(address);
+        }
+        let start = address & !(WINDOW - 1);
+        if start != *self.start {
+            // SAFETY: the helper copes with any user address; the verifier checks that there is room.
+            let result = unsafe {
+                generated::bpf_probe_read_user(self.words.as_mut_ptr().cast(), WINDOW as u32, start as *const _)
+            };
+            if result != 0 {
+                *self.start = NO_WINDOW;
+                return read_alone(address);
+            }
+            *self.start = start;
+        }
+        Some(self.words[(address % WINDOW / 8) as usize])
+    }
+}
+
+fn read_alone(address: u64) -> Option<u64> {
+    // SAFETY: the helper copes with any user address.
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From what the kernel side sends of a stack to its number in the trace file.
+//!
+//! The kernel side walks most stacks itself, and sends each native and each Python part once. Where it can't walk (a
+//! table that is not loaded yet, a rule that it does not know, modules that have just changed) it sends a copy, which is
+//! walked here by the whole `.eh_frame`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use tracer_common::{Hit, NATIVE_LOST, NativeFrame, PYTHON_LOST, PythonEnd};
+use tracer_unwind::walk::Stop;
+
+use super::{
+    decode::{NativeStack, PythonStack, StackCopy},
+    intern::{CodeAddress, Interned},
+    merge::{self, merge},
+    python::{Interpreter, PythonPart},
+    space::{Changes, Space},
+    symbolize::{Request, Symbols},
+};
+use crate::{
+    trace::Record,
+    unwind::{End, Frame, Machine, Walk, walk},
+};
+
+/// A look at the process's mappings costs a millisecond; an address that stays unknown must not cause one each time.
+const REFRESH_AT_MOST: Duration = Duration::from_millis(100);
+/// Walks that wait for their hits. More are there only if hits were lost, and the oldest are of those.
+const MOST_WAITING: usize = 64;
+
+/// The stacks of one process.
+pub struct Stacks {
+    space: Space,
+    refreshed: Instant,
+    /// Whether modules were loaded or unloaded since the last look.
+    outdated: bool,
+    /// Frame numbers by process address, for as long as nothing is mapped anew.
+    known_frames: HashMap<(u64, bool), u32>,
+    symbols: Symbols,
+    /// Whose frames are captured, if anyone's.
+    interpreter: Option<Interpreter>,
+    /// By the kernel side's number.
+    natives: HashMap<u32, Native>,
+    /// Likewise.
+    pythons: HashMap<u32, PythonPart>,
+    /// What copies gave, by the hit's sequence number.
+    walks: BTreeMap<u64, Walk>,
+    /// Numbers in the file of those that were sent in two parts.
+    merged: HashMap<(u32, u32), u32>,
+    /// By thread id.
+    stack_ends: HashMap<u32, u64>,
+    /// What a comparison of both ways came to.
+    pub compared: Compared,
+}
+
+/// How often a stack was walked in both ways, and how often both came to the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Stacks that the kernel side walked to the end, and that were copied as well.
+    pub stacks: u64,
+    /// Those of which the copy gave other frames.
+    pub different: u64,
+}
+
+/// The stack of one hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackNumber {
+    /// In the file.
+    pub number: u32,
+    /// How its native part ended.
+    pub end: End,
+    /// Where the thread's stack ends, if that was learned from this hit.
+    pub stack_end: Option<u64>,
+}
+
+/// A native stack from the kernel side.
+struct Native {
+    raw: Vec<NativeFrame>,
+    frames: Vec<merge::Native>,
+    stop: Stop,
+}
+
+impl Stacks {
+    /// Of the process of this space.
+    pub fn new(space: Space) -> Result<Self> {
+        Ok(Self {
+            space,
+            refreshed: Instant::now(),
+            outdated: false,
+            known_frames: HashMap::new(),
+            symbols: Symbols::start()?,
+            interpreter: None,
+            natives: HashMap::new(),
+            pythons: HashMap::new(),
+            walks: BTreeMap::new(),
+            merged: HashMap::new(),
+            stack_ends: HashMap::new(),
+            compared: Compared::default(),
+        })
+    }
+
+    /// Where the modules are.
+    #[must_use]
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The thread that looks up names.
+    pub fn symbols(&mut self) -> &mut Symbols {
+        &mut self.symbols
+    }
+
+    /// Has the Python part of stacks read.
+    pub fn set_interpreter(&mut self, interpreter: Interpreter) {
+        self.interpreter = Some(interpreter);
+    }
+
+    /// Takes a native stack that hits may have from now on.
+    pub fn native(&mut self, stack: NativeStack, interned: &mut Interned, define: &mut Vec<Record>) {
+        let raw = stack.frames;
+        let frames = raw.iter().map(|frame| self.frame(plain(*frame), interned, define)).collect();
+        self.natives.insert(stack.id, Native { raw, frames, stop: stack.stop });
+    }
+
+    /// Takes a Python stack that hits may have from now on.
+    pub fn python(&mut self, stack: PythonStack, interned: &mut Interned, define: &mut Vec<Record>) {
+        if let Some(interpreter) = &mut self.interpreter {
+            let id = stack.id;
+            let part = interpreter.part(stack, interned, define);
+            self.pythons.insert(id, part);
+        }
+    }
+
+    /// Takes the copy of the stack of a hit that is to come. False if it should be taken again after [`Self::refresh`]:
+    /// the stack leads to where there was no module at the last look.
+    pub fn copy(&mut self, copy: &StackCopy<'_>) -> bool {
+        let walk = walk(Machine::at(&copy.registers), copy.stack(), &self.space);
+        let known = walk.end != End::NoModule || self.refreshed.elapsed() < REFRESH_AT_MOST;
+        self.walks.insert(copy.sequence, walk);
+        if self.walks.len() > MOST_WAITING {
+            self.walks.pop_first();
+        }
+        known
+    }
+
+    /// A thread has ended: its id may be given to another.
+    pub fn thread_ended(&mut self, tid: u32) {
+        self.stack_ends.remove(&tid);
+    }
+
+    /// Modules are loaded or unloaded.
+    pub fn modules_change(&mut self) {
+        self.outdated = true;
+    }
+
+    /// Whether the process's mappings are not what they were at the last look.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
+    /// Looks for modules that were mapped or unmapped since the last look.
+    pub fn refresh(&mut self) -> Changes {
+        self.refreshed = Instant::now();
+        self.outdated = false;
+        let changes = self.space.refresh();
+        if changes.any {
+            self.known_frames.clear();
+        }
+        changes
+    }
+
+    /// The module whose table the kernel side lacks for a stack that it sent, by its place in the space.
+    #[must_use]
+    pub fn lacks_table(&self, stack: &NativeStack) -> Option<usize> {
+        let last = plain(*stack.frames.last()?);
+        (stack.stop == Stop::NotLoaded).then(|| self.space.range(last.inside()))?.map(|range| range.module)
+    }
+
+    /// The number of the stack of a hit.
+    pub fn number(&mut self, hit: &Hit, interned: &mut Interned, define: &mut Vec<Record>) -> StackNumber {
+        let key = (hit.native, hit.python);
+        let walk = self.walks.remove(&hit.sequence);
+        let native_stop = self.natives.get(&hit.native).map(|native| native.stop);
+        if let (None, Some(&number), Some(stop)) = (&walk, self.merged.get(&key), native_stop) {
+            return StackNumber { number, end: stop.into(), stack_end: None };
+        }
+        let mut stack_end = None;
+        let (native, end) = match walk {
+            Some(walk) => {
+                stack_end = self.learn(hit.tid, &walk);
+                self.compare(hit.native, &walk);
+                match native_stop {
+                    Some(stop) if !Stop::wants_copy(stop as u8) => (self.native_frames(hit.native), stop.into()),
+                    _ => {
+                        let frames = walk.frames.iter().map(|frame| self.frame(*frame, interned, define)).collect();
+                        (frames, walk.end)
+                    }
+                }
+            }
+            None => (self.native_frames(hit.native), native_stop.map_or(End::NotSent, End::from)),
+        };
+        let python = match self.pythons.get(&hit.python) {
+            Some(part) => part.clone(),
+            None if hit.flags & PYTHON_LOST != 0 => PythonPart { pieces: Vec::new(), end: PythonEnd::NotSent },
+            None => PythonPart { pieces: Vec::new(), end: PythonEnd::NotRead },
+        };
+        let number = merged(&native, end, python, interned, define);
+        let whole = hit.flags & (NATIVE_LOST | PYTHON_LOST) == 0;
+        if whole && native_stop.is_some_and(|stop| !Stop::wants_copy(stop as u8)) {
+            self.merged.insert(key, number);
+        }
+        StackNumber { number, end, stack_end }
+    }
+
+    fn native_frames(&self, id: u32) -> Vec<merge::Native> {
+        self.natives.get(&id).map(|native| native.frames.clone()).unwrap_or_default()
+    }
+
+    /// Notes where a thread's stack ends, so that the next copy is no larger than needed.
+    fn learn(&mut self, tid: u32, walk: &Walk) -> Option<u64> {
+        let new = walk.end == End::Complete && self.stack_ends.insert(tid, walk.stack_end) != Some(walk.stack_end);
+        new.then_some(walk.stack_end)
+    }
+
+    /// A copy that the kernel side did not need itself: both ways must come to the same.
+    fn compare(&mut self, id: u32, walk: &Walk) {
+        let Some(native) = self.natives.get(&id).filter(|native| !Stop::wants_copy(native.stop as u8)) else { return };
+        let both = native.raw.iter().zip(&walk.frames);
+        // A copy has a largest size, and a stack may be larger than that.
+        let cut = walk.end == End::CopyTooSmall;
+        let same = both.clone().all(|(kernel, ours)| plain(*kernel) == *ours)
+            && (cut || native.raw.len() == walk.frames.len() && End::from(native.stop) == walk.end);
+        self.compared.stacks += 1;
+        self.compared.different += u64::from(!same);
+    }
+
+    fn frame(&mut self, frame: Frame, interned: &mut Interned, define: &mut Vec<Record>) -> merge::Native {
+        let evaluator = self.interpreter.as_ref().is_some_and(|it| it.is_evaluator(frame.inside()));
+        let Frame { address, returns } = frame;
+        if let Some(&frame) = self.known_frames.get(&(address, returns)) {
+            return merge::Native { frame, evaluator };
+        }
+        let range = self.space.range(frame.inside()).copied();
+        let code = CodeAddress {
+            module: range.map_or(0, |range| range.module as u32 + 1),
+            address: address.wrapping_sub(range.map_or(0, |range| range.bias)),
+            returns,
+        };
+        let (frame, new) = interned.frame(code, define);
+        if let (true, Some(range)) = (new, range) {
+            let module = Arc::clone(&self.space.modules()[range.module].module);
+            self.symbols.request(Request { frame, module, address: code.address, returns });
+        }
+        self.known_frames.insert((address, returns), frame);
+        merge::Native { frame, evaluator }
+    }
+}
+
+/// The number of the stack that these make together.
+fn merged(
+    native: &[merge::Native],
+    end: End,
+    python: PythonPart,
+    interned: &mut Interned,
+    define: &mut Vec<Record>,
+) -> u32 {
+    let merged = merge(native, python.pieces);
+    let state = match python.end {
+        PythonEnd::NotRead | PythonEnd::NoThreadState => "",
+        PythonEnd::Complete if merged.certain => "complete",
+        PythonEnd::Complete => "uncertain",
+        PythonEnd::UnreadableState => "unreadable-state",
+        PythonEnd::OtherThread => "other-thread",
+        PythonEnd::UnreadableFrame => "unreadable-frame",
+        PythonEnd::TooManyFrames => "too-many-frames",
+        PythonEnd::NotSent => "not-sent",
+    };
+    interned.stack(merged.frames, end, state, define)
+}
+
+fn plain(frame: NativeFrame) -> Frame {
+    Frame { address: frame.address(), returns: frame.returns() }
+}
+
+impl From<Stop> for End {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Complete => Self::Complete,
+            Stop::NoModule => Self::NoModule,
+            Stop::NoTable => Self::NoTable,
+            Stop::NotLoaded => Self::NotLoaded,
+            Stop::Unsupported => Self::UnsupportedRule,
+            Stop::RegisterLost => Self::RegisterLost,
+            Stop::Unreadable => Self::Unreadable,
+            Stop::NoProgress => Self::NoProgress,
+            Stop::TooManyFrames => Self::TooManyFrames,
+            Stop::Uretprobe => Self::Uretprobe,
+            Stop::ModulesChanged => Self::ModulesChanged,
+        }
+    }
+}
