@@ -11,7 +11,11 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{Counter, MAX_SITES, MAX_TARGETS, PythonLayout, StackHash, Target};
-use tracer_unwind::{rule::Rule, space::Space, table::Block};
+use tracer_unwind::{
+    rule::Rule,
+    space::{MAX_TABLES, Space},
+    table::Block,
+};
 
 /// Hits on their way to user space; sized by it before loading.
 #[map]
@@ -36,7 +40,7 @@ static SPACES: btf_maps::ArrayOfMaps<btf_maps::Array<Space, 1>, { MAX_TARGETS as
 
 /// The unwind tables, by their number. What a number stands for never changes.
 #[btf_map]
-static TABLES: btf_maps::ArrayOfMaps<btf_maps::Array<Block, 1, { BPF_F_INNER_MAP as usize }>, 4096> =
+static TABLES: btf_maps::ArrayOfMaps<btf_maps::Array<Block, 1, { BPF_F_INNER_MAP as usize }>, { MAX_TABLES as usize }> =
     btf_maps::ArrayOfMaps::new();
 
 /// The rules that tables refer to, by their number.

@@ -6,6 +6,9 @@ use crate::table::bisect;
 /// Most ranges of one process; what is above has no table.
 pub const MAX_RANGES: usize = 1024;
 
+/// Numbers of tables are below this.
+pub const MAX_TABLES: u32 = 4096;
+
 /// In [`Range::table`]: there is a table, but it is not loaded yet.
 pub const NOT_LOADED: u32 = u32::MAX;
 /// In [`Range::table`]: the module has no `.eh_frame`.

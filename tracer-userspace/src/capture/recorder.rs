@@ -246,7 +246,12 @@ impl Recorder {
                 time,
             });
         }
-        for text in changes.problems {
+        self.problems(changes.problems);
+    }
+
+    /// Tells of what went wrong, each once.
+    pub fn problems(&mut self, problems: Vec<String>) {
+        for text in problems {
             if self.tally.problem(&text) {
                 self.writer.record(trace::Problem { text });
             }

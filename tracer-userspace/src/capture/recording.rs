@@ -24,7 +24,7 @@ use super::{
     recorder::{Recorder, boot_now},
     session::{Figures, Options, Progress, Reason, Stop, Summary},
     space::Space,
-    tables::Tables,
+    modules::Modules,
 };
 use crate::{
     discover::{Discovery, python::Python, symbols::Site},
@@ -54,7 +54,7 @@ pub(super) struct Recording {
     recorder: Recorder,
     exit: AsyncFd<OwnedFd>,
     sites: Vec<Cookie>,
-    tables: Tables,
+    modules: Modules,
     /// Whether the process executes another program by now.
     executed: bool,
     /// What the user is told at once.
@@ -121,10 +121,15 @@ impl Recording {
         // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
         let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
         let began = Instant::now();
-        let mut tables = Tables::new(TARGET);
-        refresh(&mut recorder, &mut kernel, &mut tables)?;
+        let mut modules = Modules::new(TARGET)?;
+        recorder.refresh();
+        for module in hot(&recorder, discovery) {
+            modules.request(module, recorder.stacks().space());
+        }
+        modules.load_all(&mut kernel)?;
+        refresh(&mut recorder, &mut kernel, &mut modules)?;
         let (warnings, executed) = (problems, false);
-        let all = Self { pid, kernel, events, log, recorder, exit, sites, tables, executed, warnings, began };
+        let all = Self { pid, kernel, events, log, recorder, exit, sites, modules, executed, warnings, began };
         Ok(Some(all))
     }
 
@@ -163,7 +168,7 @@ impl Recording {
                 let seconds = flushed.elapsed().as_secs_f64();
                 flushed = Instant::now();
                 // What is mapped without the dynamic linker is seen here.
-                refresh(&mut self.recorder, &mut self.kernel, &mut self.tables)?;
+                refresh(&mut self.recorder, &mut self.kernel, &mut self.modules)?;
                 self.recorder.flush()?;
                 let events = self.recorder.tally.events;
                 tell(Progress::Tick(Figures {
@@ -183,25 +188,25 @@ impl Recording {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        let Self { events, recorder, kernel, tables, executed, .. } = self;
+        let Self { events, recorder, kernel, modules, executed, .. } = self;
         let ring = events.get_mut();
         for _ in 0..limit {
             let Some(item) = ring.next() else { break };
             let sent = Sent::decode(&item).context("the kernel side sent a record that is none of ours")?;
             if recorder.stacks().is_outdated() && !matches!(sent, Sent::Hit(RawHit { kind: Kind::Modules, .. })) {
-                refresh(recorder, kernel, tables)?;
+                refresh(recorder, kernel, modules)?;
             }
             match sent {
                 Sent::Native(stack) => {
                     if let Some(module) = recorder.stacks().lacks_table(&stack) {
-                        tables.request(module, recorder.stacks().space());
+                        modules.request(module, recorder.stacks().space());
                     }
                     recorder.native(stack);
                 }
                 Sent::Python(stack) => recorder.python(stack),
                 Sent::Copy(copy) => {
                     if !recorder.copy(&copy) {
-                        refresh(recorder, kernel, tables)?;
+                        refresh(recorder, kernel, modules)?;
                         recorder.copy(&copy);
                     }
                 }
@@ -219,12 +224,12 @@ impl Recording {
 
     /// Keeps what the kernel side knows of the process's modules as it is.
     fn follow_modules(&mut self) -> Result<()> {
-        let Self { recorder, kernel, tables, .. } = self;
-        let new = tables.load(kernel)?;
-        if recorder.stacks().is_outdated() || tables.are_outdated(kernel)? {
-            refresh(recorder, kernel, tables)?;
+        let Self { recorder, kernel, modules, .. } = self;
+        let new = modules.load(kernel)?;
+        if recorder.stacks().is_outdated() || modules.are_outdated(kernel)? {
+            refresh(recorder, kernel, modules)?;
         } else if new {
-            tables.tell(kernel, recorder.stacks().space())?;
+            modules.tell(kernel, recorder.stacks().space())?;
         }
         Ok(())
     }
@@ -277,10 +282,20 @@ impl Recording {
 }
 
 /// Looks at the process's mappings again, and tells the kernel side.
-fn refresh(recorder: &mut Recorder, kernel: &mut Kernel, tables: &mut Tables) -> Result<()> {
-    tables.before_reading(kernel)?;
+fn refresh(recorder: &mut Recorder, kernel: &mut Kernel, modules: &mut Modules) -> Result<()> {
+    modules.before_reading(kernel)?;
     recorder.refresh();
-    tables.tell(kernel, recorder.stacks().space())
+    modules.tell(kernel, recorder.stacks().space())?;
+    recorder.problems(modules.problems());
+    Ok(())
+}
+
+/// The modules that every stack goes through: the library, those that it and the interpreter call or are called by.
+fn hot(recorder: &Recorder, discovery: &Discovery) -> Vec<usize> {
+    let space = recorder.stacks().space();
+    let python = discovery.python.as_ref().map(|python| python.module);
+    let of_interest = [Some(discovery.library), discovery.libc, python];
+    of_interest.into_iter().flatten().filter_map(|module| space.find(&discovery.modules[module].mapping)).collect()
 }
 
 /// Attaches to every site; for each, why that was not possible.

@@ -20,6 +20,14 @@ pub struct Code {
     table: Option<Table>,
 }
 
+impl Code {
+    /// Whether there is anything to unwind by.
+    #[must_use]
+    pub fn has_table(&self) -> bool {
+        self.table.is_some()
+    }
+}
+
 /// A piece of the address space that a module's code is mapped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {

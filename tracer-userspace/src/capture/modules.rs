@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the kernel side knows of a target's modules: where they are, and the unwind tables of those that stacks need.
+
+use std::{collections::HashMap, mem, sync::Arc};
+
+use anyhow::Result;
+use tracer_unwind::space::{self, MAX_RANGES, MAX_TABLES, NO_TABLE, NOT_LOADED, URETPROBE};
+
+use super::{
+    kernel::Kernel,
+    space::{Range, Space},
+    tables::{Ready, Tables, cache::Cache},
+};
+use crate::unwind::Counts;
+
+/// The modules of one target, as the kernel side has them.
+pub(super) struct Modules {
+    /// The target's number.
+    target: u32,
+    /// How often its modules had changed when its mappings were last read.
+    epoch: u64,
+    tables: Tables,
+    /// By the module's place in the space; empty while its tables are made.
+    loaded: HashMap<usize, Vec<Part>>,
+    /// How many rules the kernel side has.
+    rules: usize,
+    /// The number of the next table; none is ever given twice, as rows that are remembered say.
+    next: u32,
+    /// What the tables come to.
+    pub(super) counts: Counts,
+    /// What can't be loaded, in sentences that are not told yet.
+    problems: Vec<String>,
+}
+
+/// A loaded table: that of the module's addresses from `start` to `end`.
+struct Part {
+    start: u64,
+    end: u64,
+    number: u32,
+}
+
+impl Modules {
+    pub(super) fn new(target: u32) -> Result<Self> {
+        Ok(Self {
+            target,
+            epoch: 0,
+            tables: Tables::new(Cache::open())?,
+            loaded: HashMap::new(),
+            rules: 0,
+            next: 1,
+            counts: Counts::default(),
+            problems: Vec::new(),
+        })
+    }
+
+    /// Whether modules have changed since the mappings were last read.
+    pub(super) fn are_outdated(&self, kernel: &Kernel) -> Result<bool> {
+        Ok(kernel.epoch(self.target)? != self.epoch)
+    }
+
+    /// To be called before the mappings are read: what changes from then on makes them outdated.
+    pub(super) fn before_reading(&mut self, kernel: &Kernel) -> Result<()> {
+        self.epoch = kernel.epoch(self.target)?;
+        Ok(())
+    }
+
+    /// Has the tables of a module of the space made, if nobody has yet.
+    pub(super) fn request(&mut self, module: usize, space: &Space) {
+        if let (Some(code), false) = (space.modules().get(module), self.loaded.contains_key(&module)) {
+            self.loaded.insert(module, Vec::new());
+            self.tables.request(module, Arc::clone(&code.module));
+        }
+    }
+
+    /// Gives the kernel side what is made by now; whether there was anything.
+    pub(super) fn load(&mut self, kernel: &mut Kernel) -> Result<bool> {
+        let mut any = false;
+        while let Some(ready) = self.tables.ready() {
+            self.add(kernel, ready)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Gives the kernel side all that was requested.
+    pub(super) fn load_all(&mut self, kernel: &mut Kernel) -> Result<()> {
+        while let Some(ready) = self.tables.wait() {
+            self.add(kernel, ready)?;
+        }
+        Ok(())
+    }
+
+    /// What could not be loaded since the last call.
+    pub(super) fn problems(&mut self) -> Vec<String> {
+        mem::take(&mut self.problems)
+    }
+
+    /// Tells the kernel side where the modules are.
+    pub(super) fn tell(&mut self, kernel: &mut Kernel, space: &Space) -> Result<()> {
+        let compact = self.compact(space);
+        kernel.set_space(self.target, &compact)
+    }
+
+    fn add(&mut self, kernel: &mut Kernel, ready: Ready) -> Result<()> {
+        let rules = self.tables.rules();
+        kernel.add_rules(self.rules as u32, &rules[self.rules..])?;
+        self.rules = rules.len();
+        let mut parts = Vec::new();
+        for part in ready.parts {
+            if self.next == MAX_TABLES {
+                self.problems.push(format!(
+                    "there are more than {MAX_TABLES} unwind tables; stacks through the rest are copied, which costs more"
+                ));
+                break;
+            }
+            kernel.add_table(self.next, &part.blocks)?;
+            parts.push(Part { start: part.start.into(), end: part.end.into(), number: self.next });
+            self.next += 1;
+        }
+        self.counts.add(&ready.counts);
+        self.loaded.insert(ready.module, parts);
+        Ok(())
+    }
+
+    fn compact(&mut self, space: &Space) -> space::Space {
+        let mut ranges: Vec<_> = space.ranges().iter().flat_map(|range| self.ranges(range, space)).collect();
+        if let Some(page) = space.uretprobes() {
+            ranges.push(space::Range { start: page.start, end: page.end, bias: 0, table: URETPROBE, padding: 0 });
+        }
+        ranges.sort_unstable_by_key(|range| range.start);
+        if ranges.len() > MAX_RANGES {
+            self.problems.push(format!(
+                "the process has code in more than {MAX_RANGES} places; stacks through the rest are copied, which costs more"
+            ));
+        }
+        let mut compact = space::Space { epoch: self.epoch, ranges: [space::Range::UNUSED; MAX_RANGES] };
+        for (slot, range) in compact.ranges.iter_mut().zip(ranges) {
+            *slot = range;
+        }
+        compact
+    }
+
+    /// A range, cut to the tables of its module.
+    fn ranges(&self, range: &Range, space: &Space) -> Vec<space::Range> {
+        let whole = |table| {
+            let Range { start, end, bias, .. } = *range;
+            vec![space::Range { start, end, bias, table, padding: 0 }]
+        };
+        if !space.modules().get(range.module).is_some_and(|code| code.has_table()) {
+            return whole(NO_TABLE);
+        }
+        match self.loaded.get(&range.module).filter(|parts| !parts.is_empty()) {
+            None => whole(NOT_LOADED),
+            Some(parts) => cut(range, parts),
+        }
+    }
+}
+
+/// Between and around the parts there is no function, which the nearest table says as well as any.
+fn cut(range: &Range, parts: &[Part]) -> Vec<space::Range> {
+    let mut start = range.start;
+    let mut cut = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        let last = index + 1 == parts.len();
+        let end = if last { range.end } else { part.end.saturating_add(range.bias).clamp(start, range.end) };
+        if start < end {
+            cut.push(space::Range { start, end, bias: range.bias, table: part.number, padding: 0 });
+        }
+        start = end;
+    }
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_where_one_table_ends_and_the_next_begins() {
+        let range = Range { start: 0x7000_1000, end: 0x7000_9000, bias: 0x7000_0000, module: 0 };
+        let part = |start, end, number| Part { start, end, number };
+        let parts = [part(0, 0x800, 1), part(0x1200, 0x4000, 2), part(0x4100, 0x8000, 3)];
+        let cut: Vec<_> = cut(&range, &parts).iter().map(|it| (it.start, it.end, it.table)).collect();
+        assert_eq!(cut, [(0x7000_1000, 0x7000_4000, 2), (0x7000_4000, 0x7000_9000, 3)]);
+    }
+}
