@@ -218,7 +218,8 @@ impl<'a, 'd> Compiler<'a, 'd> {
         while let Some(entry) = entries.next()? {
             if let CieOrFde::Fde(entry) = entry {
                 let common = &mut self.common;
-                let fde = entry.parse(|section, bases, at| remembered(common, at, || section.cie_from_offset(bases, at)))?;
+                let fde =
+                    entry.parse(|section, bases, at| remembered(common, at, || section.cie_from_offset(bases, at)))?;
                 functions.push(Function { start: fde.initial_address(), entry: fde.offset().into() });
             }
         }
