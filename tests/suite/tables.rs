@@ -2,7 +2,7 @@
 //! Compiled unwind tables against what gimli and readelf say of the same libraries, row by row.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -266,15 +266,18 @@ type Shown = (String, BTreeMap<String, String>);
 
 /// The rows of a file by their address, and the end of the last, as readelf prints them.
 fn by_readelf(path: &Path) -> Result<BTreeMap<u64, Option<Shown>>> {
+    // It says by its status as well whether it found separate debug information.
     let output = Command::new("readelf").arg("--debug-dump=frames-interp").arg(path).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     let mut rows = BTreeMap::new();
+    // A function with no rows of its own is printed without any.
+    let mut starts = HashSet::new();
     let (mut end, mut columns) = (None, Vec::new());
     for line in text.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         if let Some(range) = words.iter().find_map(|word| word.strip_prefix("pc=")) {
-            let (_, last) = range.split_once("..").context("a range")?;
+            let (first, last) = range.split_once("..").context("a range")?;
+            starts.insert(u64::from_str_radix(first, 16)?);
             let last = u64::from_str_radix(last, 16)?;
             rows.entry(last).or_insert(None);
             end = Some(last);
@@ -283,6 +286,7 @@ fn by_readelf(path: &Path) -> Result<BTreeMap<u64, Option<Shown>>> {
         } else if words.first() == Some(&"LOC") {
             columns = words[2..].iter().map(ToString::to_string).collect();
         } else if let (Some(end), [at, cfa, values @ ..]) = (end, &*words)
+            && at.len() == 16
             && let Ok(at) = u64::from_str_radix(at, 16)
             && at < end
             && values.len() == columns.len()
@@ -291,6 +295,7 @@ fn by_readelf(path: &Path) -> Result<BTreeMap<u64, Option<Shown>>> {
             rows.insert(at, Some((cfa.to_string(), columns.iter().cloned().zip(values).collect())));
         }
     }
+    rows.retain(|at, row| row.is_some() || !starts.contains(at));
     Ok(rows)
 }
 

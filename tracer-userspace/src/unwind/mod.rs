@@ -16,7 +16,7 @@ pub mod table;
 pub mod walk;
 
 pub use self::{
-    compile::{Compiled, compile},
+    compile::{Compiled, Counts, Key, Part, Reason, Rules, compile},
     rule::Machine,
     table::Table,
     walk::{End, Frame, Modules, Stack, Walk, walk},

@@ -1,28 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Cuts rows into the blocks that the kernel side searches.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use tracer_unwind::{
     rule::Rule,
-    table::{Block, MAX_BLOCKS, MAX_DELTA, MAX_ROWS, MAX_RULE, UNUSED, row},
+    table::{Block, MAX_BLOCKS, MAX_DELTA, MAX_ROWS, UNUSED, row},
 };
 
-use super::{Compiled, Counts, Part, Reason};
-
-/// Number of [`Rule::NONE`] among the rules of a module.
-const NONE: u16 = 0;
-/// Number of [`Rule::UNSUPPORTED`] among the rules of a module.
-const UNSUPPORTED: u16 = 1;
+use super::{Compiled, Counts, Part, Reason, Rules};
 
 /// Takes the rules of ranges, in the order of their addresses.
 pub(super) struct Cutter {
     /// What was taken, and became of it.
     pub(super) counts: Counts,
     parts: Vec<Part>,
-    /// The distinct rules, by their numbers.
-    rules: Vec<Rule>,
-    numbers: HashMap<Rule, u16>,
+    rules: Rules,
     /// Address behind the last range.
     end: u32,
     /// Number of the rule of the last row.
@@ -34,9 +27,7 @@ pub(super) struct Cutter {
 impl Cutter {
     /// Nothing yet.
     pub(super) fn new() -> Self {
-        let rules = vec![Rule::NONE, Rule::UNSUPPORTED];
-        let numbers = HashMap::from([(Rule::NONE, NONE), (Rule::UNSUPPORTED, UNSUPPORTED)]);
-        Self { counts: Counts::default(), parts: Vec::new(), rules, numbers, end: 0, last: NONE, filled: 0 }
+        Self { counts: Counts::default(), parts: Vec::new(), rules: Rules::new(), end: 0, last: Rules::NONE, filled: 0 }
     }
 
     /// The address behind the last range.
@@ -69,32 +60,22 @@ impl Cutter {
 
     /// Says that there is no function any more.
     pub(super) fn finish(mut self) -> Compiled {
-        self.row(self.end, NONE);
+        self.row(self.end, Rules::NONE);
         if let Some(part) = self.parts.last_mut() {
             part.end = self.end;
         }
-        Compiled { rules: self.rules, parts: self.parts, counts: self.counts }
+        Compiled { rules: self.rules.list().to_vec(), parts: self.parts, counts: self.counts }
     }
 
     /// Returns whether there was room for a new rule; else [`Rule::UNSUPPORTED`] stands for it.
     fn put(&mut self, range: Range<u32>, rule: Rule) -> bool {
         if range.start > self.end {
-            self.row(self.end, NONE);
+            self.row(self.end, Rules::NONE);
         }
-        let number = self.number(rule);
-        self.row(range.start, number.unwrap_or(UNSUPPORTED));
+        let number = self.rules.number(rule);
+        self.row(range.start, number.unwrap_or(Rules::UNSUPPORTED));
         self.end = range.end;
         number.is_some()
-    }
-
-    fn number(&mut self, rule: Rule) -> Option<u16> {
-        if let Some(&number) = self.numbers.get(&rule) {
-            return Some(number);
-        }
-        let number = u16::try_from(self.rules.len()).ok().filter(|&number| number <= MAX_RULE)?;
-        self.rules.push(rule);
-        self.numbers.insert(rule, number);
-        Some(number)
     }
 
     /// A row, unless the one before says the same.
@@ -104,14 +85,14 @@ impl Cutter {
         }
         // The last block of a part is kept for the row that ends it.
         if self.parts.last().is_none_or(|part| !self.has_room(part, pc) && part.blocks.len() == MAX_BLOCKS) {
-            if !self.parts.is_empty() && self.last != NONE {
-                self.append(pc, NONE);
+            if !self.parts.is_empty() && self.last != Rules::NONE {
+                self.append(pc, Rules::NONE);
             }
             if let Some(part) = self.parts.last_mut() {
                 part.end = pc;
             }
-            self.last = NONE;
-            if rule == NONE {
+            self.last = Rules::NONE;
+            if rule == Rules::NONE {
                 return;
             }
             self.parts.push(Part { start: pc, end: pc, blocks: vec![Block::EMPTY] });

@@ -6,7 +6,9 @@
 //! reading it takes is bounded by its size.
 
 mod cut;
+mod rules;
 mod simple;
+mod stored;
 
 use std::{collections::HashMap, ops::Range};
 
@@ -21,6 +23,7 @@ use self::{
     cut::Cutter,
     simple::{Entry, Slice},
 };
+pub use self::{rules::Rules, stored::Key};
 use super::sections::Sections;
 
 /// Bytes of entries that are read for each byte of the section. An entry is read once, with the one that it shares with
@@ -32,7 +35,7 @@ const MOST_ROWS: u64 = 1 << 24;
 /// The compiled `.eh_frame` of one module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiled {
-    /// The distinct rules, [`Rule::NONE`] and [`Rule::UNSUPPORTED`] among them; the blocks' numbers are indices here.
+    /// The rules, as [`Rules`] numbers them; the blocks' numbers are indices here.
     pub rules: Vec<Rule>,
     /// The tables, in the order of their addresses. What is in none has no function.
     pub parts: Vec<Part>,
