@@ -13,6 +13,7 @@ mod refusals;
 mod stacks;
 mod sudo;
 mod survival;
+mod tables;
 mod target;
 mod tidy;
 mod tool;

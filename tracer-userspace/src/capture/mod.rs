@@ -5,6 +5,7 @@
 //! - [`decode`]: ring-buffer bytes to hits. [`order`]: in the order of their numbers, and which never came.
 //! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
 //! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
+//! - [`tables`]: the unwind tables of the modules, for the kernel side.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
 //! - [`session`]: what a recording is asked for and comes to. `wait`: for the library. `recording`: the loop that drives it all.
 
@@ -23,5 +24,6 @@ pub mod session;
 pub mod space;
 pub mod stacks;
 pub mod symbolize;
+pub mod tables;
 pub mod tally;
 mod wait;

@@ -7,12 +7,16 @@
 //! - [`table`]: the `.eh_frame` of one module, and the rule that it gives for an address.
 //! - [`rule`]: what a rule does to the registers.
 //! - [`walk`]: from frame to frame.
+//! - [`compile`]: the same tables for the kernel side, which walks by simpler rules.
 
+pub mod compile;
 pub mod rule;
+mod sections;
 pub mod table;
 pub mod walk;
 
 pub use self::{
+    compile::{Compiled, Counts, Key, Part, Reason, Rules, compile},
     rule::Machine,
     table::Table,
     walk::{End, Frame, Modules, Stack, Walk, walk},

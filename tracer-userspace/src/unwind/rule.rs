@@ -4,7 +4,7 @@
 //! Source of the rules: DWARF 5, section 6.4; register numbers: System V ABI for x86-64, figure 3.36.
 
 use gimli::{
-    CfaRule, Encoding, EndianArcSlice, EvaluationResult, LittleEndian, Location, Reader as _, Register, RegisterRule,
+    CfaRule, Encoding, EndianArcSlice, EvaluationResult, LittleEndian, Location, Register, RegisterRule,
     UnwindExpression, UnwindTableRow, Value, X86_64,
 };
 use tracer_common::Registers;
@@ -242,9 +242,4 @@ impl Context<'_> {
 /// Wraps the bytes of a section for gimli.
 pub(super) fn bytes(data: &[u8]) -> Bytes {
     Bytes::new(data.into(), LittleEndian)
-}
-
-/// Whether a section has no bytes.
-pub(super) fn is_empty(bytes: &Bytes) -> bool {
-    bytes.len() == 0
 }

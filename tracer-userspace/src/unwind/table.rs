@@ -3,14 +3,12 @@
 
 use std::{cell::RefCell, collections::HashMap, ops::Range};
 
-use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, FrameDescriptionEntry, ParsedEhFrameHdr, UnwindContext,
-    UnwindSection as _, X86_64,
-};
-use object::{Object, ObjectSection as _};
+use gimli::{CfaRule, EhFrame, FrameDescriptionEntry, ParsedEhFrameHdr, UnwindContext, UnwindSection as _, X86_64};
+use object::Object;
 
 use super::{
-    rule::{Bytes, Rule, bytes, is_empty},
+    rule::{Bytes, Rule, bytes},
+    sections::Sections,
     walk::End,
 };
 
@@ -19,9 +17,7 @@ const REMEMBERED: usize = 1 << 16;
 
 /// The unwind table of one module, addressed by the module's own (ELF) addresses.
 pub struct Table {
-    eh_frame: EhFrame<Bytes>,
-    index: Option<ParsedEhFrameHdr<Bytes>>,
-    bases: BaseAddresses,
+    sections: Sections<Bytes>,
     /// Rules by address: the call sites of a program are few, and finding a rule costs microseconds.
     found: RefCell<HashMap<u64, Result<Rule, End>>>,
     context: RefCell<UnwindContext<usize>>,
@@ -31,28 +27,8 @@ impl Table {
     /// Takes the table out of an ELF file; `None` if it has none.
     #[must_use]
     pub fn of<'d>(file: &impl Object<'d>) -> Option<Self> {
-        let section = |name: &str| {
-            let section = file.section_by_name(name)?;
-            Some((section.address(), bytes(section.data().ok()?)))
-        };
-        let (eh_frame_address, eh_frame) = section(".eh_frame").filter(|(_, data)| !is_empty(data))?;
-        let mut bases = BaseAddresses::default().set_eh_frame(eh_frame_address);
-        for (name, set) in [
-            (".text", BaseAddresses::set_text as fn(BaseAddresses, u64) -> BaseAddresses),
-            (".got", BaseAddresses::set_got),
-        ] {
-            if let Some(section) = file.section_by_name(name) {
-                bases = set(bases, section.address());
-            }
-        }
-        let mut index = None;
-        if let Some((address, data)) = section(".eh_frame_hdr") {
-            bases = bases.set_eh_frame_hdr(address);
-            index = EhFrameHdr::from(data).parse(&bases, 8).ok().filter(|header| header.table().is_some());
-        }
-        let mut eh_frame = EhFrame::from(eh_frame);
-        eh_frame.set_address_size(8);
-        Some(Self { eh_frame, index, bases, found: RefCell::default(), context: RefCell::default() })
+        let sections = Sections::of(file, bytes)?;
+        Some(Self { sections, found: RefCell::default(), context: RefCell::default() })
     }
 
     /// The rule at an address.
@@ -69,7 +45,7 @@ impl Table {
     }
 
     pub(super) fn section(&self) -> &EhFrame<Bytes> {
-        &self.eh_frame
+        &self.sections.eh_frame
     }
 
     /// The code that the table's entry for an address covers, and whether a function begins there: a part that the
@@ -79,7 +55,8 @@ impl Table {
         let fde = self.entry(address).ok()?;
         let start = fde.initial_address();
         let mut context = self.context.borrow_mut();
-        let row = fde.unwind_info_for_address(&self.eh_frame, &self.bases, &mut context, start).ok()?;
+        let Sections { eh_frame, bases, .. } = &self.sections;
+        let row = fde.unwind_info_for_address(eh_frame, bases, &mut context, start).ok()?;
         let fresh = CfaRule::RegisterAndOffset { register: X86_64::RSP, offset: 8 };
         Some((start..start.checked_add(fde.len())?, *row.cfa() == fresh))
     }
@@ -87,17 +64,16 @@ impl Table {
     fn look_up(&self, address: u64) -> Result<Rule, End> {
         let fde = self.entry(address)?;
         let mut context = self.context.borrow_mut();
-        let row = fde
-            .unwind_info_for_address(&self.eh_frame, &self.bases, &mut context, address)
-            .map_err(|_| End::BadTable)?;
+        let Sections { eh_frame, bases, .. } = &self.sections;
+        let row = fde.unwind_info_for_address(eh_frame, bases, &mut context, address).map_err(|_| End::BadTable)?;
         Rule::of(row, fde.cie().encoding(), fde.is_signal_trampoline())
     }
 
     fn entry(&self, address: u64) -> Result<FrameDescriptionEntry<Bytes>, End> {
-        let indexed = self.index.as_ref().and_then(ParsedEhFrameHdr::table);
-        let fde = match indexed {
-            Some(table) => table.fde_for_address(&self.eh_frame, &self.bases, address, EhFrame::cie_from_offset),
-            None => self.eh_frame.fde_for_address(&self.bases, address, EhFrame::cie_from_offset),
+        let Sections { eh_frame, index, bases, .. } = &self.sections;
+        let fde = match index.as_ref().and_then(ParsedEhFrameHdr::table) {
+            Some(table) => table.fde_for_address(eh_frame, bases, address, EhFrame::cie_from_offset),
+            None => eh_frame.fde_for_address(bases, address, EhFrame::cie_from_offset),
         }
         .map_err(|error| match error {
             gimli::Error::NoUnwindInfoForAddress => End::NoTable,
