@@ -4,6 +4,7 @@
 use std::{collections::HashMap, mem, sync::Arc};
 
 use anyhow::Result;
+use log::debug;
 use tracer_unwind::space::{self, MAX_RANGES, MAX_TABLES, NO_TABLE, NOT_LOADED, URETPROBE};
 
 use super::{
@@ -41,10 +42,12 @@ struct Part {
 
 impl Modules {
     pub(super) fn new(target: u32) -> Result<Self> {
+        // Without it each recording makes the tables anew, and nothing else.
+        let cache = Cache::open().inspect_err(|error| debug!("unwind tables are not kept: {error:#}")).ok();
         Ok(Self {
             target,
             epoch: 0,
-            tables: Tables::new(Cache::open())?,
+            tables: Tables::new(cache)?,
             loaded: HashMap::new(),
             rules: 0,
             next: 1,

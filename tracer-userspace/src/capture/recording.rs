@@ -21,10 +21,10 @@ use tracer_common::{Cookie, Counter, Kind, Target};
 use super::{
     decode::{RawHit, Sent},
     kernel::{Kernel, KernelLog},
+    modules::Modules,
     recorder::{Recorder, boot_now},
     session::{Figures, Options, Progress, Reason, Stop, Summary},
     space::Space,
-    modules::Modules,
 };
 use crate::{
     discover::{Discovery, python::Python, symbols::Site},
