@@ -33,9 +33,9 @@ pub(super) struct Modules {
     problems: Vec<String>,
 }
 
-/// A loaded table: that of the module's addresses from `start` to `end`.
+/// A loaded table.
 struct Part {
-    start: u64,
+    /// The module's own address behind the last that it is for.
     end: u64,
     number: u32,
 }
@@ -117,7 +117,7 @@ impl Modules {
                 break;
             }
             kernel.add_table(self.next, &part.blocks)?;
-            parts.push(Part { start: part.start.into(), end: part.end.into(), number: self.next });
+            parts.push(Part { end: part.end.into(), number: self.next });
             self.next += 1;
         }
         self.counts.add(&ready.counts);
@@ -181,8 +181,7 @@ mod tests {
     #[test]
     fn a_range_is_cut_where_one_table_ends_and_the_next_begins() {
         let range = Range { start: 0x7000_1000, end: 0x7000_9000, bias: 0x7000_0000, module: 0 };
-        let part = |start, end, number| Part { start, end, number };
-        let parts = [part(0, 0x800, 1), part(0x1200, 0x4000, 2), part(0x4100, 0x8000, 3)];
+        let parts = [(0x800, 1), (0x4000, 2), (0x8000, 3)].map(|(end, number)| Part { end, number });
         let cut: Vec<_> = cut(&range, &parts).iter().map(|it| (it.start, it.end, it.table)).collect();
         assert_eq!(cut, [(0x7000_1000, 0x7000_4000, 2), (0x7000_4000, 0x7000_9000, 3)]);
     }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From hits to the trace file: one process's events, with their stacks.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use tracer_common::{Cookie, DeviceClass, Kind, UNREADABLE_OBJECT};
@@ -73,6 +76,11 @@ impl Recorder {
     #[must_use]
     pub fn stacks(&self) -> &Stacks {
         &self.stacks
+    }
+
+    /// See [`Stacks::missed_modules`].
+    pub fn missed_modules(&mut self) -> BTreeSet<usize> {
+        self.stacks.missed_modules()
     }
 
     /// Takes a native stack that hits may have from now on.

@@ -197,12 +197,7 @@ impl Recording {
                 refresh(recorder, kernel, modules)?;
             }
             match sent {
-                Sent::Native(stack) => {
-                    if let Some(module) = recorder.stacks().lacks_table(&stack) {
-                        modules.request(module, recorder.stacks().space());
-                    }
-                    recorder.native(stack);
-                }
+                Sent::Native(stack) => recorder.native(stack),
                 Sent::Python(stack) => recorder.python(stack),
                 Sent::Copy(copy) => {
                     if !recorder.copy(&copy) {
@@ -225,6 +220,9 @@ impl Recording {
     /// Keeps what the kernel side knows of the process's modules as it is.
     fn follow_modules(&mut self) -> Result<()> {
         let Self { recorder, kernel, modules, .. } = self;
+        for module in recorder.missed_modules() {
+            modules.request(module, recorder.stacks().space());
+        }
         let new = modules.load(kernel)?;
         if recorder.stacks().is_outdated() || modules.are_outdated(kernel)? {
             refresh(recorder, kernel, modules)?;

@@ -6,7 +6,8 @@
 //! walked here by the whole `.eh_frame`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -54,6 +55,8 @@ pub struct Stacks {
     merged: HashMap<(u32, u32), u32>,
     /// By thread id.
     stack_ends: HashMap<u32, u64>,
+    /// Modules of copied stacks.
+    missed: BTreeSet<usize>,
     /// What a comparison of both ways came to.
     pub compared: Compared,
 }
@@ -100,6 +103,7 @@ impl Stacks {
             walks: BTreeMap::new(),
             merged: HashMap::new(),
             stack_ends: HashMap::new(),
+            missed: BTreeSet::new(),
             compared: Compared::default(),
         })
     }
@@ -141,6 +145,8 @@ impl Stacks {
     pub fn copy(&mut self, copy: &StackCopy<'_>) -> bool {
         let walk = walk(Machine::at(&copy.registers), copy.stack(), &self.space);
         let known = walk.end != End::NoModule || self.refreshed.elapsed() < REFRESH_AT_MOST;
+        let modules = walk.frames.iter().filter_map(|frame| self.space.range(frame.inside()));
+        self.missed.extend(modules.map(|range| range.module));
         self.walks.insert(copy.sequence, walk);
         if self.walks.len() > MOST_WAITING {
             self.walks.pop_first();
@@ -175,11 +181,9 @@ impl Stacks {
         changes
     }
 
-    /// The module whose table the kernel side lacks for a stack that it sent, by its place in the space.
-    #[must_use]
-    pub fn lacks_table(&self, stack: &NativeStack) -> Option<usize> {
-        let last = plain(*stack.frames.last()?);
-        (stack.stop == Stop::NotLoaded).then(|| self.space.range(last.inside()))?.map(|range| range.module)
+    /// The modules that stacks went through which the kernel side could not walk, since the last call.
+    pub fn missed_modules(&mut self) -> BTreeSet<usize> {
+        mem::take(&mut self.missed)
     }
 
     /// The number of the stack of a hit.
