@@ -156,12 +156,16 @@ impl Compiled {
 #[must_use]
 pub fn compile<'d>(file: &impl Object<'d>) -> Option<Compiled> {
     let sections = Sections::of(file, |data| Slice::new(data, LittleEndian))?;
-    let mut compiler = Compiler::new(&sections);
+    Some(compile_sections(&sections))
+}
+
+fn compile_sections(sections: &Sections<Slice<'_>>) -> Compiled {
+    let mut compiler = Compiler::new(sections);
     let functions = compiler.functions();
     for (index, &function) in functions.iter().enumerate() {
         compiler.function(function, functions.get(index + 1).map(|next| next.start));
     }
-    Some(compiler.cutter.finish())
+    compiler.cutter.finish()
 }
 
 /// Where a function begins, and where in the section its entry is.
@@ -238,8 +242,10 @@ impl<'a, 'd> Compiler<'a, 'd> {
                 let alone = range.end.min(next.unwrap_or(range.end));
                 if range.start >= self.cutter.end() {
                     self.rows(&fde, range.start..alone);
+                    self.cutter.cover(alone..range.end, Err(Reason::Overlap));
+                } else {
+                    self.cutter.cover(range, Err(Reason::Overlap));
                 }
-                self.cutter.cover(range.start..range.end, Err(Reason::Overlap));
             }
             // Where it ends is not known.
             Err(reason) => {
@@ -299,3 +305,6 @@ fn remembered<'d>(
     common.insert(at.0, entry.clone());
     Ok(entry)
 }
+
+#[cfg(test)]
+mod tests;

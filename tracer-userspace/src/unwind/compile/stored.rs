@@ -71,8 +71,8 @@ impl Compiled {
         for count in &mut counts.unsupported {
             *count = input.long()?;
         }
-        let rules: Vec<_> = (0..input.word()?).map_while(|_| input.rule()).collect();
-        let parts: Vec<_> = (0..input.word()?).map_while(|_| input.part(rules.len())).collect();
+        let rules = (0..input.word()?).map(|_| input.rule()).collect::<Option<Vec<_>>>()?;
+        let parts = (0..input.word()?).map(|_| input.part(rules.len())).collect::<Option<Vec<_>>>()?;
         let usual = rules.starts_with(&[Rule::NONE, Rule::UNSUPPORTED]);
         (usual && input.0.is_empty()).then_some(Self { rules, parts, counts })
     }
