@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The checks of `tt-buftrace doctor`: what tracing needs of the machine and of a process, each as a value.
 
+mod unwinding;
+
 use std::{fmt, fs, num::NonZeroU32, path::Path};
 
 use anyhow::{Context as _, Result};
@@ -139,7 +141,7 @@ fn target_checks(discovery: &Discovery) -> Vec<Check> {
         Some(python) => check_python(python, &name_of(discovery, python.module)),
         None => Check::warn("python", "no interpreter whose version can be told", "stacks will be native only"),
     });
-    checks.push(check_unwinding(&discovery.modules));
+    checks.extend(unwinding::checks(&discovery.modules));
     checks.push(check_test(discovery));
     checks.extend(discovery.problems.iter().map(|problem| Check::warn("module", problem, unreadable())));
     checks
@@ -297,22 +299,6 @@ fn check_counter(discovery: &Discovery) -> Check {
         Err(error) => {
             Check::warn("counter", format!("{error:#}"), "buffers from before the attach cannot be told apart")
         }
-    }
-}
-
-fn check_unwinding(modules: &[Module]) -> Check {
-    let lacks = |module: &&Module| {
-        !module.elf().is_ok_and(|elf| elf.section(b".eh_frame").is_some() && elf.section(b".eh_frame_hdr").is_some())
-    };
-    let without: Vec<_> = modules.iter().filter(lacks).map(Module::name).collect();
-    let found = format!("{} of {} modules have tables", modules.len() - without.len(), modules.len());
-    match without.is_empty() {
-        true => Check::ok("unwinding", found),
-        false => Check::warn(
-            "unwinding",
-            format!("{found}; not {}", without.join(", ")),
-            "stacks end where they reach these",
-        ),
     }
 }
 

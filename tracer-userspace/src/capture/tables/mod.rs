@@ -157,3 +157,73 @@ fn renumber(rules: &mut Rules, compiled: &mut Compiled) -> u64 {
     }
     without
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, fs};
+
+    use super::*;
+    use crate::capture::space::Space;
+
+    /// The modules of this program itself.
+    fn ourselves() -> Vec<Arc<Module>> {
+        let mut space = Space::new(std::process::id());
+        assert_eq!(space.refresh().problems, Vec::<String>::new());
+        space.modules().iter().map(|code| Arc::clone(&code.module)).collect()
+    }
+
+    fn all(cache: Option<Cache>, modules: &[Arc<Module>]) -> (HashMap<usize, Ready>, Vec<Rule>) {
+        let mut tables = Tables::new(cache).expect("threads");
+        for (number, module) in modules.iter().enumerate() {
+            tables.request(number, Arc::clone(module));
+        }
+        let mut found = HashMap::new();
+        while let Some(ready) = tables.wait() {
+            found.insert(ready.module, ready);
+        }
+        assert!(tables.ready().is_none());
+        (found, tables.rules().to_vec())
+    }
+
+    /// Asserts that each row has the rule that its own module's table has there.
+    fn compare(modules: &[Arc<Module>], cache: Option<Cache>) {
+        let (found, rules) = all(cache, modules);
+        assert_eq!(found.len(), modules.len());
+        for (number, module) in modules.iter().enumerate() {
+            let elf = module.elf().expect("it was read before");
+            let expected = compile(elf.object()).expect("it has tables");
+            let Ready { parts, counts, .. } = &found[&number];
+            let found = Compiled { rules: rules.clone(), parts: parts.clone(), counts: counts.clone() };
+            assert_eq!(found.counts, expected.counts);
+            let (Some(first), Some(last)) = (expected.parts.first(), expected.parts.last()) else { continue };
+            for address in (first.start..=last.end).step_by(61).map(u64::from) {
+                assert_eq!(found.rule(address), expected.rule(address), "{} {address:#x}", module.name());
+            }
+        }
+    }
+
+    #[test]
+    fn one_list_of_rules_serves_all_modules_whether_compiled_or_kept() {
+        let modules = ourselves();
+        compare(&modules, None);
+        let folder = tempfile::tempdir().expect("a folder");
+        compare(&modules, Cache::below(folder.path()).ok());
+        let kept = fs::read_dir(folder.path().join("tt-buftrace")).expect("it was made").count();
+        let with_build_id = modules.iter().filter(|module| !module.build_id.is_empty()).count();
+        assert_eq!(kept, with_build_id);
+        compare(&modules, Cache::below(folder.path()).ok());
+    }
+
+    #[test]
+    fn a_rule_for_which_there_is_no_number_is_unsupported_and_counted() {
+        let mut rules = Rules::new();
+        let rule = |offset| Rule { cfa: 1, offset, ..Rule::NONE };
+        assert!((0..).take(0xfffd).all(|offset| rules.number(rule(offset)).is_some()));
+        let module = &ourselves()[0];
+        let mut compiled = compile(module.elf().expect("it was read before").object()).expect("it has tables");
+        let unknown = compiled.rules.iter().filter(|&&rule| rules.number(rule).is_none()).count();
+        let rows = compiled.counts.rows;
+        let without = renumber(&mut rules, &mut compiled);
+        assert!(unknown > 0 && 0 < without && without < rows, "{without} of {rows} rows, {unknown} rules");
+    }
+}

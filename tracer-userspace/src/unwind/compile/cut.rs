@@ -122,7 +122,9 @@ impl Cutter {
 
     /// Whether the last block can take a row.
     fn has_room(&self, part: &Part, pc: u32) -> bool {
-        let first = part.blocks.len().checked_sub(1).filter(|&last| last > 0).map(|last| part.blocks[last].words[0]);
-        first.is_some_and(|first| pc - first <= MAX_DELTA && self.filled < MAX_ROWS)
+        match part.blocks.as_slice() {
+            [_, .., last] => pc - last.words[0] <= MAX_DELTA && self.filled < MAX_ROWS,
+            _ => false,
+        }
     }
 }

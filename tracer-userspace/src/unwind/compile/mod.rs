@@ -5,6 +5,7 @@
 //! must do it by the whole `.eh_frame` there. Nothing is left out silently, and nothing is believed of a file: what
 //! reading it takes is bounded by its size.
 
+mod counts;
 mod cut;
 mod rules;
 mod simple;
@@ -19,11 +20,15 @@ use gimli::{
 use object::Object;
 use tracer_unwind::{rule::Rule, table::Block};
 
+pub use self::{
+    counts::{Counts, Reason},
+    rules::Rules,
+    stored::Key,
+};
 use self::{
     cut::Cutter,
     simple::{Entry, Slice},
 };
-pub use self::{rules::Rules, stored::Key};
 use super::sections::Sections;
 
 /// Bytes of entries that are read for each byte of the section. An entry is read once, with the one that it shares with
@@ -54,90 +59,6 @@ pub struct Part {
     pub blocks: Vec<Block>,
 }
 
-/// What there was to compile.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Functions, or parts of functions, with an entry of their own.
-    pub functions: u64,
-    /// Rows of these.
-    pub read: u64,
-    /// Rows of the tables.
-    pub rows: u64,
-    /// Of those read, how many could not be compiled, by [`Reason`].
-    pub unsupported: [u64; Reason::ALL.len()],
-}
-
-/// Why a row could not be compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The frame address is relative to a register other than the stack and base pointers.
-    CfaRegister,
-    /// An expression has none of the known shapes.
-    Expression,
-    /// The base pointer is not saved in memory in a way that a rule can say.
-    BasePointer,
-    /// The return address is not right below the frame address.
-    ReturnAddress,
-    /// The frame is marked as made by a signal, but not as the C library's is.
-    SignalFrame,
-    /// A number is too large for a rule.
-    Offset,
-    /// Entries for several functions claim the same code.
-    Overlap,
-    /// The section is not as it should be.
-    Damaged,
-    /// There are more rows, rules or addresses than a table can have.
-    Limit,
-}
-
-impl Reason {
-    /// Every reason, in the order of its number.
-    pub const ALL: [Self; 9] = [
-        Self::CfaRegister,
-        Self::Expression,
-        Self::BasePointer,
-        Self::ReturnAddress,
-        Self::SignalFrame,
-        Self::Offset,
-        Self::Overlap,
-        Self::Damaged,
-        Self::Limit,
-    ];
-
-    /// The reason in a few words.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::CfaRegister => "frame found by another register",
-            Self::Expression => "unknown expression",
-            Self::BasePointer => "base pointer not in memory",
-            Self::ReturnAddress => "return address elsewhere",
-            Self::SignalFrame => "unknown signal frame",
-            Self::Offset => "offset too large",
-            Self::Overlap => "overlapping entries",
-            Self::Damaged => "damaged entries",
-            Self::Limit => "beyond a table's limits",
-        }
-    }
-}
-
-impl Counts {
-    /// Adds those of another module.
-    pub fn add(&mut self, other: &Self) {
-        self.functions += other.functions;
-        self.read += other.read;
-        self.rows += other.rows;
-        for (count, other) in self.unsupported.iter_mut().zip(other.unsupported) {
-            *count += other;
-        }
-    }
-
-    /// How often each reason occurred, those that did.
-    pub fn reasons(&self) -> impl Iterator<Item = (Reason, u64)> {
-        Reason::ALL.into_iter().zip(self.unsupported).filter(|(_, count)| *count > 0)
-    }
-}
-
 impl Compiled {
     /// The rule at an address of the module, found as the kernel side does.
     #[must_use]
@@ -156,12 +77,16 @@ impl Compiled {
 #[must_use]
 pub fn compile<'d>(file: &impl Object<'d>) -> Option<Compiled> {
     let sections = Sections::of(file, |data| Slice::new(data, LittleEndian))?;
-    let mut compiler = Compiler::new(&sections);
+    Some(compile_sections(&sections))
+}
+
+fn compile_sections(sections: &Sections<Slice<'_>>) -> Compiled {
+    let mut compiler = Compiler::new(sections);
     let functions = compiler.functions();
     for (index, &function) in functions.iter().enumerate() {
         compiler.function(function, functions.get(index + 1).map(|next| next.start));
     }
-    Some(compiler.cutter.finish())
+    compiler.cutter.finish()
 }
 
 /// Where a function begins, and where in the section its entry is.
@@ -238,8 +163,10 @@ impl<'a, 'd> Compiler<'a, 'd> {
                 let alone = range.end.min(next.unwrap_or(range.end));
                 if range.start >= self.cutter.end() {
                     self.rows(&fde, range.start..alone);
+                    self.cutter.cover(alone..range.end, Err(Reason::Overlap));
+                } else {
+                    self.cutter.cover(range, Err(Reason::Overlap));
                 }
-                self.cutter.cover(range.start..range.end, Err(Reason::Overlap));
             }
             // Where it ends is not known.
             Err(reason) => {
@@ -299,3 +226,6 @@ fn remembered<'d>(
     common.insert(at.0, entry.clone());
     Ok(entry)
 }
+
+#[cfg(test)]
+mod tests;

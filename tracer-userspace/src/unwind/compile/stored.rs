@@ -71,8 +71,8 @@ impl Compiled {
         for count in &mut counts.unsupported {
             *count = input.long()?;
         }
-        let rules: Vec<_> = (0..input.word()?).map_while(|_| input.rule()).collect();
-        let parts: Vec<_> = (0..input.word()?).map_while(|_| input.part(rules.len())).collect();
+        let rules = (0..input.word()?).map(|_| input.rule()).collect::<Option<Vec<_>>>()?;
+        let parts = (0..input.word()?).map(|_| input.part(rules.len())).collect::<Option<Vec<_>>>()?;
         let usual = rules.starts_with(&[Rule::NONE, Rule::UNSUPPORTED]);
         (usual && input.0.is_empty()).then_some(Self { rules, parts, counts })
     }
@@ -147,13 +147,11 @@ mod tests {
     #[test]
     fn those_of_another_module_or_version_are_refused() {
         let (compiled, key) = tables();
-        let bytes = compiled.to_bytes(&key);
-        let other = Key { build_id: "c0ffef".into(), ..key.clone() };
-        assert_eq!(Compiled::from_bytes(&bytes, &other), None);
-        assert_eq!(Compiled::from_bytes(&bytes, &Key { size: 100, ..key.clone() }), None);
-        let mut newer = bytes;
-        newer[MAGIC.len()] += 1;
-        assert_eq!(Compiled::from_bytes(&newer, &key), None);
+        let mut bytes = compiled.to_bytes(&key);
+        assert_eq!(Compiled::from_bytes(&bytes, &Key { build_id: "c0ffef".into(), size: key.size }), None);
+        assert_eq!(Compiled::from_bytes(&bytes, &Key { build_id: key.build_id.clone(), size: 100 }), None);
+        bytes[MAGIC.len()] += 1;
+        assert_eq!(Compiled::from_bytes(&bytes, &key), None);
     }
 
     #[test]
