@@ -40,6 +40,12 @@ pub fn probe(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// Does nothing: what a hit costs by itself, for `cargo xtask bench`.
+#[uprobe]
+pub fn empty(_: ProbeContext) -> u32 {
+    0
+}
+
 /// A thread ends: `sched_process_exit`.
 #[raw_tracepoint]
 pub fn thread_exit(ctx: RawTracePointContext) -> i32 {

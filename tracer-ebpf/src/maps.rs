@@ -76,6 +76,10 @@ pub(crate) static STACK_ENDS: LruHashMap<u32, u64> = LruHashMap::with_max_entrie
 #[unsafe(no_mangle)]
 pub(crate) static WAKEUP_BYTES: Global<u64> = Global::new(1 << 22);
 
+/// Whether rows are remembered at all: not, where it is measured what that is worth.
+#[unsafe(no_mangle)]
+static REMEMBER: Global<u8> = Global::new(1);
+
 /// What stack hashes begin with: random for each recording, so that nobody can make two stacks with the same one.
 #[unsafe(no_mangle)]
 static HASH_KEY: Global<[u64; 2]> = Global::new([0, 0]);
@@ -126,6 +130,12 @@ pub(crate) fn block(table: u32, number: u32) -> Option<&'static Block> {
 #[inline(always)]
 pub(crate) fn rule(number: u32) -> Option<&'static Rule> {
     RULES.get(number)
+}
+
+/// Whether rows are remembered.
+#[inline(always)]
+pub(crate) fn remembers() -> bool {
+    REMEMBER.load() != 0
 }
 
 /// Where a row is remembered, by any hash of it.

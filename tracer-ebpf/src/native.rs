@@ -132,7 +132,7 @@ impl walk::Tables for Tables<'_> {
         // SAFETY: the pointer is to an aligned map value. Other CPUs write to it, but whole words only, and each word is
         // right by itself.
         let known = unsafe { slot.read_volatile() };
-        let number = if known & !0xffff == key {
+        let number = if known & !0xffff == key && maps::remembers() {
             *self.remembered += 1;
             known as u32 & 0xffff
         } else {

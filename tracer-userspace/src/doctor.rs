@@ -236,7 +236,7 @@ fn probe_ourselves() -> Result<()> {
     let module = Module::open(pid.get(), &mapping)?;
     let elf = module.elf()?;
     let entry = elf.file_offset(elf.object().entry()).context("our own program has no entry point")?;
-    let mut kernel = Kernel::load(kernel::Options { ring_bytes: SMALLEST_RING, verbose: false })?;
+    let mut kernel = Kernel::load(kernel::Options { ring_bytes: SMALLEST_RING, verbose: false, remember: true })?;
     kernel.start()?;
     let cookie = Cookie { kind: Kind::Free, argument: 0, stack: false, site: 0 };
     kernel.attach(pid, &module.file.path(), entry, cookie).context("failed to attach a uprobe")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The commands of this repository that cargo has no word for; a file each.
 
+pub mod bench;
 pub mod ci;
 pub mod command;
 pub mod demo;

@@ -34,8 +34,17 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// Measure what tracing costs on this machine.
+    #[command(subcommand)]
+    Bench(Bench),
     /// What CI runs: install what is missing, check format, lints and digest, rebuild the kernel side, test.
     Ci,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// What a hit with its stack costs the target, against a hit without a program to speak of.
+    Stacks,
 }
 
 fn main() -> Result<()> {
@@ -43,6 +52,7 @@ fn main() -> Result<()> {
         Command::Demo { ttnn } => xtask::demo::demo(ttnn.as_deref()),
         Command::Test { arguments } => xtask::test::test(&arguments),
         Command::Ebpf { install } => xtask::ebpf::build(install),
+        Command::Bench(Bench::Stacks) => xtask::bench::stacks(),
         Command::Ci => xtask::ci::ci(),
     }
 }

@@ -30,6 +30,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Whether the kernel side logs what it does.
     pub verbose: bool,
+    /// Whether it remembers rows of unwind tables: not, where it is measured what that is worth.
+    pub remember: bool,
 }
 
 /// The loaded kernel side. Dropping it detaches every probe.
@@ -55,6 +57,7 @@ impl Kernel {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("EVENTS", options.ring_bytes)
             .override_global("WAKEUP_BYTES", &wakeup, true)
+            .override_global("REMEMBER", &u8::from(options.remember), true)
             .override_global("HASH_KEY", &hash_key()?, true)
             .override_global(aya_log::LEVEL, &level, false)
             .load(OBJECT)

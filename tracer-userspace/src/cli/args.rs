@@ -48,6 +48,9 @@ pub(super) struct Record {
     /// Copy each stack as well, walk it by the whole .eh_frame, and say whether both ways agree; costs the target more
     #[arg(long)]
     pub(super) stack_copy: bool,
+    /// Look up every row of the unwind tables anew: for measuring what remembering them is worth
+    #[arg(long, hide = true)]
+    pub(super) forget_rows: bool,
     /// Size of the ring buffer between kernel and recorder, in MiB: a power of two
     #[arg(long, value_name = "MIB", default_value = "64", value_parser = parse_ring)]
     pub(super) ring: u32,

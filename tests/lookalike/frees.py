@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frees one buffer again and again, which changes nothing but hits one probe: frees.py NATIVE PYTHON.
+
+The calls nest: NATIVE times through C code (each some seven native frames), PYTHON times from Python to Python. For each
+line of standard input, a number of frees and how many of them a second (0: as fast as can be), it prints how many
+nanoseconds one took.
+"""
+
+import sys
+import time
+
+import attach
+import lookalike
+
+native, python = int(sys.argv[1]), int(sys.argv[2])
+mesh = lookalike.MeshDevice(1)
+buffer = mesh.empty(4096).share()
+free, handle = lookalike.library.la_buffer_deallocate, buffer._handle
+free(handle)
+
+
+def nested(depth, count, rate):
+    if depth > 0:
+        return list(map(nested, [depth - 1], [count], [rate]))[0]
+    return straight(python, count, rate)
+
+
+def straight(depth, count, rate):
+    if depth > 0:
+        return straight(depth - 1, count, rate)
+    begin = time.perf_counter_ns()
+    for number in range(count):
+        while rate and (time.perf_counter_ns() - begin) * rate < number * 1_000_000_000:
+            pass
+        free(handle)
+    return (time.perf_counter_ns() - begin) / count
+
+
+attach.wait_for_tracer()
+for line in sys.stdin:
+    print(nested(native, *map(int, line.split())), flush=True)
