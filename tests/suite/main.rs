@@ -6,10 +6,12 @@
 
 mod account;
 mod framehop;
+mod frames;
 mod lookalike;
 mod loss;
 mod python;
 mod refusals;
+mod seen;
 mod stacks;
 mod sudo;
 mod survival;

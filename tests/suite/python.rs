@@ -2,7 +2,6 @@
 //! Python frames are those that the interpreter itself has, on each version and for each kind of caller.
 
 use std::{
-    collections::HashMap,
     env, fs,
     io::Read as _,
     path::{Path, PathBuf},
@@ -12,53 +11,18 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use buftrace::{
     discover::{self, maps, open_modules},
-    trace::{Item, Kind, Reader, Record, Stack},
+    trace::Kind,
 };
 use serde_json::Value;
 
 use crate::{
+    seen::{Seen, seen},
     target::{Finished, Target, lookalikes, ttnn_pytest},
     tool::{Recorder, can_probe, root, text},
 };
 
 /// File, line and function, the innermost first.
 type Frames = Vec<(String, u64, String)>;
-
-/// An event whose stack was recorded.
-struct Seen {
-    kind: &'static str,
-    unique_id: u64,
-    frames: Frames,
-    stack: Stack,
-}
-
-/// The requests and frees of a trace, in order, with their Python frames.
-fn traced(trace: &Path) -> Result<Vec<Seen>> {
-    let (mut codes, mut frames, mut stacks) = (HashMap::new(), HashMap::new(), HashMap::new());
-    let mut seen = Vec::new();
-    for item in Reader::open(trace)? {
-        match item {
-            Item::Record(Record::Code(it)) => drop(codes.insert(it.id, it)),
-            Item::Record(Record::PythonFrame(it)) => {
-                let code = codes.get(&it.code).context("a frame has no code")?;
-                // What could not be read equals nothing that the target tells.
-                frames.insert(
-                    it.id,
-                    (code.file.clone(), u64::from(it.line), format!("{}{}", code.function, code.missing)),
-                );
-            }
-            Item::Record(Record::Stack(it)) => drop(stacks.insert(it.id, it)),
-            Item::Event(event) if matches!(event.kind, Kind::Request | Kind::Free) => {
-                let stack: Stack = stacks.get(&event.stack).cloned().context("an event has no stack")?;
-                let frames = stack.frames.iter().filter_map(|frame| frames.get(frame).cloned()).collect();
-                let kind = if event.kind == Kind::Request { "request" } else { "free" };
-                seen.push(Seen { kind, unique_id: event.unique_id, frames, stack });
-            }
-            _ => {}
-        }
-    }
-    Ok(seen)
-}
 
 /// What the target says of its requests and frees, in order.
 fn told(finished: &Finished) -> Result<Vec<(String, Frames)>> {
@@ -70,6 +34,11 @@ fn told(finished: &Finished) -> Result<Vec<(String, Frames)>> {
         Some((line["action"].as_str()?.to_string(), frames.collect::<Option<Frames>>()?))
     };
     Ok(finished.truth()?.iter().filter_map(event).collect())
+}
+
+/// The word that a target has for an event.
+fn action(seen: &Seen) -> &'static str {
+    if seen.event.kind == Kind::Request { "request" } else { "free" }
 }
 
 /// Records a script of the look-alike, by a Python of choice.
@@ -115,20 +84,20 @@ fn compare(version: &str) -> Result<()> {
     }
     for python in interpreters(version) {
         let (finished, trace) = record(&python, "callers.py")?;
-        let (seen, told) = (traced(&trace)?, told(&finished)?);
+        let (seen, told) = (seen(&trace)?, told(&finished)?);
         assert!(told.len() > 70, "{} events are too few", told.len());
         assert_eq!(seen.len(), told.len());
         for (number, (seen, told)) in seen.iter().zip(&told).enumerate() {
             let place =
                 format!("event {number} of {}, {} by {}", told.0, finished.path("truth").display(), python.display());
-            assert_eq!((seen.kind, &seen.frames), (told.0.as_str(), &told.1), "{place}");
-            let expected = match seen.stack.end.as_str() {
+            assert_eq!((action(seen), &seen.python_frames()), (told.0.as_str(), &told.1), "{place}");
+            let expected = match seen.end.as_str() {
                 _ if told.1.is_empty() => "",
                 // A deep recursion of 3.10 needs more of the native stack than is copied.
                 "copy-too-small" => "uncertain",
                 _ => "complete",
             };
-            assert_eq!(seen.stack.python.as_str(), expected, "{place}");
+            assert_eq!(seen.python, expected, "{place}");
         }
     }
     Ok(())
@@ -217,14 +186,15 @@ fn python_frames_of_real_ttnn_lead_to_the_test() -> Result<()> {
         let finished = target.finish()?;
         finished.succeeded()?;
         assert!(recorder.finish()?.0.success());
-        let seen = traced(&trace)?;
-        let in_test = |seen: &&Seen| seen.frames.iter().any(|(file, ..)| file.ends_with("test_own_mesh.py"));
+        let seen = seen(&trace)?;
+        let in_test = |seen: &&Seen| seen.python_frames().iter().any(|(file, ..)| file.ends_with("test_own_mesh.py"));
         let count = seen.iter().filter(in_test).count();
         assert!(count > 10, "{version}: {count} of {} stacks lead to a test", seen.len());
         for seen in seen.iter().filter(in_test) {
-            assert_eq!((seen.stack.python.as_str(), seen.stack.end.as_str()), ("complete", "complete"), "{version}");
+            assert_eq!((seen.python.as_str(), seen.end.as_str()), ("complete", "complete"), "{version}");
         }
-        let buffer = seen.iter().find(in_test).map(|seen| seen.unique_id.to_string()).context("counted before")?;
+        let buffer =
+            seen.iter().find(in_test).map(|seen| seen.event.unique_id.to_string()).context("counted before")?;
         let shown = text(&["timeline", "--buffer", &buffer, "--stacks", "--frames", "200", &trace.to_string_lossy()])?;
         let test = |line: &str| line.trim_start().starts_with('#') && line.contains("test_own_mesh.py:");
         assert!(shown.lines().any(test), "{version}: {shown}");

@@ -2,16 +2,16 @@
 //! Native stacks against gdb's: the same run, once under gdb and once traced, frame by frame.
 
 use std::{
-    collections::HashMap,
     fs,
     path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
-use buftrace::trace::{Item, Kind, Reader, Record};
+use buftrace::trace::Kind;
 
 use crate::{
+    seen::{NativeFrame, Seen, seen},
     target::{Target, can_have_ttnn, lookalike_pytest, ttnn_pytest},
     tool::{Recorder, can_probe, root},
 };
@@ -19,28 +19,13 @@ use crate::{
 /// What happened, and the frames from innermost to outermost, as `module+0xaddress`.
 type Stack = (Kind, Vec<String>);
 
-/// The native stacks of requests and frees in a trace, in order; each must be whole.
+/// The native stacks of a trace; each must be whole.
 fn traced(trace: &Path) -> Result<Vec<Stack>> {
-    let (mut modules, mut frames, mut stacks) = (HashMap::new(), HashMap::new(), HashMap::new());
-    let mut found = Vec::new();
-    for item in Reader::open(trace)? {
-        match item {
-            Item::Record(Record::Module(it)) => drop(modules.insert(it.id, file_name(&it.path))),
-            Item::Record(Record::Frame(it)) => {
-                let module = modules.get(&it.module).context("a frame is in no module")?;
-                frames.insert(it.id, format!("{module}+{:#x}", it.address.0));
-            }
-            Item::Record(Record::Stack(it)) => drop(stacks.insert(it.id, it)),
-            Item::Event(event) if matches!(event.kind, Kind::Request | Kind::Free) => {
-                let stack = stacks.get(&event.stack).context("an event has no stack")?;
-                assert_eq!(stack.end.as_str(), "complete", "event {}", event.sequence);
-                // The others are Python's.
-                found.push((event.kind, stack.frames.iter().filter_map(|frame| frames.get(frame).cloned()).collect()));
-            }
-            _ => {}
-        }
-    }
-    Ok(found)
+    let stack = |seen: Seen| {
+        assert_eq!(seen.end, "complete", "event {}", seen.event.sequence);
+        (seen.event.kind, seen.native().map(NativeFrame::place).collect())
+    };
+    Ok(seen(trace)?.into_iter().map(stack).collect())
 }
 
 /// The stacks that gdb finds at the entries of the two functions.
@@ -75,10 +60,6 @@ fn by_gdb(target: &Command, functions: [&str; 2]) -> Result<Vec<Stack>> {
         Ok((kind, words.collect()))
     };
     lines.lines().map(stack).collect()
-}
-
-fn file_name(path: &str) -> String {
-    Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn compare(make: impl Fn() -> Result<Command>, functions: [&str; 2], at_least: usize) -> Result<()> {
