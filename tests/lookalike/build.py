@@ -102,7 +102,7 @@ def find_compiler(variant):
 def build(compiler, variant, library):
     compile_flags, link_flags = VARIANTS[variant]
     common = [*COMPILE, *(NOT_INLINED if variant == "clang" else LIKE_CLANG)]
-    digest = digest_of(compiler, common, compile_flags, link_flags)
+    digest = digest_of("src", compiler, common, compile_flags, link_flags)
     stamp = library.with_suffix(".stamp")
     if library.exists() and stamp.exists() and stamp.read_text() == digest:
         return
@@ -124,7 +124,7 @@ def build(compiler, variant, library):
 
 
 def build_program(compiler, folder, look_alike):
-    digest = digest_of(compiler, COMPILE, PROGRAM_LINK, PROGRAM_LIBRARIES)
+    digest = digest_of("frames", compiler, COMPILE, PROGRAM_LINK, PROGRAM_LIBRARIES)
     stamp = folder / "frames.stamp"
     if stamp.exists() and stamp.read_text() == digest:
         return
@@ -163,10 +163,10 @@ def run_all(commands):
             sys.exit(f"build.py: failed: {' '.join(command)}")
 
 
-def digest_of(*parts):
-    """Changes with the sources, the flags and this script."""
+def digest_of(folder, *parts):
+    """Changes with the sources in a folder, the flags and this script."""
     digest = hashlib.sha256(repr(parts).encode())
-    for file in [pathlib.Path(__file__), *sorted((HERE / "src").iterdir()), *sorted((HERE / "frames").iterdir())]:
+    for file in [pathlib.Path(__file__), *sorted((HERE / folder).iterdir())]:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -70,7 +70,8 @@ FRAME void reloaded() {
 
 const std::vector<Scenario> LOADING = {
     {"first-call", first_call, "touch late_and_loud first_call main _start"},
-    {"resolver", resolver, "touch choose resolver main _start"},
+    // The symbol of what is chosen stands at the function that chooses.
+    {"resolver", resolver, "touch late_and_chosen resolver main _start"},
     {"loaded-late", loaded_late, "touch plugin_one loaded_late main _start"},
     {"reloaded", reloaded, "touch plugin_one|plugin_two reloaded main _start"},
 };

@@ -90,7 +90,12 @@ FRAME void on_other_stack() {
 FRAME void step_through_binding() {
     asm volatile("pushfq; orq %0, (%%rsp); popfq" : : "i"(TRAP) : "memory", "cc");
     late_and_quiet();
-    asm volatile("pushfq; andq %0, (%%rsp); popfq" : : "i"(~TRAP) : "memory", "cc");
+    // These are interrupted too, so the unwind table must know of them.
+    asm volatile(
+        "pushfq; .cfi_adjust_cfa_offset 8; andq %0, (%%rsp); popfq; .cfi_adjust_cfa_offset -8"
+        :
+        : "i"(~TRAP)
+        : "memory", "cc");
 }
 
 FRAME void each_instruction() {

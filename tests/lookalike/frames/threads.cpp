@@ -27,8 +27,10 @@ ucontext_t outside, inside;
 }  // namespace
 
 FRAME void works() {
-    for (int number = 0; number < 100; number++) {
+    for (int number = 0; number < 50; number++) {
         descend(10);
+        // Slow enough for any recorder: this is not about loss.
+        usleep(500);
     }
     STAYS;
 }
@@ -69,12 +71,14 @@ FRAME void forks() {
         std::exit(2);
     }
     touch();
+    STAYS;
 }
 
 FRAME void in_coroutine() {
     touch();
     swapcontext(&inside, &outside);
     touch();
+    STAYS;
 }
 
 FRAME void coroutine() {
