@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use crate::{
     seen::{NativeFrame, Seen, seen},
-    target::{Finished, Target, lookalikes},
-    tool::{Recorder, can_probe, path},
+    target::{Finished, lookalikes, record},
+    tool::can_probe,
 };
 
 /// The program's folders: a compiler each.
-const COMPILED: [&str; 2] = ["frames", "frames-clang"];
+pub(crate) const COMPILED: [&str; 2] = ["frames", "frames-clang"];
 
 /// Whatever the compiler or a person made of the frames.
 const SHAPES: &[&str] = &[
@@ -93,16 +93,21 @@ fn told(finished: &Finished) -> Result<Vec<Told>> {
     finished.truth()?.iter().map(|it| line(it).context("failed to read the truth")).collect()
 }
 
-/// The program as a compiler made it, to run scenarios; `None` if that compiler is not there.
-pub(crate) fn program(folder: &str, scenarios: &[&str]) -> Option<Command> {
+/// The program as a compiler made it; `None` if that compiler is not there.
+pub(crate) fn program(folder: &str) -> Option<PathBuf> {
     let program = lookalikes().join(folder).join("frames");
-    if !program.exists() {
+    let is_there = program.exists();
+    if !is_there {
         eprintln!("skipped: {} is not built", program.display());
-        return None;
     }
+    is_there.then_some(program)
+}
+
+/// A run of some scenarios.
+pub(crate) fn run(program: &Path, scenarios: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(scenarios);
-    Some(command)
+    command
 }
 
 /// A recording of all scenarios, each with its requests and frees.
@@ -121,8 +126,8 @@ impl Recording {
 
     fn of(folder: &str) -> Result<Option<Self>> {
         let scenarios = [SHAPES, EXCEPTIONS, SIGNALS, BINDING, THREADS, OTHERS].concat();
-        let Some(command) = program(folder, &scenarios) else { return Ok(None) };
-        let (finished, trace) = record(command)?;
+        let Some(program) = program(folder) else { return Ok(None) };
+        let (finished, trace) = record(run(&program, &scenarios))?;
         let (told, mut seen) = (told(&finished)?, seen(&trace)?);
         assert_eq!(told.iter().map(|told| told.scenario.as_str()).collect::<Vec<_>>(), scenarios);
         let mut all = Vec::new();
@@ -139,17 +144,6 @@ impl Recording {
     fn scenario(&self, name: &str) -> &(Told, Vec<Seen>) {
         self.0.iter().find(|(told, _)| told.scenario == name).expect("all scenarios are recorded")
     }
-}
-
-fn record(command: Command) -> Result<(Finished, PathBuf)> {
-    let target = Target::start(command)?;
-    let trace = target.path("trace.ttb");
-    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
-    target.go()?;
-    let finished = target.finish()?;
-    finished.succeeded()?;
-    assert!(recorder.finish()?.0.success());
-    Ok((finished, trace))
 }
 
 /// The program's functions on a stack. A part that the compiler split off a function counts as that function.
@@ -281,6 +275,25 @@ fn a_stack_of_the_programs_own_ends_where_it_was_started() {
         for seen in seen {
             assert_eq!(functions(seen), told.frames(), "{folder}: {}", seen.end);
             assert!(["complete", "no-table"].contains(&seen.end.as_str()), "{folder}: {}", seen.end);
+        }
+    }
+}
+
+/// The functions between the first and the others are the digits of the number of the touch, the lowest outermost.
+#[test]
+fn thousands_of_frames_are_each_the_right_one() {
+    for (folder, recording) in Recording::all() {
+        let (told, seen) = recording.scenario("many-places");
+        assert_eq!(seen.len(), 2048);
+        for (number, seen) in seen.iter().enumerate() {
+            let digits = (0..5).rev().map(|digit| format!("digit_{}", (number / 2) >> (2 * digit) & 3));
+            let frames = told.frames.iter().map(String::from);
+            let expected: Vec<String> = frames.clone().take(1).chain(digits).chain(frames.skip(1)).collect();
+            assert_eq!(
+                (functions(seen), seen.end.as_str()),
+                (expected.iter().map(String::as_str).collect(), "complete"),
+                "{folder}"
+            );
         }
     }
 }

@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use crate::{
     seen::{Seen, seen},
-    target::{Finished, Target, lookalikes, ttnn_pytest},
-    tool::{Recorder, can_probe, root, text},
+    target::{Finished, lookalikes, record, ttnn_pytest},
+    tool::{can_probe, root, text},
 };
 
 /// File, line and function, the innermost first.
@@ -41,21 +41,14 @@ fn action(seen: &Seen) -> &'static str {
     if seen.event.kind == Kind::Request { "request" } else { "free" }
 }
 
-/// Records a script of the look-alike, by a Python of choice.
-fn record(python: &Path, script: &str) -> Result<(Finished, PathBuf)> {
+/// A script of the look-alike, by a Python of choice.
+fn script(python: &Path, script: &str) -> Command {
     let mut command = Command::new(python);
     command
         .arg(script)
         .current_dir(root().join("tests/lookalike"))
         .env("LOOKALIKE_LIBRARY", lookalikes().join("buffer/libtt_metal.so"));
-    let target = Target::start(command)?;
-    let trace = target.path("trace.ttb");
-    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", &trace.to_string_lossy()])?;
-    target.go()?;
-    let finished = target.finish()?;
-    finished.succeeded()?;
-    assert!(recorder.finish()?.0.success());
-    Ok((finished, trace))
+    command
 }
 
 /// The interpreters of a minor version: the one on the path, and pyenv's.
@@ -83,7 +76,7 @@ fn compare(version: &str) -> Result<()> {
         return Ok(());
     }
     for python in interpreters(version) {
-        let (finished, trace) = record(&python, "callers.py")?;
+        let (finished, trace) = record(script(&python, "callers.py"))?;
         let (seen, told) = (seen(&trace)?, told(&finished)?);
         assert!(told.len() > 70, "{} events are too few", told.len());
         assert_eq!(seen.len(), told.len());
@@ -179,13 +172,7 @@ fn python_frames_of_real_ttnn_lead_to_the_test() -> Result<()> {
         return Ok(());
     }
     for version in ["0.66.0", "0.81.1"] {
-        let target = Target::start(ttnn_pytest(version, &["scenarios/test_own_mesh.py"])?)?;
-        let trace = target.path("trace.ttb");
-        let recorder = Recorder::attach(&["-p", &target.pid(), "-o", &trace.to_string_lossy()])?;
-        target.go()?;
-        let finished = target.finish()?;
-        finished.succeeded()?;
-        assert!(recorder.finish()?.0.success());
+        let (_target, trace) = record(ttnn_pytest(version, &["scenarios/test_own_mesh.py"])?)?;
         let seen = seen(&trace)?;
         let in_test = |seen: &&Seen| seen.python_frames().iter().any(|(file, ..)| file.ends_with("test_own_mesh.py"));
         let count = seen.iter().filter(in_test).count();

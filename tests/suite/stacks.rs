@@ -11,9 +11,10 @@ use anyhow::{Context as _, Result, bail};
 use buftrace::trace::Kind;
 
 use crate::{
+    frames,
     seen::{NativeFrame, Seen, seen},
-    target::{Target, can_have_ttnn, lookalike_pytest, ttnn_pytest},
-    tool::{Recorder, can_probe, root},
+    target::{can_have_ttnn, lookalike_pytest, record, ttnn_pytest},
+    tool::{can_probe, root},
 };
 
 /// What happened, and the frames from innermost to outermost, as `module+0xaddress`.
@@ -28,8 +29,8 @@ fn traced(trace: &Path) -> Result<Vec<Stack>> {
     Ok(seen(trace)?.into_iter().map(stack).collect())
 }
 
-/// The stacks that gdb finds at the entries of the two functions.
-fn by_gdb(target: &Command, functions: [&str; 2]) -> Result<Vec<Stack>> {
+/// The stacks that gdb finds at the entries of the two functions: the first, and from there on one of `every`.
+fn by_gdb(target: &Command, functions: [&str; 2], every: usize) -> Result<Vec<Stack>> {
     let folder = tempfile::tempdir()?;
     let frames = folder.path().join("frames");
     let mut gdb = Command::new("gdb");
@@ -44,6 +45,7 @@ fn by_gdb(target: &Command, functions: [&str; 2]) -> Result<Vec<Stack>> {
     gdb.env("FRAMES_LIBRARY", "libtt_metal.so")
         .env("FRAMES_FUNCTIONS", functions.join(" "))
         .env("FRAMES_OUT", &frames)
+        .env("FRAMES_EVERY", every.to_string())
         .env("BUFTRACE_READY_FILE", folder.path().join("ready"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null());
@@ -62,19 +64,13 @@ fn by_gdb(target: &Command, functions: [&str; 2]) -> Result<Vec<Stack>> {
     lines.lines().map(stack).collect()
 }
 
-fn compare(make: impl Fn() -> Result<Command>, functions: [&str; 2], at_least: usize) -> Result<()> {
+fn compare(make: impl Fn() -> Result<Command>, functions: [&str; 2], at_least: usize, every: usize) -> Result<()> {
     if !can_probe() {
         return Ok(());
     }
-    let expected = by_gdb(&make()?, functions)?;
-    let target = Target::start(make()?)?;
-    let trace = target.path("trace.ttb");
-    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", &trace.to_string_lossy()])?;
-    target.go()?;
-    let finished = target.finish()?;
-    finished.succeeded()?;
-    assert!(recorder.finish()?.0.success());
-    let found = traced(&trace)?;
+    let expected = by_gdb(&make()?, functions, every)?;
+    let (_target, trace) = record(make()?)?;
+    let found: Vec<Stack> = traced(&trace)?.into_iter().step_by(every).collect();
     assert!(expected.len() >= at_least, "gdb saw {} stacks only", expected.len());
     let kinds = |stacks: &[Stack]| stacks.iter().map(|(kind, _)| *kind).collect::<Vec<_>>();
     assert_eq!(kinds(&found), kinds(&expected), "not the same events");
@@ -97,6 +93,7 @@ fn lookalike_stacks_equal_gdbs() -> Result<()> {
             || Ok(lookalike_pytest(variant, &["scenarios/test_lifecycle.py", "scenarios/test_excess.py"])),
             functions,
             35,
+            1,
         )?;
     }
     Ok(())
@@ -107,7 +104,7 @@ fn ttnn_0_66_stacks_equal_gdbs() -> Result<()> {
     if !can_have_ttnn() {
         return Ok(());
     }
-    compare(|| ttnn_pytest("0.66.0", &["scenarios"]), BUFFER, 70)
+    compare(|| ttnn_pytest("0.66.0", &["scenarios"]), BUFFER, 70, 1)
 }
 
 #[test]
@@ -115,5 +112,24 @@ fn ttnn_0_81_stacks_equal_gdbs() -> Result<()> {
     if !can_have_ttnn() {
         return Ok(());
     }
-    compare(|| ttnn_pytest("0.81.1", &["scenarios"]), BUFFER_IMPL, 70)
+    compare(|| ttnn_pytest("0.81.1", &["scenarios"]), BUFFER_IMPL, 70, 1)
+}
+
+#[test]
+fn stacks_that_are_hard_to_walk_equal_gdbs() -> Result<()> {
+    for folder in frames::COMPILED {
+        if let Some(program) = frames::program(folder) {
+            compare(|| Ok(frames::run(&program, &frames::steady())), BUFFER_IMPL, 40, 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// A sample: what all of these stacks must be is tested beside this.
+#[test]
+fn some_of_thousands_of_stacks_equal_gdbs() -> Result<()> {
+    // Odd, so that both requests and frees are among them.
+    const EVERY: usize = 31;
+    let Some(program) = frames::program("frames") else { return Ok(()) };
+    compare(|| Ok(frames::run(&program, &["many-places"])), BUFFER_IMPL, 2048 / EVERY, EVERY)
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::tool::root;
+use crate::tool::{Recorder, path, root};
 
 /// How long a target may take to get ready: a first import of ttnn compiles its Python files.
 const READY: Duration = Duration::from_secs(180);
@@ -119,6 +119,18 @@ fn both(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
+}
+
+/// Records a command from the moment at which it is ready to its end; returns it and the trace.
+pub(crate) fn record(command: Command) -> Result<(Finished, PathBuf)> {
+    let target = Target::start(command)?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    target.go()?;
+    let finished = target.finish()?;
+    finished.succeeded()?;
+    assert!(recorder.finish()?.0.success());
+    Ok((finished, trace))
 }
 
 /// The folder of the built look-alike libraries, a variant each.

@@ -150,6 +150,48 @@ FROM_RBP(inner, cfa_in_r13, innermost)
 FROM_RBP(nested, cfa_in_rbx, inner)
 #undef FROM_RBP
 
+/// The digits of `path`, the lowest first, say through which functions it goes.
+inline void onward(unsigned path, int digits);
+
+FRAME void digit_0(unsigned path, int digits) {
+    onward(path, digits);
+    STAYS;
+}
+
+FRAME void digit_1(unsigned path, int digits) {
+    NEEDS(alloca(path + 1));
+    onward(path, digits);
+    STAYS;
+}
+
+FRAME void digit_2(unsigned path, int digits) {
+    alignas(64) char block[100];
+    NEEDS(block);
+    onward(path, digits);
+    STAYS;
+}
+
+FRAME void digit_3(unsigned path, int digits) {
+    asm volatile("movq $-1, %%rbp" ::: "rbp");
+    onward(path, digits);
+    STAYS;
+}
+
+[[gnu::always_inline]] inline void onward(unsigned path, int digits) {
+    constexpr void (*NEXT[])(unsigned, int) = {digit_0, digit_1, digit_2, digit_3};
+    if (digits == 0) {
+        touch();
+    } else {
+        NEXT[path % 4](path / 4, digits - 1);
+    }
+}
+
+FRAME void many_places() {
+    for (unsigned path = 0; path < 1024; path++) {
+        onward(path, 5);
+    }
+}
+
 const std::vector<Scenario> SHAPES = {
     {"recursion", recursion, "touch descend*400 recursion main _start"},
     {"variable-frames", variable_frames, "touch varying*20 variable_frames main _start"},
@@ -167,5 +209,7 @@ const std::vector<Scenario> SHAPES = {
     {"restored-state", after_restore, "touch state_restored after_restore main _start"},
     {"two-ranges", split, "touch two_ranges split main _start"},
     {"nested-shapes", nested, "touch rbp_by_value innermost cfa_in_r13 inner cfa_in_rbx nested main _start"},
+    // Between the two are five that differ each time.
+    {"many-places", many_places, "touch many_places main _start"},
     {"no-table", no_table, "touch without_table"},
 };
