@@ -44,6 +44,7 @@ const THREADS: &[&str] = &["threads", "thread-exit", "forks"];
 /// Those of which less than all is walked, or of which more is to be said.
 const OTHERS: &[&str] = &[
     "each-instruction",
+    "many-places",
     "no-table",
     "terminate",
     "coroutine",
