@@ -148,7 +148,7 @@ impl Recording {
 }
 
 /// The program's functions on a stack. A part that the compiler split off a function counts as that function.
-fn functions(seen: &Seen) -> Vec<&str> {
+pub(crate) fn functions(seen: &Seen) -> Vec<&str> {
     let own = seen.native().filter(|frame| is_own(frame));
     own.map(|frame| frame.function.strip_suffix(".cold").unwrap_or(&frame.function)).collect()
 }

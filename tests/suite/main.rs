@@ -18,4 +18,5 @@ mod survival;
 mod target;
 mod tidy;
 mod tool;
+mod trampoline;
 mod ttnn;
