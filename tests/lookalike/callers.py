@@ -4,6 +4,8 @@
 A line of the truth is {"action": "request" or "free", "size": bytes, "frames": [[file, line, function], ...]}, the
 innermost first. What is noted and what is called are on one line each, so that both have the same line number. Each of the
 threads that run at once has a size of its own.
+
+Without LOOKALIKE_LIBRARY it is ttnn that allocates and frees.
 """
 
 import asyncio
@@ -18,9 +20,15 @@ import time
 import weakref
 
 import attach
-import lookalike
 
-create, drop = lookalike.library.la_tensor_create, lookalike.library.la_tensor_drop
+REAL = "LOOKALIKE_LIBRARY" not in os.environ
+if REAL:
+    import ttnn
+else:
+    import lookalike
+
+    create, drop = lookalike.library.la_tensor_create, lookalike.library.la_tensor_drop
+truth = attach.Truth()
 # Code that was compiled at run time: a recorder that reads names later must find it alive.
 kept = []
 
@@ -37,7 +45,7 @@ def note(action, depth=1):
         code = frame.f_code
         frames.append([code.co_filename, frame.f_lineno, getattr(code, "co_qualname", code.co_name)])
         frame = frame.f_back
-    lookalike.truth.write(action, size=size(), frames=frames)
+    truth.write(action, size=size(), frames=frames)
 
 
 def size():
@@ -45,11 +53,16 @@ def size():
 
 
 def allocate():
+    if REAL:
+        shape = [32, size() // 64]
+        note("request"); return ttnn.empty(shape, ttnn.bfloat16, ttnn.TILE_LAYOUT, mesh, ttnn.DRAM_MEMORY_CONFIG)  # fmt: skip
     note("request"); return create(mesh._handle, lookalike.DRAM, size(), 2048)  # fmt: skip
 
 
-def free(handle):
-    note("free"); drop(handle)  # fmt: skip
+def free(tensor):
+    if REAL:
+        note("free"); return ttnn.deallocate(tensor)  # fmt: skip
+    note("free"); drop(tensor)  # fmt: skip
 
 
 def both(*_):
@@ -293,7 +306,8 @@ def fork():
     both()
     child = os.fork()
     if not child:
-        drop(create(mesh._handle, lookalike.DRAM, SIZE, 2048))
+        if not REAL:
+            drop(create(mesh._handle, lookalike.DRAM, SIZE, 2048))
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert status == 0
@@ -312,7 +326,7 @@ def run_on_a_native_thread(routine, argument):
 
 def free_on_a_native_thread():
     handle = allocate()
-    lookalike.truth.write("free", size=SIZE, frames=[])
+    truth.write("free", size=SIZE, frames=[])
     run_on_a_native_thread(drop, handle)
 
 
@@ -388,16 +402,20 @@ def call_all():
 
     run_compiled()
     in_a_thread_of_python()
-    free_on_a_native_thread()
+    if not REAL:
+        free_on_a_native_thread()
     call_from_a_native_thread()
     in_many_threads_at_once()
     fork()
     recurse(400)
 
 
-mesh = lookalike.MeshDevice()
+mesh = ttnn.open_mesh_device(ttnn.MeshShape(2, 4)) if REAL else lookalike.MeshDevice()
 attach.wait_for_tracer()
 call_all()
-mesh.close()
+if REAL:
+    ttnn.close_mesh_device(mesh)
+else:
+    mesh.close()
 # The recorder looks every few milliseconds, and names of functions are read while the process lives.
 time.sleep(0.5)

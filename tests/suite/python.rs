@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     seen::{Seen, seen},
-    target::{Finished, lookalikes, record, ttnn_pytest},
+    target::{Finished, can_have_ttnn, lookalikes, record, ttnn, ttnn_pytest},
     tool::{can_probe, root, text},
 };
 
@@ -87,27 +87,31 @@ fn compare(version: &str) -> Result<()> {
         return Ok(());
     }
     for python in interpreters(version) {
-        let (finished, trace) = record(script(&python, "callers.py"))?;
-        let (mut seen, told) = (seen(&trace)?, told(&finished)?);
-        seen.sort_by_key(|seen| seen.event.size);
-        assert!(told.len() > 500, "{} events are too few", told.len());
-        assert_eq!(seen.len(), told.len());
-        for (number, (seen, told)) in seen.iter().zip(&told).enumerate() {
-            let place = format!(
-                "event {number} of {}, {} by {}",
-                told.action,
-                finished.path("truth").display(),
-                python.display()
-            );
-            assert_eq!((action(seen), &seen.python_frames()), (told.action.as_str(), &told.frames), "{place}");
-            let expected = match seen.end.as_str() {
-                _ if told.frames.is_empty() => "",
-                // A deep recursion of 3.10 needs more of the native stack than is copied.
-                "copy-too-small" => "uncertain",
-                _ => "complete",
-            };
-            assert_eq!(seen.python, expected, "{place}");
-        }
+        assert_own(script(&python, "callers.py"), &python.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Every request and free of `callers.py` has the Python frames that the interpreter has.
+fn assert_own(command: Command, name: &str) -> Result<()> {
+    let (finished, trace) = record(command)?;
+    let (mut seen, told) = (seen(&trace)?, told(&finished)?);
+    seen.sort_by_key(|seen| seen.event.size);
+    assert!(told.len() > 500, "{} events are too few", told.len());
+    assert_eq!(seen.len(), told.len(), "{name}");
+    for (number, (seen, told)) in seen.iter().zip(&told).enumerate() {
+        let place = format!("event {number} of {}, {} by {name}", told.action, finished.path("truth").display());
+        let mut frames = seen.python_frames();
+        // Functions of ttnn that are Python's stand between the one that tells and the library.
+        let inner = frames.iter().take_while(|(file, ..)| file.contains("/site-packages/ttnn/")).count();
+        assert_eq!((action(seen), &frames.split_off(inner)), (told.action.as_str(), &told.frames), "{place}");
+        let expected = match seen.end.as_str() {
+            _ if told.frames.is_empty() => "",
+            // A deep recursion of 3.10 needs more of the native stack than is copied.
+            "copy-too-small" => "uncertain",
+            _ => "complete",
+        };
+        assert_eq!(seen.python, expected, "{place}");
     }
     Ok(())
 }
@@ -130,6 +134,17 @@ fn python_3_12_frames_are_its_own() -> Result<()> {
 #[test]
 fn python_3_13_frames_are_its_own() -> Result<()> {
     compare("3.13")
+}
+
+#[test]
+fn python_frames_of_real_ttnn_are_its_own() -> Result<()> {
+    if !can_probe() || !can_have_ttnn() {
+        return Ok(());
+    }
+    for version in ["0.66.0", "0.81.1"] {
+        assert_own(ttnn(version, &["../lookalike/callers.py"])?, version)?;
+    }
+    Ok(())
 }
 
 /// The evaluator's parts, as readelf has them; none where the file has no symbols but the exported ones. A part of a few
