@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Allocates and frees from every kind of Python caller, and logs the Python stack of each as the interpreter has it.
+"""callers.py [THREADS]: allocates and frees from every kind of Python caller, and logs the Python stack of each as the
+interpreter has it.
 
 A line of the truth is {"action": "request" or "free", "size": bytes, "frames": [[file, line, function], ...]}, the
 innermost first. What is noted and what is called are on one line each, so that both have the same line number. Each of the
@@ -29,6 +30,7 @@ else:
 
     create, drop = lookalike.library.la_tensor_create, lookalike.library.la_tensor_drop
 truth = attach.Truth()
+threads = int(sys.argv[1]) if len(sys.argv) > 1 else 6
 # Code that was compiled at run time: a recorder that reads names later must find it alive.
 kept = []
 
@@ -282,8 +284,8 @@ def in_a_thread_of_python():
     thread.join()
 
 
-def in_many_threads_at_once():
-    together = threading.Barrier(6)
+def in_many_threads_at_once(count):
+    together = threading.Barrier(count)
 
     def work(number):
         own.size = SIZE + 2048 * (number + 1)
@@ -294,7 +296,7 @@ def in_many_threads_at_once():
             # Another thread's turn.
             time.sleep(0.0001)
 
-    running = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    running = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     for thread in running:
         thread.start()
     for thread in running:
@@ -405,7 +407,8 @@ def call_all():
     if not REAL:
         free_on_a_native_thread()
     call_from_a_native_thread()
-    in_many_threads_at_once()
+    if threads:
+        in_many_threads_at_once(threads)
     fork()
     recurse(400)
 

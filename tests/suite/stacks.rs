@@ -13,7 +13,7 @@ use buftrace::trace::Kind;
 use crate::{
     frames,
     seen::{NativeFrame, Seen, seen},
-    target::{can_have_ttnn, lookalike_pytest, record, ttnn_pytest},
+    target::{can_have_ttnn, lookalike_pytest, record, ttnn, ttnn_pytest},
     tool::{can_probe, root},
 };
 
@@ -113,6 +113,15 @@ fn ttnn_0_81_stacks_equal_gdbs() -> Result<()> {
         return Ok(());
     }
     compare(|| ttnn_pytest("0.81.1", &["scenarios"]), BUFFER_IMPL, 70, 1)
+}
+
+/// Of every kind of Python caller, but for threads at once: gdb and the tracer must see the same order.
+#[test]
+fn ttnn_0_81_stacks_of_many_callers_equal_gdbs() -> Result<()> {
+    if !can_have_ttnn() {
+        return Ok(());
+    }
+    compare(|| ttnn("0.81.1", &["../lookalike/callers.py", "0"]), BUFFER_IMPL, 35, 3)
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
     io::{Error, Read as _},
     os::fd::{FromRawFd as _, OwnedFd},
     path::Path,
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -14,8 +15,8 @@ use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 
 use crate::{
     frames::{self, functions},
-    seen::seen,
-    target::Target,
+    seen::{Seen, seen},
+    target::{Target, lookalike, lookalikes},
     tool::{Recorder, can_probe, path},
 };
 
@@ -68,20 +69,17 @@ impl ReturnProbe {
 fn offset(program: &Path, function: &str) -> Result<u64> {
     let data = fs::read(program)?;
     let file = object::File::parse(&*data)?;
-    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(function)).context("the program has the function")?;
+    let mut symbols = file.symbols().chain(file.dynamic_symbols());
+    let symbol = symbols.find(|symbol| symbol.name() == Ok(function)).context("the module has the function")?;
     let segment = file.segments().find(|it| (it.address()..it.address() + it.size()).contains(&symbol.address()));
     let segment = segment.context("the function is in a segment")?;
     Ok(symbol.address() - segment.address() + segment.file_range().0)
 }
 
-/// Records a scenario while `function` has a return probe.
-fn check(scenario: &str, function: &str, told: &[&str]) -> Result<()> {
-    if !can_probe() {
-        return Ok(());
-    }
-    let Some(program) = frames::program("frames") else { return Ok(()) };
-    let target = Target::start(frames::run(&program, &[scenario]))?;
-    let mut probe = ReturnProbe::attach(target.pid, &program, function)?;
+/// Records a command while a function of a module has a return probe.
+fn record(command: Command, module: &Path, function: &str) -> Result<Vec<Seen>> {
+    let target = Target::start(command)?;
+    let mut probe = ReturnProbe::attach(target.pid, module, function)?;
     let trace = target.path("trace.ttb");
     let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
     target.go()?;
@@ -89,15 +87,23 @@ fn check(scenario: &str, function: &str, told: &[&str]) -> Result<()> {
     finished.succeeded()?;
     assert!(recorder.finish()?.0.success());
     assert!(probe.hits()? > 0, "nothing returned from {function}");
-    let seen = seen(&trace)?;
-    assert_eq!(seen.len(), 2);
-    for seen in seen {
+    seen(&trace)
+}
+
+/// Either what the tool hid is found, or the stack ends at what it put there, and says that it does.
+fn check(scenario: &str, function: &str, told: &[&str]) -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let Some(program) = frames::program("frames") else { return Ok(()) };
+    let all = record(frames::run(&program, &[scenario]), &program, function)?;
+    assert_eq!(all.len(), 2);
+    for seen in all {
         let found = functions(&seen);
-        // Either what the tool hid is found, or the stack ends at what it put there, and says that it does.
-        let hidden_from = told.iter().rposition(|name| *name == function).context("the function is on the stack")?;
+        let outermost = told.iter().rposition(|name| *name == function).context("the function is on the stack")?;
         match seen.end.as_str() {
             "complete" => assert_eq!(found, told),
-            _ => assert!(found.len() > 1 && told.starts_with(&found) && found.len() <= hidden_from + 1, "{found:?}"),
+            _ => assert!(found.len() > 1 && told.starts_with(&found) && found.len() <= outermost + 1, "{found:?}"),
         }
     }
     Ok(())
@@ -105,15 +111,33 @@ fn check(scenario: &str, function: &str, told: &[&str]) -> Result<()> {
 
 #[test]
 fn a_return_probe_in_the_middle_of_a_stack_hides_nothing_silently() -> Result<()> {
-    check(
-        "general-register",
-        "general_register",
-        &["touch", "rbp_is_data", "rbp_is_data", "rbp_is_data", "general_register", "main", "_start"],
-    )
+    let told = ["touch", "rbp_is_data", "rbp_is_data", "rbp_is_data", "general_register", "main", "_start"];
+    check("general-register", "general_register", &told)
 }
 
 #[test]
 fn return_probes_all_along_a_recursion_hide_nothing_silently() -> Result<()> {
-    let told = [&["touch"], [const { "descend" }; 400].as_slice(), &["recursion", "main", "_start"]].concat();
+    let told = [&["touch"], ["descend"; 400].as_slice(), &["recursion", "main", "_start"]].concat();
     check("recursion", "descend", &told)
+}
+
+#[test]
+fn python_frames_behind_a_return_probe_are_kept() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let library = lookalikes().join("pimpl/libtt_metal.so");
+    // One that calls the probed function, and that function itself.
+    for function in ["la_tensor_drop", "_ZN2tt8tt_metal10BufferImpl15deallocate_implERNS0_6BufferE"] {
+        let all = record(lookalike("pimpl", &["burst.py", "5"]), &library, function)?;
+        assert_eq!(all.len(), 10);
+        for seen in all {
+            let outermost = seen.native().last().map(|frame| frame.function.as_str());
+            let whole = seen.end == "complete" && outermost == Some("_start");
+            assert_eq!(seen.python, if whole { "complete" } else { "uncertain" }, "{function}: {}", seen.end);
+            let python: Vec<String> = seen.python_frames().into_iter().map(|(.., function)| function).collect();
+            assert_eq!(python, ["<module>"], "{function}");
+        }
+    }
+    Ok(())
 }
