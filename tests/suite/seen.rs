@@ -99,7 +99,7 @@ pub(crate) fn seen(trace: &Path) -> Result<Vec<Seen>> {
                 let stack = stacks.get(&event.stack).context("an event has no stack")?;
                 let frame = |number| frames.get(number).cloned().context("a stack has a frame that is not there");
                 found.push(Seen {
-                    event: event.clone(),
+                    event: *event,
                     frames: stack.frames.iter().map(frame).collect::<Result<_>>()?,
                     end: stack.end.to_string(),
                     python: stack.python.to_string(),
