@@ -73,5 +73,6 @@ const std::vector<Scenario> LOADING = {
     // The symbol of what is chosen stands at the function that chooses.
     {"resolver", resolver, "touch late_and_chosen resolver main _start"},
     {"loaded-late", loaded_late, "touch plugin_one loaded_late main _start"},
+    // One of the two at a time, in turn.
     {"reloaded", reloaded, "touch plugin_one|plugin_two reloaded main _start"},
 };
