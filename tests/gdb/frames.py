@@ -3,6 +3,7 @@
 
 FRAMES_LIBRARY    file name of the library that holds the functions
 FRAMES_FUNCTIONS  their mangled names, separated by spaces
+FRAMES_EVERY      writes the first hit, and from there on every so manyth
 FRAMES_OUT        one line a hit: the function, then module file name and address in the module for each frame
 Hits count only once BUFTRACE_READY_FILE is there, as they do for a tracer that attaches then.
 """
@@ -16,6 +17,8 @@ import gdb
 library = os.environ["FRAMES_LIBRARY"]
 functions = os.environ["FRAMES_FUNCTIONS"].split()
 ready = os.environ["BUFTRACE_READY_FILE"]
+every = int(os.environ["FRAMES_EVERY"])
+hits_seen = 0
 out = open(os.environ["FRAMES_OUT"], "w")
 segments = {}
 
@@ -49,7 +52,11 @@ class Hit(gdb.Breakpoint):
         self.function = function
 
     def stop(self):
-        if os.path.exists(ready):
+        global hits_seen
+        if not os.path.exists(ready):
+            return False
+        hits_seen += 1
+        if hits_seen % every == 1 % every:
             frames, frame = [], gdb.newest_frame()
             while frame is not None and frame.is_valid():
                 # Inlined functions and tail calls have no frame on the stack: gdb infers them from DWARF.

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the look-alike of TT-Metal's library in all its variants: OUT_DIR/VARIANT/libtt_metal.so.
+"""Builds the look-alike of TT-Metal's library in all its variants, OUT_DIR/VARIANT/libtt_metal.so, and the program with
+stacks that are hard to walk, OUT_DIR/frames/frames and OUT_DIR/frames-clang/frames, which uses the variant `pimpl`.
 
 usage: build.py [--check] [--only VARIANT] OUT_DIR
 
@@ -19,6 +20,8 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCES = sorted((HERE / "src").glob("*.cpp"))
+PROGRAM_SOURCES = [HERE / "frames" / f"{name}.cpp" for name in "frames exceptions loading shapes signals threads".split()]
+PROGRAM_SOURCES.append(HERE / "frames" / "shapes.S")
 # The released libraries have neither frame pointers, nor stack protectors, nor landing pads for indirect branches.
 # Distributions change these defaults, so all are said.
 COMPILE = "-std=c++20 -O2 -fPIC -fomit-frame-pointer -fno-stack-protector -fcf-protection=none -Wall -Wextra -Werror".split()
@@ -50,6 +53,17 @@ VARIANTS = {
     "clang": (["-g0", "-DLOOKALIKE_PIMPL"], MOVED),
 }
 
+# The program's folders, one for each compiler.
+PROGRAMS = ["frames", "frames-clang"]
+# What the program links to is bound on first use. Nobody looks for its libraries elsewhere than where they are built.
+PROGRAM_LINK = "-Wl,-z,lazy -Wl,-rpath,$ORIGIN -Wl,-rpath,$ORIGIN/../pimpl -Wl,--build-id=sha1 -pthread".split()
+# The program's own libraries: source and flags. The two plugins differ in their function's name and frame alone.
+PROGRAM_LIBRARIES = {
+    "liblate.so": ("late.cpp", []),
+    "libplugin_one.so": ("plugin.cpp", ["-DPLUGIN_NAME=plugin_one", "-DPLUGIN_FRAME=40"]),
+    "libplugin_two.so": ("plugin.cpp", ["-DPLUGIN_NAME=plugin_two", "-DPLUGIN_FRAME=104"]),
+}
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,14 +80,18 @@ def main():
         build(compiler, variant, library)
         if options.check:
             problems += check(variant, library)
+    for name in [] if options.only else PROGRAMS:
+        compiler = find_compiler(name)
+        if compiler is not None:
+            build_program(compiler, options.out_dir / name, options.out_dir / "pimpl")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
 
 
 def find_compiler(variant):
-    """The compiler of a variant, or None for the one that is optional and not there."""
-    if variant == "clang":
+    """The compiler of a variant or program, or None for the one that is optional and not there."""
+    if variant.endswith("clang"):
         return shutil.which("clang++")
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
@@ -84,7 +102,7 @@ def find_compiler(variant):
 def build(compiler, variant, library):
     compile_flags, link_flags = VARIANTS[variant]
     common = [*COMPILE, *(NOT_INLINED if variant == "clang" else LIKE_CLANG)]
-    digest = digest_of(compiler, common, compile_flags, link_flags)
+    digest = digest_of("src", compiler, common, compile_flags, link_flags)
     stamp = library.with_suffix(".stamp")
     if library.exists() and stamp.exists() and stamp.read_text() == digest:
         return
@@ -105,6 +123,31 @@ def build(compiler, variant, library):
         stamp.write_text(digest)
 
 
+def build_program(compiler, folder, look_alike):
+    digest = digest_of("frames", compiler, COMPILE, PROGRAM_LINK, PROGRAM_LIBRARIES)
+    stamp = folder / "frames.stamp"
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as new:
+        new = pathlib.Path(new)
+        run_all(
+            [compiler, *COMPILE, "-g0", "-shared", f"-Wl,-soname,{name}", *flags, f"frames/{source}", "-o", str(new / name)]
+            for name, (source, flags) in PROGRAM_LIBRARIES.items()
+        )
+        objects = [str(new / f"{source.name}.o") for source in PROGRAM_SOURCES]
+        run_all(
+            [compiler, *COMPILE, "-g0", "-c", str(source), "-o", object]
+            for source, object in zip(PROGRAM_SOURCES, objects)
+        )
+        libraries = [str(new / "liblate.so"), str(look_alike / "libtt_metal.so"), "-ldl"]
+        run_all([[compiler, *PROGRAM_LINK, *objects, *libraries, "-o", str(new / "frames")]])
+        for name in [*PROGRAM_LIBRARIES, "frames"]:
+            (new / name).replace(folder / name)
+    stamp.write_text(digest)
+
+
 def run_all(commands):
     """Runs the commands, as many at a time as there are processors; the first that fails ends the script."""
     waiting = list(commands)
@@ -120,10 +163,10 @@ def run_all(commands):
             sys.exit(f"build.py: failed: {' '.join(command)}")
 
 
-def digest_of(*parts):
-    """Changes with the sources, the flags and this script."""
+def digest_of(folder, *parts):
+    """Changes with the sources in a folder, the flags and this script."""
     digest = hashlib.sha256(repr(parts).encode())
-    for file in [pathlib.Path(__file__), *sorted((HERE / "src").iterdir())]:
+    for file in [pathlib.Path(__file__), *sorted((HERE / folder).iterdir())]:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

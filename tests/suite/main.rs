@@ -6,10 +6,12 @@
 
 mod account;
 mod framehop;
+mod frames;
 mod lookalike;
 mod loss;
 mod python;
 mod refusals;
+mod seen;
 mod stacks;
 mod sudo;
 mod survival;
@@ -17,4 +19,5 @@ mod tables;
 mod target;
 mod tidy;
 mod tool;
+mod trampoline;
 mod ttnn;

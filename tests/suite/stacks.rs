@@ -2,49 +2,35 @@
 //! Native stacks against gdb's: the same run, once under gdb and once traced, frame by frame.
 
 use std::{
-    collections::HashMap,
     fs,
     path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
-use buftrace::trace::{Item, Kind, Reader, Record};
+use buftrace::trace::Kind;
 
 use crate::{
-    target::{Target, can_have_ttnn, lookalike_pytest, ttnn_pytest},
-    tool::{Recorder, can_probe, root},
+    frames,
+    seen::{NativeFrame, Seen, seen},
+    target::{can_have_ttnn, lookalike_pytest, record, ttnn, ttnn_pytest},
+    tool::{can_probe, root},
 };
 
 /// What happened, and the frames from innermost to outermost, as `module+0xaddress`.
 type Stack = (Kind, Vec<String>);
 
-/// The native stacks of requests and frees in a trace, in order; each must be whole.
+/// The native stacks of a trace; each must be whole.
 fn traced(trace: &Path) -> Result<Vec<Stack>> {
-    let (mut modules, mut frames, mut stacks) = (HashMap::new(), HashMap::new(), HashMap::new());
-    let mut found = Vec::new();
-    for item in Reader::open(trace)? {
-        match item {
-            Item::Record(Record::Module(it)) => drop(modules.insert(it.id, file_name(&it.path))),
-            Item::Record(Record::Frame(it)) => {
-                let module = modules.get(&it.module).context("a frame is in no module")?;
-                frames.insert(it.id, format!("{module}+{:#x}", it.address.0));
-            }
-            Item::Record(Record::Stack(it)) => drop(stacks.insert(it.id, it)),
-            Item::Event(event) if matches!(event.kind, Kind::Request | Kind::Free) => {
-                let stack = stacks.get(&event.stack).context("an event has no stack")?;
-                assert_eq!(stack.end.as_str(), "complete", "event {}", event.sequence);
-                // The others are Python's.
-                found.push((event.kind, stack.frames.iter().filter_map(|frame| frames.get(frame).cloned()).collect()));
-            }
-            _ => {}
-        }
-    }
-    Ok(found)
+    let stack = |seen: Seen| {
+        assert_eq!(seen.end, "complete", "event {}", seen.event.sequence);
+        (seen.event.kind, seen.native().map(NativeFrame::place).collect())
+    };
+    Ok(seen(trace)?.into_iter().map(stack).collect())
 }
 
-/// The stacks that gdb finds at the entries of the two functions.
-fn by_gdb(target: &Command, functions: [&str; 2]) -> Result<Vec<Stack>> {
+/// The stacks that gdb finds at the entries of the two functions: the first, and from there on one of `every`.
+fn by_gdb(target: &Command, functions: [&str; 2], every: usize) -> Result<Vec<Stack>> {
     let folder = tempfile::tempdir()?;
     let frames = folder.path().join("frames");
     let mut gdb = Command::new("gdb");
@@ -59,6 +45,7 @@ fn by_gdb(target: &Command, functions: [&str; 2]) -> Result<Vec<Stack>> {
     gdb.env("FRAMES_LIBRARY", "libtt_metal.so")
         .env("FRAMES_FUNCTIONS", functions.join(" "))
         .env("FRAMES_OUT", &frames)
+        .env("FRAMES_EVERY", every.to_string())
         .env("BUFTRACE_READY_FILE", folder.path().join("ready"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null());
@@ -77,23 +64,13 @@ fn by_gdb(target: &Command, functions: [&str; 2]) -> Result<Vec<Stack>> {
     lines.lines().map(stack).collect()
 }
 
-fn file_name(path: &str) -> String {
-    Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn compare(make: impl Fn() -> Result<Command>, functions: [&str; 2], at_least: usize) -> Result<()> {
+fn compare(make: impl Fn() -> Result<Command>, functions: [&str; 2], at_least: usize, every: usize) -> Result<()> {
     if !can_probe() {
         return Ok(());
     }
-    let expected = by_gdb(&make()?, functions)?;
-    let target = Target::start(make()?)?;
-    let trace = target.path("trace.ttb");
-    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", &trace.to_string_lossy()])?;
-    target.go()?;
-    let finished = target.finish()?;
-    finished.succeeded()?;
-    assert!(recorder.finish()?.0.success());
-    let found = traced(&trace)?;
+    let expected = by_gdb(&make()?, functions, every)?;
+    let (_target, trace) = record(make()?)?;
+    let found: Vec<Stack> = traced(&trace)?.into_iter().step_by(every).collect();
     assert!(expected.len() >= at_least, "gdb saw {} stacks only", expected.len());
     let kinds = |stacks: &[Stack]| stacks.iter().map(|(kind, _)| *kind).collect::<Vec<_>>();
     assert_eq!(kinds(&found), kinds(&expected), "not the same events");
@@ -116,6 +93,7 @@ fn lookalike_stacks_equal_gdbs() -> Result<()> {
             || Ok(lookalike_pytest(variant, &["scenarios/test_lifecycle.py", "scenarios/test_excess.py"])),
             functions,
             35,
+            1,
         )?;
     }
     Ok(())
@@ -126,7 +104,7 @@ fn ttnn_0_66_stacks_equal_gdbs() -> Result<()> {
     if !can_have_ttnn() {
         return Ok(());
     }
-    compare(|| ttnn_pytest("0.66.0", &["scenarios"]), BUFFER, 70)
+    compare(|| ttnn_pytest("0.66.0", &["scenarios"]), BUFFER, 70, 1)
 }
 
 #[test]
@@ -134,5 +112,33 @@ fn ttnn_0_81_stacks_equal_gdbs() -> Result<()> {
     if !can_have_ttnn() {
         return Ok(());
     }
-    compare(|| ttnn_pytest("0.81.1", &["scenarios"]), BUFFER_IMPL, 70)
+    compare(|| ttnn_pytest("0.81.1", &["scenarios"]), BUFFER_IMPL, 70, 1)
+}
+
+/// Of every kind of Python caller, but for threads at once: gdb and the tracer must see the same order.
+#[test]
+fn ttnn_0_81_stacks_of_many_callers_equal_gdbs() -> Result<()> {
+    if !can_have_ttnn() {
+        return Ok(());
+    }
+    compare(|| ttnn("0.81.1", &["../lookalike/callers.py", "0"]), BUFFER_IMPL, 35, 3)
+}
+
+#[test]
+fn stacks_that_are_hard_to_walk_equal_gdbs() -> Result<()> {
+    for folder in frames::COMPILED {
+        if let Some(program) = frames::program(folder) {
+            compare(|| Ok(frames::run(&program, &frames::steady())), BUFFER_IMPL, 40, 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// A sample: what all of these stacks must be is tested beside this.
+#[test]
+fn some_of_thousands_of_stacks_equal_gdbs() -> Result<()> {
+    // Odd, so that both requests and frees are among them.
+    const EVERY: usize = 31;
+    let Some(program) = frames::program("frames") else { return Ok(()) };
+    compare(|| Ok(frames::run(&program, &["many-places"])), BUFFER_IMPL, 2048 / EVERY, EVERY)
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::tool::root;
+use crate::tool::{Recorder, path, root};
 
 /// How long a target may take to get ready: a first import of ttnn compiles its Python files.
 const READY: Duration = Duration::from_secs(180);
@@ -121,6 +121,18 @@ fn both(output: &Output) -> String {
     )
 }
 
+/// Records a command from the moment at which it is ready to its end; returns it and the trace.
+pub(crate) fn record(command: Command) -> Result<(Finished, PathBuf)> {
+    let target = Target::start(command)?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    target.go()?;
+    let finished = target.finish()?;
+    finished.succeeded()?;
+    assert!(recorder.finish()?.0.success());
+    Ok((finished, trace))
+}
+
 /// The folder of the built look-alike libraries, a variant each.
 pub(crate) fn lookalikes() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -169,10 +181,15 @@ pub(crate) fn can_have_ttnn() -> bool {
 
 /// pytest on scenarios of a real ttnn release with eight mock chips.
 pub(crate) fn ttnn_pytest(version: &str, arguments: &[&str]) -> Result<Command> {
+    ttnn(version, &[&["-m", "pytest", "-q", "-p", "no:cacheprovider"], arguments].concat())
+}
+
+/// The Python of a real ttnn release with eight mock chips.
+pub(crate) fn ttnn(version: &str, arguments: &[&str]) -> Result<Command> {
     let (folder, _) = xtask::python::with_ttnn(version)?;
     let mut command = Command::new("bash");
     command
-        .args(["-c", r#"source "$0/env" && exec python -m pytest -q -p no:cacheprovider "$@""#])
+        .args(["-c", r#"source "$0/env" && exec python "$@""#])
         .arg(folder)
         .args(arguments)
         .current_dir(root().join("tests/ttnn"));

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Frames in what the dynamic loader binds, chooses, loads and unloads.
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "frames.hpp"
+#include "late.hpp"
+
+namespace {
+
+using Plugin = void (*)(void (*)());
+
+/// A plugin lies beside the program.
+struct Loaded {
+    explicit Loaded(const std::string& name) {
+        Dl_info program{};
+        dladdr(reinterpret_cast<void*>(touch), &program);
+        const std::string path = program.dli_fname;
+        handle = dlopen((path.substr(0, path.rfind('/')) + "/lib" + name + ".so").c_str(), RTLD_NOW);
+        function = handle == nullptr ? nullptr : reinterpret_cast<Plugin>(dlsym(handle, name.c_str()));
+        if (function == nullptr) {
+            std::fprintf(stderr, "frames: %s\n", dlerror());
+            std::exit(2);
+        }
+    }
+    ~Loaded() { dlclose(handle); }
+
+    void* handle;
+    Plugin function;
+};
+
+}  // namespace
+
+FRAME void first_call() {
+    late_hook = touch;
+    late_and_loud();
+    STAYS;
+}
+
+FRAME void resolver() {
+    late_hook = touch;
+    late_and_chosen();
+    STAYS;
+}
+
+FRAME void loaded_late() {
+    const Loaded plugin("plugin_one");
+    plugin.function(touch);
+    // Unloaded only when the recorder has seen it.
+    usleep(200'000);
+}
+
+/// The two have their code at the same addresses, with frames of different size.
+FRAME void reloaded() {
+    Plugin before = nullptr;
+    for (const char* name : {"plugin_one", "plugin_two", "plugin_one", "plugin_two"}) {
+        const Loaded plugin(name);
+        if (before != nullptr && before != plugin.function) {
+            std::fprintf(stderr, "frames: %s was not loaded to where the other one was\n", name);
+            std::exit(2);
+        }
+        before = plugin.function;
+        plugin.function(touch);
+    }
+}
+
+const std::vector<Scenario> LOADING = {
+    {"first-call", first_call, "touch late_and_loud first_call main _start"},
+    // The symbol of what is chosen stands at the function that chooses.
+    {"resolver", resolver, "touch late_and_chosen resolver main _start"},
+    {"loaded-late", loaded_late, "touch plugin_one loaded_late main _start"},
+    // One of the two at a time, in turn.
+    {"reloaded", reloaded, "touch plugin_one|plugin_two reloaded main _start"},
+};
