@@ -90,9 +90,9 @@ fn framehops(registers: &Registers, stack: &[u8]) -> Result<Vec<u64>> {
 fn compare() -> Result<usize> {
     let (registers, bytes) = here()?;
     let mut space = Space::new(std::process::id());
-    assert_eq!(space.refresh().problems, Vec::<String>::new());
+    assert_eq!(space.refresh(&|| 0).problems, Vec::<String>::new());
     let stack = unwind::Stack { start: registers.rsp, bytes: &bytes, full: false };
-    let ours = walk(Machine::at(&registers), stack, &space);
+    let ours = walk(Machine::at(&registers), stack, &space.at(0));
     assert_eq!(ours.end, End::Complete);
     let ours: Vec<u64> = ours.frames.iter().map(|frame| frame.address).collect();
     assert_eq!(ours, framehops(&registers, &bytes)?);

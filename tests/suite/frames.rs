@@ -201,32 +201,35 @@ fn frames_of_threads_and_of_a_process_that_forks_are_walked() {
 }
 
 #[test]
-#[ignore = "a copy of the stack has at most 68 KiB of it"]
 fn frames_larger_than_a_copy_are_walked() {
     check(&["large-frame"]);
 }
 
 #[test]
-#[ignore = "a copy of the stack has one stack only"]
 fn frames_of_two_stacks_are_walked() {
     check(&["other-stack"]);
 }
 
 #[test]
-#[ignore = "a mapping that is newer than the last look at them is looked for after 100 ms only"]
 fn a_module_that_is_loaded_late_is_walked() {
     check(&["loaded-late"]);
 }
 
+/// A module may be gone, and another one in its place, before anyone can look: then the stack ends there and says so.
 #[test]
-#[ignore = "mappings are looked at each second, or when an address is in none"]
 fn modules_that_replace_each_other_are_told_apart() {
     for (folder, recording) in Recording::all() {
         let (_, seen) = recording.scenario("reloaded");
         let plugins = ["plugin_one", "plugin_one", "plugin_two", "plugin_two"].into_iter().cycle();
         for (seen, plugin) in seen.iter().zip(plugins) {
-            assert_eq!(functions(seen), ["touch", plugin, "reloaded", "main", "_start"], "{folder}");
-            assert_eq!(seen.end, "complete", "{folder}");
+            let expected = ["touch", plugin, "reloaded", "main", "_start"];
+            match seen.end.as_str() {
+                "complete" => assert_eq!(functions(seen), expected, "{folder}"),
+                end => {
+                    assert!(["modules-changed", "no-module"].contains(&end), "{folder}: {end}");
+                    assert_eq!(functions(seen), expected[..1], "{folder}");
+                }
+            }
         }
     }
 }

@@ -112,6 +112,8 @@ pub struct PythonStack {
     pub count: u16,
     /// Its number, from 1, as in [`crate::NativeStack`].
     pub id: u32,
+    /// Always zero: as long as the head of a native stack.
+    pub padding: u64,
     /// Innermost first.
     pub frames: [PythonFrame; MAX_PYTHON_FRAMES],
 }
@@ -143,4 +145,4 @@ pub const fn checksum(counts: &[u64; CODE_PART / 8], names: &[u64; CODE_PART / 8
 
 const _: () = assert!(size_of::<PythonLayout>() == 52, "no implicit padding");
 const _: () = assert!(size_of::<PythonFrame>() == 24, "no implicit padding");
-const _: () = assert!(size_of::<PythonStack>() == 8 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");
+const _: () = assert!(size_of::<PythonStack>() == 16 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");

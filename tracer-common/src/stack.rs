@@ -68,6 +68,10 @@ pub struct NativeStack {
     pub count: u16,
     /// Its number, from 1. The same stack may get another one later, but a number never means another stack.
     pub id: u32,
+    /// How often the target's modules had changed; the lower half.
+    pub epoch: u32,
+    /// Always zero.
+    pub padding: u32,
     /// Innermost first.
     pub frames: [NativeFrame; MAX_FRAMES],
 }
@@ -82,8 +86,8 @@ pub struct CopyHead {
     pub padding: u8,
     /// Pages that could be read.
     pub pages: u16,
-    /// Always zero.
-    pub padding2: u32,
+    /// How often the target's modules had changed; the lower half.
+    pub epoch: u32,
     /// The hit's [`crate::Hit::sequence`].
     pub sequence: u64,
     /// Where unwinding begins.
@@ -108,7 +112,7 @@ impl StackHash {
 }
 
 const _: () = assert!(size_of::<Registers>() == 64, "no implicit padding");
-const _: () = assert!(size_of::<NativeStack>() == 8 + 8 * MAX_FRAMES, "no implicit padding");
+const _: () = assert!(size_of::<NativeStack>() == 16 + 8 * MAX_FRAMES, "no implicit padding");
 const _: () = assert!(size_of::<CopyHead>() == 80, "no implicit padding");
 
 #[cfg(test)]

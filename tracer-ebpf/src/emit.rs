@@ -21,7 +21,7 @@ const AVAILABLE: u64 = 0;
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 /// Bytes of a [`tracer_common::NativeStack`] or [`tracer_common::PythonStack`] before its frames.
-const STACK_HEAD: usize = 8;
+const STACK_HEAD: usize = 16;
 
 /// A head and what follows it in the same ring-buffer record.
 #[repr(C)]
@@ -68,7 +68,7 @@ fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Targe
     native::walk(level, target, registers);
     let Some(scratch) = scratch::at(level) else { return };
     let stack = &mut scratch.native;
-    if (target.copies != 0 || Stop::wants_copy(stack.stop)) && !send_copy(hit, registers) {
+    if (target.copies != 0 || Stop::wants_copy(stack.stop)) && !send_copy(hit, stack.epoch, registers) {
         count(Counter::StackLost);
     }
     hit.native = match maps::stack_id(&scratch.hash) {
@@ -130,7 +130,7 @@ fn send_stack(stack: *const u8, frames: usize, hash: &StackHash, id: u32) -> u32
 
 /// Sends a copy of the stack, of the smallest class that holds it. Whether there was room.
 #[inline(always)]
-fn send_copy(hit: &Hit, registers: &Registers) -> bool {
+fn send_copy(hit: &Hit, epoch: u32, registers: &Registers) -> bool {
     const LARGEST: usize = STACK_CLASSES[STACK_CLASSES.len() - 1];
     let start = registers.rsp & !(PAGE as u64 - 1);
     // SAFETY: a value that changes while it is read is an address all the same.
@@ -139,7 +139,8 @@ fn send_copy(hit: &Hit, registers: &Registers) -> bool {
         // Not known, or the thread has switched to another stack, or its id was used again.
         _ => LARGEST as u64,
     };
-    let head = CopyHead { tag: Tag::Copy as u8, sequence: hit.sequence, registers: *registers, ..CopyHead::default() };
+    let (tag, sequence, registers) = (Tag::Copy as u8, hit.sequence, *registers);
+    let head = CopyHead { tag, epoch, sequence, registers, ..CopyHead::default() };
     count(Counter::Copied);
     if pages <= STACK_CLASSES[0] as u64 {
         copy::<{ STACK_CLASSES[0] * PAGE }>(head, start)

@@ -32,6 +32,7 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
     hash.add(u64::from(target.number) << 32);
     hash.add(epoch);
     scratch.hash = hash;
+    scratch.native.epoch = epoch as u32;
     let walker = &mut scratch.walker;
     let (ip, sp, bp) = (registers.rip, registers.rsp, registers.rbp);
     walker.machine = Machine { ip, sp, bp, bp_lost: 0, returns: 0 };

@@ -12,14 +12,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     programs::{
-        UProbe, loaded_programs,
+        UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
     sys::{Stats, enable_stats},
@@ -42,6 +42,8 @@ const COUNT: u64 = 20_000;
 /// Frees before it, in which the recorder loads its unwind tables.
 const WARM_UP: u64 = 2_000;
 const ROUNDS: usize = 5;
+/// `BPF_PROG_TYPE_KPROBE` of the kernel's `uapi/linux/bpf.h`: what uprobe programs are.
+const BPF_PROG_TYPE_KPROBE: u64 = 2;
 /// How long the burst is, and how fast.
 const BURST_SECONDS: u64 = 10;
 const BURST_RATE: u64 = 50_000;
@@ -129,8 +131,8 @@ impl Bench {
         sleep(Duration::from_millis(300));
         let program = match way {
             Way::Untraced => None,
-            Way::Empty => Some("empty"),
-            _ => Some("probe"),
+            Way::Empty => Some(std::process::id()),
+            _ => recorder.as_ref().map(|recorder| recorder.child.id()),
         };
         let before = program.map(run_time).transpose()?;
         let nanoseconds = target.free(COUNT, 0)?;
@@ -268,17 +270,17 @@ fn attach_empty(target: &Target, library: &Path) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// How long the program of this name that was loaded last has run, and how often.
-fn run_time(name: &str) -> Result<(Duration, u64)> {
-    let deadline = Instant::now() + Duration::from_secs(1);
-    loop {
-        let found = loaded_programs().filter_map(Result::ok).filter(|info| info.name_as_str() == Some(name)).last();
-        match found {
-            Some(info) => return Ok((info.run_time(), info.run_count())),
-            None if Instant::now() > deadline => bail!("no program is called {name}"),
-            None => sleep(Duration::from_millis(10)),
+/// How long the uprobe program of a process has run, and how often, by the kernel's statistics.
+fn run_time(pid: u32) -> Result<(Duration, u64)> {
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).context("the tracer has ended")? {
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        if value("prog_type:") == Some(BPF_PROG_TYPE_KPROBE) {
+            let nanoseconds = value("run_time_ns:").context("the kernel keeps no statistics")?;
+            return Ok((Duration::from_nanos(nanoseconds), value("run_cnt:").unwrap_or(0)));
         }
     }
+    bail!("process {pid} has no uprobe program")
 }
 
 fn table(samples: &BTreeMap<Way, Vec<Sample>>) -> String {

@@ -9,6 +9,7 @@ use tracer_unwind::space::{self, MAX_RANGES, MAX_TABLES, NO_TABLE, NOT_LOADED, U
 
 use super::{
     kernel::Kernel,
+    recorder::Recorder,
     space::{Range, Space},
     tables::{Ready, Tables, cache::Cache},
 };
@@ -61,9 +62,11 @@ impl Modules {
         Ok(kernel.epoch(self.target)? != self.epoch)
     }
 
-    /// To be called before the mappings are read: what changes from then on makes them outdated.
-    pub(super) fn before_reading(&mut self, kernel: &Kernel) -> Result<()> {
+    /// Looks at the process's mappings again. What changes from now on makes them outdated.
+    pub(super) fn read(&mut self, kernel: &Kernel, recorder: &mut Recorder) -> Result<()> {
         self.epoch = kernel.epoch(self.target)?;
+        let epoch = self.epoch as u32;
+        recorder.refresh(&|| kernel.epoch(self.target).map_or(epoch, |epoch| epoch as u32));
         Ok(())
     }
 
@@ -126,7 +129,7 @@ impl Modules {
     }
 
     fn compact(&mut self, space: &Space) -> space::Space {
-        let mut ranges: Vec<_> = space.ranges().iter().flat_map(|range| self.ranges(range, space)).collect();
+        let mut ranges: Vec<_> = space.ranges().flat_map(|range| self.ranges(range, space)).collect();
         if let Some(page) = space.uretprobes() {
             ranges.push(space::Range { start: page.start, end: page.end, bias: 0, table: URETPROBE, padding: 0 });
         }

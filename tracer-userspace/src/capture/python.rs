@@ -57,7 +57,7 @@ impl Interpreter {
     }
 
     /// The frames of a stack, by their numbers in the file.
-    pub fn part(&mut self, stack: PythonStack, interned: &mut Interned, define: &mut Vec<Record>) -> PythonPart {
+    pub fn part(&mut self, stack: &PythonStack, interned: &mut Interned, define: &mut Vec<Record>) -> PythonPart {
         let pieces = pieces(&stack.frames, self.frames.entry);
         let numbers = |piece: Vec<PythonFrame>| piece.iter().map(|it| self.frame(it, interned, define)).collect();
         PythonPart { pieces: pieces.into_iter().map(numbers).collect(), end: stack.end }

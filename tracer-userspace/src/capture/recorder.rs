@@ -91,7 +91,7 @@ impl Recorder {
     }
 
     /// Takes a Python stack that hits may have from now on.
-    pub fn python(&mut self, stack: PythonStack) {
+    pub fn python(&mut self, stack: &PythonStack) {
         let mut define = Vec::new();
         self.stacks.python(stack, &mut self.interned, &mut define);
         self.define(define);
@@ -236,8 +236,8 @@ impl Recorder {
     }
 
     /// Looks for modules that were mapped or unmapped since the last look.
-    pub fn refresh(&mut self) {
-        let changes = self.stacks.refresh();
+    pub fn refresh(&mut self, epoch: &dyn Fn() -> u32) {
+        let changes = self.stacks.refresh(epoch);
         let time = self.time(boot_now());
         for (index, module) in self.stacks.space().modules().iter().enumerate().skip(changes.first_new_module) {
             let path = module.module.mapping.path.to_string_lossy().into_owned();

@@ -99,6 +99,8 @@ impl Recording {
         let mut recorder = Recorder::new(writer, PROCESS, boot_ns, sites.clone(), Space::new(pid.get()))?;
         let mut problems = discovery.problems.clone();
         problems.extend(given.err().map(|error| format!("{error:#}")));
+        let mut modules = Modules::new(TARGET)?;
+        modules.read(&kernel, &mut recorder)?;
         describe(&mut recorder, discovery, &missing);
         if let Some(frames) = frames {
             recorder.set_interpreter(pid.get(), frames);
@@ -121,8 +123,6 @@ impl Recording {
         // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
         let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
         let began = Instant::now();
-        let mut modules = Modules::new(TARGET)?;
-        recorder.refresh();
         for module in hot(&recorder, discovery) {
             modules.request(module, recorder.stacks().space());
         }
@@ -198,7 +198,7 @@ impl Recording {
             }
             match sent {
                 Sent::Native(stack) => recorder.native(stack),
-                Sent::Python(stack) => recorder.python(stack),
+                Sent::Python(stack) => recorder.python(&stack),
                 Sent::Copy(copy) => {
                     if !recorder.copy(&copy) {
                         refresh(recorder, kernel, modules)?;
@@ -281,8 +281,7 @@ impl Recording {
 
 /// Looks at the process's mappings again, and tells the kernel side.
 fn refresh(recorder: &mut Recorder, kernel: &mut Kernel, modules: &mut Modules) -> Result<()> {
-    modules.before_reading(kernel)?;
-    recorder.refresh();
+    modules.read(kernel, recorder)?;
     modules.tell(kernel, recorder.stacks().space())?;
     recorder.problems(modules.problems());
     Ok(())
@@ -324,7 +323,6 @@ fn attach(
 
 /// Writes what was found out about the target: its modules, the layout of its classes, and the probes.
 fn describe(recorder: &mut Recorder, discovery: &Discovery, missing: &[Option<String>]) {
-    recorder.refresh();
     for finding in &discovery.derivation.findings {
         let Ok(offset) = finding.offset else { continue };
         let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The address space of a target: which module is where, with the unwind table of each.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -12,6 +15,9 @@ use crate::{
     },
     unwind::{End, Modules, Table},
 };
+
+/// Ranges that are remembered although they are gone: more than what events in the ring buffer can refer to.
+const MOST_GONE: usize = 4096;
 
 /// A module, and how to unwind through it.
 pub struct Code {
@@ -41,6 +47,14 @@ pub struct Range {
     pub module: usize,
 }
 
+/// A range, and when it was there: it was seen at the first epoch and at the last, so it was there in between.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    range: Range,
+    first: u32,
+    last: u32,
+}
+
 /// What a look at the process's mappings found.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -50,8 +64,6 @@ pub struct Changes {
     pub ranges: Vec<Range>,
     /// What went wrong, a sentence each.
     pub problems: Vec<String>,
-    /// Whether anything was mapped or unmapped: addresses may mean something else now.
-    pub any: bool,
 }
 
 /// The modules of a process, as of the last [`Space::refresh`].
@@ -60,7 +72,9 @@ pub struct Space {
     modules: Vec<Code>,
     by_file: HashMap<(u32, u32, u64), usize>,
     /// In the order of their addresses.
-    ranges: Vec<Range>,
+    ranges: Vec<Seen>,
+    /// Those that are gone, the latest last.
+    gone: VecDeque<Seen>,
     /// Where functions return to that somebody watches with a uretprobe.
     uretprobes: Option<std::ops::Range<u64>>,
 }
@@ -69,7 +83,14 @@ impl Space {
     /// An empty one; [`Self::refresh`] fills it.
     #[must_use]
     pub fn new(pid: u32) -> Self {
-        Self { pid, modules: Vec::new(), by_file: HashMap::new(), ranges: Vec::new(), uretprobes: None }
+        Self {
+            pid,
+            modules: Vec::new(),
+            by_file: HashMap::new(),
+            ranges: Vec::new(),
+            gone: VecDeque::new(),
+            uretprobes: None,
+        }
     }
 
     /// The index in [`Self::modules`] of the file that a mapping is of.
@@ -84,10 +105,9 @@ impl Space {
         &self.modules
     }
 
-    /// Every range, in the order of their addresses.
-    #[must_use]
-    pub fn ranges(&self) -> &[Range] {
-        &self.ranges
+    /// Every range that is there, in the order of their addresses.
+    pub fn ranges(&self) -> impl Iterator<Item = &Range> {
+        self.ranges.iter().map(|seen| &seen.range)
     }
 
     /// Where functions return to that somebody watches with a uretprobe, if anybody does yet.
@@ -96,38 +116,62 @@ impl Space {
         self.uretprobes.as_ref()
     }
 
-    /// The range that an address is in.
-    #[must_use]
-    pub fn range(&self, address: u64) -> Option<&Range> {
-        let after = self.ranges.partition_point(|range| range.start <= address);
-        self.ranges.get(after.checked_sub(1)?).filter(|range| address < range.end)
+    /// The range that an address was in when the modules had changed as often as `epoch` says.
+    ///
+    /// # Errors
+    /// [`End::NoModule`] if nothing was ever seen there, [`End::ModulesChanged`] if what was there is not certain, and
+    /// [`End::Uretprobe`] for the page that hides return addresses.
+    pub fn range(&self, address: u64, epoch: u32) -> Result<&Range, End> {
+        let contains = |seen: &&Seen| (seen.range.start..seen.range.end).contains(&address);
+        let after = self.ranges.partition_point(|seen| seen.range.start <= address);
+        let now = after.checked_sub(1).and_then(|index| self.ranges.get(index)).filter(contains);
+        let mut all = now.into_iter().chain(self.gone.iter().rev().filter(contains)).peekable();
+        if all.peek().is_none() {
+            let hidden = self.uretprobes.as_ref().is_some_and(|page| page.contains(&address));
+            return Err(if hidden { End::Uretprobe } else { End::NoModule });
+        }
+        all.find(|seen| (seen.first..=seen.last).contains(&epoch)).map(|seen| &seen.range).ok_or(End::ModulesChanged)
     }
 
-    /// Looks at the process's mappings again. A process that has ended keeps the ones that it had.
-    pub fn refresh(&mut self) -> Changes {
+    /// Where the modules were at an epoch.
+    #[must_use]
+    pub fn at(&self, epoch: u32) -> SpaceAt<'_> {
+        SpaceAt { space: self, epoch }
+    }
+
+    /// Looks at the process's mappings again; `epoch` says how often they have changed by now. A process that has ended
+    /// keeps the ones that it had.
+    pub fn refresh(&mut self, epoch: &dyn Fn() -> u32) -> Changes {
         let first_new_module = self.modules.len();
         let mut changes = Changes { first_new_module, ..Changes::default() };
+        let before = epoch();
         let Ok(mappings) = maps::read(self.pid) else { return changes };
+        let after = epoch();
         if mappings.is_empty() {
             return changes;
         }
         let mut ranges = Vec::new();
         for mapping in mappings.iter().filter(|mapping| mapping.executable) {
-            match self.range_of(mapping, &mut changes.problems) {
-                Some(range) => ranges.push(range),
-                None => continue,
+            let Some(range) = self.range_of(mapping, &mut changes.problems) else { continue };
+            let known = self.ranges.iter().find(|seen| seen.range == range).map(|seen| seen.first);
+            if known.is_none() {
+                changes.ranges.push(range);
             }
+            // What changed while it was looked at was certainly there afterwards.
+            let first = known.unwrap_or(after);
+            ranges.push(Seen { range, first, last: before.max(first) });
         }
         self.uretprobes = maps::uretprobes(self.pid);
-        changes.any = ranges != self.ranges;
-        changes.ranges = ranges.iter().filter(|range| !self.ranges.contains(range)).copied().collect();
+        let gone = self.ranges.iter().filter(|seen| !ranges.iter().any(|new| new.range == seen.range));
+        self.gone.extend(gone.copied());
+        self.gone.drain(..self.gone.len().saturating_sub(MOST_GONE));
         self.ranges = ranges;
         changes
     }
 
     fn range_of(&mut self, mapping: &Mapping, problems: &mut Vec<String>) -> Option<Range> {
         let key = key(mapping);
-        let known = self.ranges.iter().find(|range| {
+        let known = self.ranges().find(|range| {
             (range.start, range.end) == (mapping.start, mapping.end) && self.by_file.get(&key) == Some(&range.module)
         });
         if let Some(range) = known {
@@ -159,13 +203,17 @@ impl Space {
     }
 }
 
-impl Modules for Space {
+/// Where the modules were at an epoch.
+#[derive(Clone, Copy)]
+pub struct SpaceAt<'a> {
+    space: &'a Space,
+    epoch: u32,
+}
+
+impl Modules for SpaceAt<'_> {
     fn module(&self, address: u64) -> Result<(Option<&Table>, u64), End> {
-        match self.range(address) {
-            Some(range) => Ok((self.modules[range.module].table.as_ref(), range.bias)),
-            None if self.uretprobes.as_ref().is_some_and(|page| page.contains(&address)) => Err(End::Uretprobe),
-            None => Err(End::NoModule),
-        }
+        let range = self.space.range(address, self.epoch)?;
+        Ok((self.space.modules[range.module].table.as_ref(), range.bias))
     }
 }
 

@@ -40,8 +40,6 @@ pub struct Stacks {
     refreshed: Instant,
     /// Whether modules were loaded or unloaded since the last look.
     outdated: bool,
-    /// Frame numbers by process address, for as long as nothing is mapped anew.
-    known_frames: HashMap<(u64, bool), u32>,
     symbols: Symbols,
     /// Whose frames are captured, if anyone's.
     interpreter: Option<Interpreter>,
@@ -49,8 +47,8 @@ pub struct Stacks {
     natives: HashMap<u32, Native>,
     /// Likewise.
     pythons: HashMap<u32, PythonPart>,
-    /// What copies gave, by the hit's sequence number.
-    walks: BTreeMap<u64, Walk>,
+    /// What copies gave, and of which epoch they are, by the hit's sequence number.
+    walks: BTreeMap<u64, (Walk, u32)>,
     /// Numbers in the file of those that were sent in two parts.
     merged: HashMap<(u32, u32), u32>,
     /// By thread id.
@@ -95,7 +93,6 @@ impl Stacks {
             space,
             refreshed: Instant::now(),
             outdated: false,
-            known_frames: HashMap::new(),
             symbols: Symbols::start()?,
             interpreter: None,
             natives: HashMap::new(),
@@ -127,12 +124,12 @@ impl Stacks {
     /// Takes a native stack that hits may have from now on.
     pub fn native(&mut self, stack: NativeStack, interned: &mut Interned, define: &mut Vec<Record>) {
         let raw = stack.frames;
-        let frames = raw.iter().map(|frame| self.frame(plain(*frame), interned, define)).collect();
+        let frames = raw.iter().map(|frame| self.frame(plain(*frame), stack.epoch, interned, define)).collect();
         self.natives.insert(stack.id, Native { raw, frames, stop: stack.stop });
     }
 
     /// Takes a Python stack that hits may have from now on.
-    pub fn python(&mut self, stack: PythonStack, interned: &mut Interned, define: &mut Vec<Record>) {
+    pub fn python(&mut self, stack: &PythonStack, interned: &mut Interned, define: &mut Vec<Record>) {
         if let Some(interpreter) = &mut self.interpreter {
             let id = stack.id;
             let part = interpreter.part(stack, interned, define);
@@ -143,11 +140,11 @@ impl Stacks {
     /// Takes the copy of the stack of a hit that is to come. False if it should be taken again after [`Self::refresh`]:
     /// the stack leads to where there was no module at the last look.
     pub fn copy(&mut self, copy: &StackCopy<'_>) -> bool {
-        let walk = walk(Machine::at(&copy.registers), copy.stack(), &self.space);
+        let walk = walk(Machine::at(&copy.registers), copy.stack(), &self.space.at(copy.epoch));
         let known = walk.end != End::NoModule || self.refreshed.elapsed() < REFRESH_AT_MOST;
-        let modules = walk.frames.iter().filter_map(|frame| self.space.range(frame.inside()));
-        self.missed.extend(modules.map(|range| range.module));
-        self.walks.insert(copy.sequence, walk);
+        let ranges = walk.frames.iter().filter_map(|frame| self.space.range(frame.inside(), copy.epoch).ok());
+        self.missed.extend(ranges.map(|range| range.module));
+        self.walks.insert(copy.sequence, (walk, copy.epoch));
         if self.walks.len() > MOST_WAITING {
             self.walks.pop_first();
         }
@@ -170,15 +167,11 @@ impl Stacks {
         self.outdated
     }
 
-    /// Looks for modules that were mapped or unmapped since the last look.
-    pub fn refresh(&mut self) -> Changes {
+    /// Looks for modules that were mapped or unmapped since the last look; see [`Space::refresh`].
+    pub fn refresh(&mut self, epoch: &dyn Fn() -> u32) -> Changes {
         self.refreshed = Instant::now();
         self.outdated = false;
-        let changes = self.space.refresh();
-        if changes.any {
-            self.known_frames.clear();
-        }
-        changes
+        self.space.refresh(epoch)
     }
 
     /// The modules that stacks went through which the kernel side could not walk, since the last call.
@@ -196,13 +189,14 @@ impl Stacks {
         }
         let mut stack_end = None;
         let (native, end) = match walk {
-            Some(walk) => {
+            Some((walk, epoch)) => {
                 stack_end = self.learn(hit.tid, &walk);
                 self.compare(hit.native, &walk);
                 match native_stop {
                     Some(stop) if !Stop::wants_copy(stop as u8) => (self.native_frames(hit.native), stop.into()),
                     _ => {
-                        let frames = walk.frames.iter().map(|frame| self.frame(*frame, interned, define)).collect();
+                        let frames =
+                            walk.frames.iter().map(|frame| self.frame(*frame, epoch, interned, define)).collect();
                         (frames, walk.end)
                     }
                 }
@@ -244,13 +238,10 @@ impl Stacks {
         self.compared.different += u64::from(!same);
     }
 
-    fn frame(&mut self, frame: Frame, interned: &mut Interned, define: &mut Vec<Record>) -> merge::Native {
+    fn frame(&mut self, frame: Frame, epoch: u32, interned: &mut Interned, define: &mut Vec<Record>) -> merge::Native {
         let evaluator = self.interpreter.as_ref().is_some_and(|it| it.is_evaluator(frame.inside()));
         let Frame { address, returns } = frame;
-        if let Some(&frame) = self.known_frames.get(&(address, returns)) {
-            return merge::Native { frame, evaluator };
-        }
-        let range = self.space.range(frame.inside()).copied();
+        let range = self.space.range(frame.inside(), epoch).ok();
         let code = CodeAddress {
             module: range.map_or(0, |range| range.module as u32 + 1),
             address: address.wrapping_sub(range.map_or(0, |range| range.bias)),
@@ -261,7 +252,6 @@ impl Stacks {
             let module = Arc::clone(&self.space.modules()[range.module].module);
             self.symbols.request(Request { frame, module, address: code.address, returns });
         }
-        self.known_frames.insert((address, returns), frame);
         merge::Native { frame, evaluator }
     }
 }

@@ -168,7 +168,7 @@ mod tests {
     /// The modules of this program itself.
     fn ourselves() -> Vec<Arc<Module>> {
         let mut space = Space::new(std::process::id());
-        assert_eq!(space.refresh().problems, Vec::<String>::new());
+        assert_eq!(space.refresh(&|| 0).problems, Vec::<String>::new());
         space.modules().iter().map(|code| Arc::clone(&code.module)).collect()
     }
 
