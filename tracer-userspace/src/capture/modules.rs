@@ -9,7 +9,6 @@ use tracer_unwind::space::{self, MAX_RANGES, MAX_TABLES, NO_TABLE, NOT_LOADED, U
 
 use super::{
     kernel::Kernel,
-    recorder::Recorder,
     space::{Range, Space},
     tables::{Ready, Tables, cache::Cache},
 };
@@ -62,12 +61,11 @@ impl Modules {
         Ok(kernel.epoch(self.target)? != self.epoch)
     }
 
-    /// Looks at the process's mappings again. What changes from now on makes them outdated.
-    pub(super) fn read(&mut self, kernel: &Kernel, recorder: &mut Recorder) -> Result<()> {
+    /// Looks at the process's mappings again, by `look`. What changes from now on makes them outdated.
+    pub(super) fn read<T>(&mut self, kernel: &Kernel, look: impl FnOnce(&dyn Fn() -> u32) -> T) -> Result<T> {
         self.epoch = kernel.epoch(self.target)?;
         let epoch = self.epoch as u32;
-        recorder.refresh(&|| kernel.epoch(self.target).map_or(epoch, |epoch| epoch as u32));
-        Ok(())
+        Ok(look(&|| kernel.epoch(self.target).map_or(epoch, |epoch| epoch as u32)))
     }
 
     /// Has the tables of a module of the space made, if nobody has yet.
@@ -88,8 +86,12 @@ impl Modules {
         Ok(any)
     }
 
-    /// Gives the kernel side all that was requested.
-    pub(super) fn load_all(&mut self, kernel: &mut Kernel) -> Result<()> {
+    /// Gives the kernel side the tables of all modules: were they loaded when stacks need them, a process that is busy
+    /// from the beginning would have its stacks copied until then, and fill the ring buffer.
+    pub(super) fn load_all(&mut self, kernel: &mut Kernel, space: &Space) -> Result<()> {
+        for module in 0..space.modules().len() {
+            self.request(module, space);
+        }
         while let Some(ready) = self.tables.wait() {
             self.add(kernel, ready)?;
         }

@@ -14,7 +14,7 @@ use super::{
     intern::Interned,
     order::{Delivery, InOrder},
     python::Interpreter,
-    space::Space,
+    space::{Changes, Space},
     stacks::Stacks,
     tally::Tally,
 };
@@ -238,6 +238,11 @@ impl Recorder {
     /// Looks for modules that were mapped or unmapped since the last look.
     pub fn refresh(&mut self, epoch: &dyn Fn() -> u32) {
         let changes = self.stacks.refresh(epoch);
+        self.changed(changes);
+    }
+
+    /// Writes what a look at the process's mappings found.
+    pub fn changed(&mut self, changes: Changes) {
         let time = self.time(boot_now());
         for (index, module) in self.stacks.space().modules().iter().enumerate().skip(changes.first_new_module) {
             let path = module.module.mapping.path.to_string_lossy().into_owned();

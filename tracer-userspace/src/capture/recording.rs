@@ -77,6 +77,10 @@ impl Recording {
         let log = options.kernel.verbose.then(|| kernel.logger()).transpose()?;
         let boot_ns = boot_now();
         kernel.start()?;
+        let (mut modules, mut space) = (Modules::new(TARGET)?, Space::new(process.pid));
+        let changes = modules.read(&kernel, |epoch| space.refresh(epoch))?;
+        modules.load_all(&mut kernel, &space)?;
+        modules.tell(&mut kernel, &space)?;
         let sites: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
         let missing = match attach(&mut kernel, pid, discovery, &sites) {
             Err(_) if !process.is_alive() => return Ok(None),
@@ -86,21 +90,19 @@ impl Recording {
         if let Some(frames) = frames {
             kernel.add_python(pid.get(), frames.layout)?;
         }
+        let mut writer = Writer::create(&options.output)?;
+        let given = caller_of_sudo().map_or(Ok(()), |(user, group)| writer.give_to(user, group));
+        writer.record(session_record(boot_ns));
+        writer.record(process_record(discovery));
+        let mut recorder = Recorder::new(writer, PROCESS, boot_ns, sites.clone(), space)?;
+        recorder.changed(changes);
+        let mut problems = discovery.problems.clone();
+        problems.extend(given.err().map(|error| format!("{error:#}")));
         // All probes begin at one moment here and end at one in `end`: nothing between the two is missing.
         let copies = u32::from(options.copies);
         kernel.add_target(pid.get(), Target { number: TARGET, copies, layout })?;
         let border = discovery.read_next_unique_id();
         let test = discovery.read_current_test().unwrap_or_default();
-
-        let mut writer = Writer::create(&options.output)?;
-        let given = caller_of_sudo().map_or(Ok(()), |(user, group)| writer.give_to(user, group));
-        writer.record(session_record(boot_ns));
-        writer.record(process_record(discovery));
-        let mut recorder = Recorder::new(writer, PROCESS, boot_ns, sites.clone(), Space::new(pid.get()))?;
-        let mut problems = discovery.problems.clone();
-        problems.extend(given.err().map(|error| format!("{error:#}")));
-        let mut modules = Modules::new(TARGET)?;
-        modules.read(&kernel, &mut recorder)?;
         describe(&mut recorder, discovery, &missing);
         if let Some(frames) = frames {
             recorder.set_interpreter(pid.get(), frames);
@@ -123,11 +125,6 @@ impl Recording {
         // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
         let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
         let began = Instant::now();
-        for module in hot(&recorder, discovery) {
-            modules.request(module, recorder.stacks().space());
-        }
-        modules.load_all(&mut kernel)?;
-        refresh(&mut recorder, &mut kernel, &mut modules)?;
         let (warnings, executed) = (problems, false);
         let all = Self { pid, kernel, events, log, recorder, exit, sites, modules, executed, warnings, began };
         Ok(Some(all))
@@ -281,18 +278,10 @@ impl Recording {
 
 /// Looks at the process's mappings again, and tells the kernel side.
 fn refresh(recorder: &mut Recorder, kernel: &mut Kernel, modules: &mut Modules) -> Result<()> {
-    modules.read(kernel, recorder)?;
+    modules.read(kernel, |epoch| recorder.refresh(epoch))?;
     modules.tell(kernel, recorder.stacks().space())?;
     recorder.problems(modules.problems());
     Ok(())
-}
-
-/// The modules that every stack goes through: the library, those that it and the interpreter call or are called by.
-fn hot(recorder: &Recorder, discovery: &Discovery) -> Vec<usize> {
-    let space = recorder.stacks().space();
-    let python = discovery.python.as_ref().map(|python| python.module);
-    let of_interest = [Some(discovery.library), discovery.libc, python];
-    of_interest.into_iter().flatten().filter_map(|module| space.find(&discovery.modules[module].mapping)).collect()
 }
 
 /// Attaches to every site; for each, why that was not possible.
