@@ -18,6 +18,7 @@ mod native;
 mod object;
 mod python;
 mod scratch;
+mod window;
 
 use aya_ebpf::{
     EbpfContext,

@@ -3,21 +3,18 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use tracer_common::{Counter, NativeFrame, Registers, Target};
 use tracer_unwind::{
     rule::Rule,
     space::{MAX_RANGES, NO_TABLE, NOT_LOADED, URETPROBE},
-    walk::{self, Machine, Memory, Stop},
+    walk::{self, Machine, Stop},
 };
 
 use crate::{
     maps,
-    scratch::{self, WINDOW, WINDOW_WORDS, Walker},
+    scratch::{self, Walker},
 };
 
-/// Where no window is: not a multiple of its size.
-const NO_WINDOW: u64 = 1;
 /// What [`find_rule`] gives if there is no row.
 const NO_ROW: u32 = u32::MAX;
 /// What [`native_step`] gives if there is one more frame.
@@ -33,12 +30,12 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
     hash.add(epoch);
     scratch.hash = hash;
     scratch.native.epoch = epoch as u32;
+    scratch.window.forget();
     let walker = &mut scratch.walker;
     let (ip, sp, bp) = (registers.rip, registers.rsp, registers.rbp);
     walker.machine = Machine { ip, sp, bp, bp_lost: 0, returns: 0 };
     walker.target = target.number;
     walker.range = 0;
-    walker.window = NO_WINDOW;
     walker.remembered = 0;
     // What is known of another epoch is of no use: the probed instruction itself is all there is.
     let current = maps::space(target.number).is_some_and(|space| space.epoch == epoch);
@@ -84,9 +81,9 @@ extern "C" fn native_walk(level: u32, mut stop: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn native_step(level: u32) -> u32 {
     let Some(scratch) = scratch::at(level) else { return Stop::Unreadable as u32 };
-    let Walker { machine, target, range, window, words, remembered } = &mut scratch.walker;
+    let Walker { machine, target, range, remembered } = &mut scratch.walker;
     let mut tables = Tables { target: *target, range, remembered };
-    match walk::step(machine, &mut tables, &mut Window { start: window, words }) {
+    match walk::step(machine, &mut tables, &mut &mut scratch.window) {
         Ok(()) => GOES_ON,
         Err(stop) => stop as u32,
     }
@@ -171,37 +168,4 @@ impl Tables<'_> {
             table => Ok((table, address.wrapping_sub(range.bias) as u32)),
         }
     }
-}
-
-/// The target's memory, of which a piece is here: most reads of a walk are close to each other.
-struct Window<'a> {
-    start: &'a mut u64,
-    words: &'a mut [u64; WINDOW_WORDS],
-}
-
-impl Memory for Window<'_> {
-    #[inline(always)]
-    fn read(&mut self, address: u64) -> Option<u64> {
-        if address % 8 != 0 {
-            return read_alone(address);
-        }
-        let start = address & !(WINDOW - 1);
-        if start != *self.start {
-            // SAFETY: the helper copes with any user address; the verifier checks that there is room.
-            let result = unsafe {
-                generated::bpf_probe_read_user(self.words.as_mut_ptr().cast(), WINDOW as u32, start as *const _)
-            };
-            if result != 0 {
-                *self.start = NO_WINDOW;
-                return read_alone(address);
-            }
-            *self.start = start;
-        }
-        Some(self.words[(address % WINDOW / 8) as usize])
-    }
-}
-
-fn read_alone(address: u64) -> Option<u64> {
-    // SAFETY: the helper copes with any user address.
-    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }

@@ -8,12 +8,13 @@ use aya_ebpf::helpers::{
     bpf_probe_read_kernel, bpf_probe_read_user,
     generated::{self, bpf_get_current_task},
 };
-use tracer_common::{
-    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, PythonScratch,
-    StackHash, checksum,
-};
+use tracer_common::{Counter, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonLayout, StackHash, checksum};
 
-use crate::{maps, scratch};
+use crate::{
+    maps,
+    scratch::{self, Scratch},
+    window::Window,
+};
 
 /// Fills the scratch's Python stack, and its hash. The thread must be of process `tgid`, which is target `number`.
 ///
@@ -26,7 +27,7 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
     let mut hash = maps::hash_key();
     hash.add(u64::from(number) << 32 | 1);
     let (count, end) = match innermost(layout) {
-        Ok(frame) => walk_from(layout, frame, &mut scratch.python.frames, &mut scratch.read, &mut hash),
+        Ok(frame) => walk_from(layout, frame, scratch, &mut hash),
         Err(end) => (0, end),
     };
     scratch.python.count = count;
@@ -63,38 +64,51 @@ fn innermost(layout: &PythonLayout) -> Result<u64, PythonEnd> {
 }
 
 #[inline(always)]
-fn walk_from(
-    layout: &PythonLayout,
-    innermost: u64,
-    frames: &mut [PythonFrame; MAX_PYTHON_FRAMES],
-    scratch: &mut PythonScratch,
-    hash: &mut StackHash,
-) -> (u16, PythonEnd) {
+fn walk_from(layout: &PythonLayout, innermost: u64, scratch: &mut Scratch, hash: &mut StackHash) -> (u16, PythonEnd) {
+    let Scratch { python, read, window, .. } = scratch;
+    window.forget();
     let mut frame = innermost;
     let mut count = 0;
-    for captured in frames {
+    for captured in &mut python.frames {
         if frame == 0 {
             return (count, PythonEnd::Complete);
         }
-        if read(&mut scratch.frame, layout.frame_size, frame) != 0 {
+        let Some([code, instruction, mark, previous]) = read_frame(layout, frame, window, &mut read.frame) else {
             return (count, PythonEnd::UnreadableFrame);
-        }
-        let code = word(&scratch.frame, layout.code);
+        };
         // What can't be read becomes zeros: user space then finds that the checksum is not right.
-        read(&mut scratch.code, layout.code_size, code.wrapping_add(u64::from(layout.counts)));
-        let part = |start: u32| [0, 8, 16, 24].map(|offset| word(&scratch.code, start + offset));
+        read_part(&mut read.code, layout.code_size, code.wrapping_add(u64::from(layout.counts)));
+        let part = |start: u32| [0, 8, 16, 24].map(|offset| word(&read.code, start + offset));
         captured.code = code;
-        captured.instruction = word(&scratch.frame, layout.instruction);
+        captured.instruction = instruction;
         captured.checksum = checksum(&part(0), &part(layout.names));
-        captured.mark = (word(&scratch.frame, layout.mark) >> (layout.mark % 8 * 8)) as u32 & 0xff;
+        captured.mark = (mark >> (layout.mark % 8 * 8)) as u32 & 0xff;
         hash.add(code);
-        hash.add(captured.instruction);
+        hash.add(instruction);
         hash.add(u64::from(captured.checksum) << 8 | u64::from(captured.mark));
         count += 1;
-        frame = word(&scratch.frame, layout.previous);
+        frame = previous;
     }
     let end = if frame == 0 { PythonEnd::Complete } else { PythonEnd::TooManyFrames };
     (count, end)
+}
+
+/// The words of a frame that are of interest: code, instruction, mark, and the caller's frame.
+///
+/// Frames of functions that call each other are next to each other, from 3.11 on.
+#[inline(always)]
+fn read_frame(
+    layout: &PythonLayout,
+    frame: u64,
+    window: &mut Window,
+    alone: &mut [u64; MAX_PYTHON_READ / 8],
+) -> Option<[u64; 4]> {
+    let offsets = [layout.code, layout.instruction, layout.mark, layout.previous];
+    if let Some(first) = window.find(frame, layout.frame_size) {
+        return Some(offsets.map(|offset| window.word(first + offset as usize / 8)));
+    }
+    let unreadable = read_part(alone, layout.frame_size, frame) != 0;
+    (!unreadable).then(|| offsets.map(|offset| word(alone, offset)))
 }
 
 /// The word that holds the byte at `offset`.
@@ -105,7 +119,7 @@ fn word(read: &[u64; MAX_PYTHON_READ / 8], offset: u32) -> u64 {
 
 /// Reads `size` bytes, fewer than there is room for; not zero if that fails.
 #[inline(always)]
-fn read(part: &mut [u64; MAX_PYTHON_READ / 8], size: u32, address: u64) -> i64 {
+fn read_part(part: &mut [u64; MAX_PYTHON_READ / 8], size: u32, address: u64) -> i64 {
     // A mask is all that the verifier needs.
     let size = size & (MAX_PYTHON_READ as u32 - 1);
     // SAFETY: the helper copes with any user address; the verifier checks that there is room.

@@ -10,13 +10,10 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 use tracer_common::{NativeStack, PythonScratch, PythonStack, StackHash};
 use tracer_unwind::walk::Machine;
 
+use crate::window::Window;
+
 /// How many probes can be at work at once on one CPU, each but the last preempted.
 const LEVELS: u32 = 4;
-/// Bytes of the target's stack that are read at once.
-pub(crate) const WINDOW: u64 = 2048;
-/// Those, as words.
-pub(crate) const WINDOW_WORDS: usize = WINDOW as usize / 8;
-
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(LEVELS, 0);
 
@@ -27,6 +24,8 @@ pub(crate) struct Scratch {
     busy: u64,
     /// What tells the stack that was walked last from others.
     pub(crate) hash: StackHash,
+    /// A piece of the target's memory.
+    pub(crate) window: Window,
     /// The walk of the native stack.
     pub(crate) walker: Walker,
     /// What it finds.
@@ -46,9 +45,6 @@ pub(crate) struct Walker {
     pub(crate) target: u32,
     /// The number of the range that the last address was in.
     pub(crate) range: u32,
-    /// The address of the piece of memory that is in `words`.
-    pub(crate) window: u64,
-    pub(crate) words: [u64; WINDOW_WORDS],
     /// How many rows were remembered.
     pub(crate) remembered: u64,
 }
