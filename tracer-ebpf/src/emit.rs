@@ -12,8 +12,7 @@ use tracer_unwind::walk::Stop;
 
 use crate::{
     maps::{self, EVENTS, STACK_ENDS, WAKEUP_BYTES, count, next_sequence},
-    native, python,
-    scratch::{self, Claim},
+    native, python, scratch,
 };
 
 /// `BPF_RB_AVAIL_DATA`: how many bytes wait in the ring.
@@ -43,22 +42,13 @@ pub(crate) fn text(hit: &mut Hit, text: u64) {
     send(hit);
 }
 
-/// Sends a hit with its stack.
+/// Sends a hit with its stack, walked in the scratch memory of this level.
 #[inline(always)]
-pub(crate) fn with_stack(hit: &mut Hit, registers: &Registers, target: &Target) {
+pub(crate) fn with_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) {
     hit.sequence = next_sequence();
-    match Claim::new() {
-        Some(claim) => {
-            let level = claim.level();
-            native_stack(hit, level, registers, target);
-            if maps::python(hit.tgid).is_some() {
-                python_stack(hit, level, target);
-            }
-        }
-        None => {
-            hit.flags |= NATIVE_LOST | PYTHON_LOST;
-            count(Counter::Busy);
-        }
+    native_stack(hit, level, registers, target);
+    if maps::python(hit.tgid).is_some() {
+        python_stack(hit, level, target);
     }
     send(hit);
 }

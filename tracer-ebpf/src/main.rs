@@ -30,9 +30,11 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext},
 };
 use aya_log_ebpf::debug;
-use tracer_common::{Cookie, Counter, Hit, Kind, Registers, TEST_VARIABLE};
+use tracer_common::{
+    Cookie, Counter, Hit, Kind, NATIVE_LOST, PYTHON_LOST, Registers, TEST_VARIABLE, Target, UNREADABLE_OBJECT,
+};
 
-use crate::maps::count;
+use crate::{maps::count, scratch::Claim};
 
 /// Entry of a probed function.
 #[uprobe]
@@ -79,7 +81,6 @@ fn try_probe(ctx: &ProbeContext) {
     let (tgid, tid) = current();
     // perf filters by address space, which a child made by vfork or clone(CLONE_VM) shares.
     let Some(target) = maps::target(tgid) else { return count(Counter::OtherProcess) };
-    let layout = &target.layout;
     maps::count_site(cookie.site);
 
     let mut hit = begin(cookie.kind, tgid, tid);
@@ -100,32 +101,49 @@ fn try_probe(ctx: &ProbeContext) {
             }
             return;
         }
+        Kind::Modules => maps::next_epoch(target),
+        _ => return try_object(ctx, &mut hit, cookie, target),
+    }
+    emit::plain(&mut hit);
+}
+
+/// Entry of a function that is about a buffer, an allocator or a device.
+#[inline(always)]
+fn try_object(ctx: &ProbeContext, hit: &mut Hit, cookie: Cookie, target: &Target) {
+    let claim = Claim::new();
+    let Some((level, scratch)) = claim.as_ref().and_then(|claim| Some((claim.level(), scratch::at(claim.level())?)))
+    else {
+        hit.flags = UNREADABLE_OBJECT | NATIVE_LOST | PYTHON_LOST;
+        count(Counter::Busy);
+        return emit::plain(hit);
+    };
+    let (layout, window) = (&target.layout, &mut scratch.window);
+    window.forget();
+    match cookie.kind {
         Kind::Destroyed => {
-            if !object::is_deallocated_owner(argument, layout) {
+            if !object::is_deallocated_owner(hit.object, layout, window) {
                 return count(Counter::Filtered);
             }
-            object::read_buffer(&mut hit, layout);
+            object::read_buffer(hit, layout, window);
         }
         // Here the device is alive: the target has just called it.
         Kind::Request | Kind::Allocated | Kind::Released => {
-            object::read_buffer(&mut hit, layout);
-            let device = hit.device;
-            object::read_device(&mut hit, device, layout);
+            object::read_buffer(hit, layout, window);
+            object::read_device(hit, hit.device, layout, window);
         }
         // Here it may be gone: its id is known from the allocation.
-        Kind::Free | Kind::Marked => object::read_buffer(&mut hit, layout),
-        Kind::DeviceClose => object::read_device(&mut hit, argument, layout),
-        Kind::Modules => maps::next_epoch(target),
-        Kind::Bulk | Kind::ThreadExit | Kind::Exec => {}
+        Kind::Free | Kind::Marked => object::read_buffer(hit, layout, window),
+        Kind::DeviceClose => object::read_device(hit, hit.object, layout, window),
+        _ => {}
     }
     if hit.flags != 0 {
         count(Counter::Unreadable);
         debug!(ctx, "kind {} object {:x} could not be read whole", hit.kind, hit.object);
     }
     if cookie.stack {
-        emit::with_stack(&mut hit, &registers(ctx), target);
+        emit::with_stack(hit, level, &registers(ctx), target);
     } else {
-        emit::plain(&mut hit);
+        emit::plain(hit);
     }
 }
 
