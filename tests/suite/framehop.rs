@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The unwinder against framehop's, an independent one, on stacks of this very process.
+//! The unwinders against framehop's, an independent one, on stacks of this very process: that of user space by the whole
+//! `.eh_frame`, and that of the kernel side by compact tables, which is the same code here and there.
 
-use std::{arch::asm, fs};
+use std::{arch::asm, collections::HashMap, fs};
 
 use anyhow::{Context as _, Result};
 use buftrace::{
     capture::space::Space,
     discover::maps,
-    unwind::{self, End, Machine, walk},
+    unwind::{self, Compiled, End, Machine, compile, walk},
 };
 use framehop::{
     CacheNative, ExplicitModuleSectionInfo, Module, UnwindRegsNative, Unwinder as _, UnwinderNative,
     x86_64::UnwindRegsX86_64,
 };
 use object::{Object as _, ObjectSection as _};
-use tracer_common::Registers;
+use tracer_common::{MAX_FRAMES, Registers};
+use tracer_unwind::{
+    rule::Rule,
+    walk::{self as kernel, Stop},
+};
 
 /// The registers here, and a copy of the stack from here to its end.
 #[inline(never)]
@@ -87,6 +92,52 @@ fn framehops(registers: &Registers, stack: &[u8]) -> Result<Vec<u64>> {
     Ok(found)
 }
 
+/// A copy of a stack, as memory.
+struct Copy<'a> {
+    start: u64,
+    bytes: &'a [u8],
+}
+
+impl kernel::Memory for Copy<'_> {
+    fn read(&mut self, address: u64) -> Option<u64> {
+        let offset = usize::try_from(address.checked_sub(self.start)?).ok()?;
+        Some(u64::from_le_bytes(*self.bytes.get(offset..)?.first_chunk()?))
+    }
+}
+
+/// Compact tables, made when they are needed.
+struct Tables<'a> {
+    space: &'a Space,
+    compiled: HashMap<usize, Compiled>,
+}
+
+impl kernel::Tables for Tables<'_> {
+    fn rule(&mut self, address: u64) -> Result<Rule, Stop> {
+        let range = self.space.range(address, 0).map_err(|_| Stop::NoModule)?;
+        let compiled = self.compiled.entry(range.module).or_insert_with(|| {
+            let elf = self.space.modules()[range.module].module.elf().expect("an ELF file");
+            compile(elf.object()).expect("it has an .eh_frame")
+        });
+        Ok(compiled.rule(address - range.bias))
+    }
+}
+
+/// Walks as the kernel side does.
+fn compact(registers: &Registers, bytes: &[u8], space: &Space) -> (Vec<u64>, Stop) {
+    let mut tables = Tables { space, compiled: HashMap::new() };
+    let mut memory = Copy { start: registers.rsp, bytes };
+    let Registers { rip: ip, rsp: sp, rbp: bp, .. } = *registers;
+    let mut machine = kernel::Machine { ip, sp, bp, bp_lost: 0, returns: 0 };
+    let mut frames = vec![ip];
+    loop {
+        match kernel::step(&mut machine, &mut tables, &mut memory) {
+            Ok(()) if frames.len() < MAX_FRAMES => frames.push(machine.ip),
+            Ok(()) => return (frames, Stop::TooManyFrames),
+            Err(stop) => return (frames, stop),
+        }
+    }
+}
+
 fn compare() -> Result<usize> {
     let (registers, bytes) = here()?;
     let mut space = Space::new(std::process::id());
@@ -94,8 +145,10 @@ fn compare() -> Result<usize> {
     let stack = unwind::Stack { start: registers.rsp, bytes: &bytes, full: false };
     let ours = walk(Machine::at(&registers), stack, &space.at(0));
     assert_eq!(ours.end, End::Complete);
+    let (compact, stop) = compact(&registers, &bytes, &space);
     let ours: Vec<u64> = ours.frames.iter().map(|frame| frame.address).collect();
     assert_eq!(ours, framehops(&registers, &bytes)?);
+    assert_eq!((compact, stop), (ours.clone(), Stop::Complete));
     Ok(ours.len())
 }
 

@@ -2,7 +2,7 @@
 //! Native stacks on their way to user space, and what tells one from another.
 
 /// Most native frames of a stack that is walked in the kernel.
-pub const MAX_FRAMES: usize = 512;
+pub const MAX_FRAMES: usize = 1024;
 /// Bytes of one page of copied stack; copies begin at a page border, so a read never straddles two mappings.
 pub const PAGE: usize = 4096;
 /// The sizes, in pages, that a stack copy can have. A thread whose stack end is not known yet gets the largest.
