@@ -55,11 +55,13 @@ pub enum Kind {
     Modules = 12,
     /// The target executes another program: nothing that was known of it holds any more.
     Exec = 13,
+    /// Entry of the interpreter's destructor of code objects. Not sent: what is remembered of them is forgotten.
+    CodeFreed = 14,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Request,
         Self::Allocated,
         Self::Free,
@@ -73,6 +75,7 @@ impl Kind {
         Self::ThreadExit,
         Self::Modules,
         Self::Exec,
+        Self::CodeFreed,
     ];
 
     /// The kind of a number that came over the border, or `None` for one that is not ours.

@@ -38,6 +38,8 @@ pub struct PythonLayout {
     pub names: u32,
     /// Bytes of a code object that hold both parts, below [`MAX_PYTHON_READ`].
     pub code_size: u32,
+    /// Whether a probe tells when a code object is freed: 0 or 1. Until one is, each is what it was.
+    pub codes_watched: u32,
 }
 
 /// One Python frame, as the interpreter has it.
@@ -143,6 +145,6 @@ pub const fn checksum(counts: &[u64; CODE_PART / 8], names: &[u64; CODE_PART / 8
     (sum >> 32) as u32
 }
 
-const _: () = assert!(size_of::<PythonLayout>() == 52, "no implicit padding");
+const _: () = assert!(size_of::<PythonLayout>() == 56, "no implicit padding");
 const _: () = assert!(size_of::<PythonFrame>() == 24, "no implicit padding");
 const _: () = assert!(size_of::<PythonStack>() == 16 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");

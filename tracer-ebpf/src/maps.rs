@@ -51,6 +51,14 @@ static RULES: Array<Rule> = Array::with_max_entries(1 << 16, 0);
 #[map]
 static REMEMBERED: Array<u64> = Array::with_max_entries(1 << 16, 0);
 
+/// How often a target has freed a code object of Python, by its number.
+#[map]
+static CODE_EPOCHS: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// Python code objects seen before, by any hash of their address: see `python::checksum_of`.
+#[map]
+static CODES: Array<[u64; 2]> = Array::with_max_entries(1 << 16, 0);
+
 /// The numbers of stacks that user space has, each below half of the stack's hash, in one word that is read and written
 /// whole. What is forgotten gets a new number, and is sent once more.
 #[map]
@@ -112,6 +120,22 @@ pub(crate) fn epoch(target: &Target) -> u64 {
 /// Notes that the modules of a target change.
 pub(crate) fn next_epoch(target: &Target) {
     increment(EPOCHS.get_ptr_mut(target.number));
+}
+
+/// How often a target has freed a code object of Python, by its number.
+pub(crate) fn code_epoch(target: u32) -> u64 {
+    CODE_EPOCHS.get(target).copied().unwrap_or(0)
+}
+
+/// Notes that a target frees a code object of Python.
+pub(crate) fn next_code_epoch(target: &Target) {
+    increment(CODE_EPOCHS.get_ptr_mut(target.number));
+}
+
+/// Where a code object is remembered, by any hash of its address.
+#[inline(always)]
+pub(crate) fn code(hash: u32) -> Option<*mut [u64; 2]> {
+    CODES.get_ptr_mut(hash & 0xffff)
 }
 
 /// Where the modules of a target are, by its number.

@@ -8,7 +8,9 @@ use aya_ebpf::helpers::{
     bpf_probe_read_kernel, bpf_probe_read_user,
     generated::{self, bpf_get_current_task},
 };
-use tracer_common::{Counter, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonLayout, StackHash, checksum};
+use tracer_common::{
+    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, checksum,
+};
 
 use crate::{
     maps,
@@ -16,29 +18,88 @@ use crate::{
     window::Window,
 };
 
+/// What [`python_step`] gives if there may be one more frame; else it is a [`PythonEnd`].
+const GOES_ON: u32 = 0;
+
+/// The state of a walk of Python frames.
+#[repr(C)]
+pub(crate) struct Walker {
+    /// The next frame.
+    frame: u64,
+    /// How often the target has freed a code object.
+    epoch: u64,
+    /// The target's number.
+    target: u32,
+    /// Frames that are captured.
+    count: u32,
+    layout: PythonLayout,
+}
+
 /// Fills the scratch's Python stack, and its hash. The thread must be of process `tgid`, which is target `number`.
 ///
-/// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it.
+/// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it; so is
+/// each step.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 {
     let Some(scratch) = scratch::at(level) else { return 0 };
     let Some(layout) = maps::python(tgid) else { return 0 };
-    let mut hash = maps::hash_key();
-    hash.add(u64::from(number) << 32 | 1);
-    let (count, end) = match innermost(layout) {
-        Ok(frame) => walk_from(layout, frame, scratch, &mut hash),
-        Err(end) => (0, end),
+    scratch.hash = maps::hash_key();
+    scratch.hash.add(u64::from(number) << 32 | 1);
+    scratch.window.forget();
+    let epoch = maps::code_epoch(number);
+    let mut end = GOES_ON;
+    let frame = match innermost(layout) {
+        Ok(frame) => frame,
+        Err(error) => {
+            end = error as u32;
+            0
+        }
     };
-    scratch.python.count = count;
+    scratch.frames = Walker { frame, epoch, target: number, count: 0, layout: *layout };
+    for _ in 0..=MAX_PYTHON_FRAMES {
+        if end != GOES_ON {
+            break;
+        }
+        end = python_step(level);
+    }
+    let count = scratch.frames.count;
+    scratch.python.count = count as u16;
     scratch.python.end = end as u8;
-    hash.add(end as u64);
-    scratch.hash = hash;
+    scratch.hash.add(u64::from(end));
     maps::add(Counter::PythonFrames, u64::from(count));
-    if end.is_cut() {
+    if PythonEnd::from_u8(end as u8).is_cut() {
         maps::count(Counter::PythonCut);
     }
     0
+}
+
+/// Captures the next frame, innermost first.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn python_step(level: u32) -> u32 {
+    let Some(Scratch { hash, window, frames, python, read, .. }) = scratch::at(level) else {
+        return PythonEnd::UnreadableFrame as u32;
+    };
+    let Walker { frame, epoch, target, count, layout } = frames;
+    if *frame == 0 {
+        return PythonEnd::Complete as u32;
+    }
+    if *count as usize >= MAX_PYTHON_FRAMES {
+        return PythonEnd::TooManyFrames as u32;
+    }
+    let Some([code, instruction, mark, previous]) = read_frame(layout, *frame, window, &mut read.frame) else {
+        return PythonEnd::UnreadableFrame as u32;
+    };
+    let checksum = checksum_of(layout, *target, *epoch, code, &mut read.code);
+    let mark = (mark >> (layout.mark % 8 * 8)) as u32 & 0xff;
+    hash.add(code);
+    hash.add(instruction);
+    hash.add(u64::from(checksum) << 8 | u64::from(mark));
+    python.frames[*count as usize % MAX_PYTHON_FRAMES] = PythonFrame { code, instruction, checksum, mark };
+    *count += 1;
+    *frame = previous;
+    GOES_ON
 }
 
 /// The address of the innermost frame of this thread, 0 if it runs no Python code.
@@ -63,34 +124,43 @@ fn innermost(layout: &PythonLayout) -> Result<u64, PythonEnd> {
     pointer(holder, layout.current_frame)
 }
 
+/// The checksum of a code object.
+///
+/// A code object that somebody runs is not freed, and while none at all was freed, what is at an address is what was there
+/// before: then it need not be read again. What is remembered has two words, address and target, and epoch and checksum.
+/// Other CPUs write them one by one: the second is of use only with the first that it was made with.
 #[inline(always)]
-fn walk_from(layout: &PythonLayout, innermost: u64, scratch: &mut Scratch, hash: &mut StackHash) -> (u16, PythonEnd) {
-    let Scratch { python, read, window, .. } = scratch;
-    window.forget();
-    let mut frame = innermost;
-    let mut count = 0;
-    for captured in &mut python.frames {
-        if frame == 0 {
-            return (count, PythonEnd::Complete);
+fn checksum_of(
+    layout: &PythonLayout,
+    target: u32,
+    epoch: u64,
+    code: u64,
+    part: &mut [u64; MAX_PYTHON_READ / 8],
+) -> u32 {
+    let key = u64::from(target) << 48 ^ code;
+    let mask = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let slot = maps::code((code >> 4 ^ code >> 20) as u32).filter(|_| layout.codes_watched != 0);
+    if let Some(slot) = slot {
+        // SAFETY: the pointer is to an aligned map value of two words.
+        let [first, second] =
+            unsafe { [slot.cast::<u64>().read_volatile(), slot.cast::<u64>().add(1).read_volatile()] };
+        let known = second ^ mask;
+        if first == key && known >> 32 == epoch & 0xffff_ffff {
+            return known as u32;
         }
-        let Some([code, instruction, mark, previous]) = read_frame(layout, frame, window, &mut read.frame) else {
-            return (count, PythonEnd::UnreadableFrame);
-        };
-        // What can't be read becomes zeros: user space then finds that the checksum is not right.
-        read_part(&mut read.code, layout.code_size, code.wrapping_add(u64::from(layout.counts)));
-        let part = |start: u32| [0, 8, 16, 24].map(|offset| word(&read.code, start + offset));
-        captured.code = code;
-        captured.instruction = instruction;
-        captured.checksum = checksum(&part(0), &part(layout.names));
-        captured.mark = (mark >> (layout.mark % 8 * 8)) as u32 & 0xff;
-        hash.add(code);
-        hash.add(instruction);
-        hash.add(u64::from(captured.checksum) << 8 | u64::from(captured.mark));
-        count += 1;
-        frame = previous;
     }
-    let end = if frame == 0 { PythonEnd::Complete } else { PythonEnd::TooManyFrames };
-    (count, end)
+    // What can't be read becomes zeros: user space then finds that the checksum is not right.
+    let unreadable = read_part(part, layout.code_size, code.wrapping_add(u64::from(layout.counts))) != 0;
+    let words = |start: u32| [0, 8, 16, 24].map(|offset| word(part, start + offset));
+    let sum = checksum(&words(0), &words(layout.names));
+    if let (Some(slot), false) = (slot, unreadable) {
+        // SAFETY: as above.
+        unsafe {
+            slot.cast::<u64>().write_volatile(key);
+            slot.cast::<u64>().add(1).write_volatile((epoch << 32 | u64::from(sum)) ^ mask);
+        }
+    }
+    sum
 }
 
 /// The words of a frame that are of interest: code, instruction, mark, and the caller's frame.

@@ -10,7 +10,7 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 use tracer_common::{NativeStack, PythonScratch, PythonStack, StackHash};
 use tracer_unwind::walk::Machine;
 
-use crate::window::Window;
+use crate::{python, window::Window};
 
 /// How many probes can be at work at once on one CPU, each but the last preempted.
 const LEVELS: u32 = 4;
@@ -30,7 +30,9 @@ pub(crate) struct Scratch {
     pub(crate) walker: Walker,
     /// What it finds.
     pub(crate) native: NativeStack,
-    /// The Python frames.
+    /// The walk of the Python frames.
+    pub(crate) frames: python::Walker,
+    /// What it finds.
     pub(crate) python: PythonStack,
     /// What they are read into.
     pub(crate) read: PythonScratch,

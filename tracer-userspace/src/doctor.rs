@@ -239,7 +239,8 @@ fn probe_ourselves() -> Result<()> {
     let mut kernel = Kernel::load(kernel::Options { ring_bytes: SMALLEST_RING, verbose: false, remember: true })?;
     kernel.start()?;
     let cookie = Cookie { kind: Kind::Free, argument: 0, stack: false, site: 0 };
-    kernel.attach(pid, &module.file.path(), entry, cookie).context("failed to attach a uprobe")
+    kernel.attach(pid, &module.file.path(), entry, cookie).context("failed to attach a uprobe")?;
+    Ok(())
 }
 
 fn check_name_spaces(users: &str, pids: &str) -> Check {

@@ -9,7 +9,7 @@ use aya::{
     maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         ProgramError, RawTracePoint, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
     },
 };
 use aya_log::EbpfLogger;
@@ -40,6 +40,7 @@ pub struct Kernel {
     targets: HashMap<MapData, u32, Value<Target>>,
     pythons: HashMap<MapData, u32, Value<PythonLayout>>,
     epochs: Array<MapData, u64>,
+    code_epochs: Array<MapData, u64>,
     spaces: ArrayOfMaps<MapData, Array<MapData, Value<Space>>>,
     tables: ArrayOfMaps<MapData, Array<MapData, Value<Block>>>,
     rules: Array<MapData, Value<Rule>>,
@@ -68,6 +69,7 @@ impl Kernel {
         let kernel = Self {
             targets: HashMap::try_from(map(&mut ebpf, "TARGETS")?)?,
             epochs: Array::try_from(map(&mut ebpf, "EPOCHS")?)?,
+            code_epochs: Array::try_from(map(&mut ebpf, "CODE_EPOCHS")?)?,
             spaces: ArrayOfMaps::try_from(map(&mut ebpf, "SPACES")?)?,
             tables: ArrayOfMaps::try_from(map(&mut ebpf, "TABLES")?)?,
             rules: Array::try_from(map(&mut ebpf, "RULES")?)?,
@@ -153,13 +155,23 @@ impl Kernel {
         self.pythons.insert(tgid, Value(layout), 0).context("failed to tell the kernel side of the Python interpreter")
     }
 
+    /// How often the target with this number has freed a code object of Python.
+    pub fn code_epoch(&self, target: u32) -> Result<u64> {
+        self.code_epochs.get(&target, 0).context("failed to read how many code objects were freed")
+    }
+
     /// Puts a probe at `offset` of the file at `path`, for the address space of process `pid`.
-    pub fn attach(&mut self, pid: NonZeroU32, path: &Path, offset: u64, cookie: Cookie) -> Result<()> {
+    pub fn attach(&mut self, pid: NonZeroU32, path: &Path, offset: u64, cookie: Cookie) -> Result<UProbeLinkId> {
         let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
         let point = UProbeAttachPoint { location, cookie: Some(cookie.pack()) };
-        probe.attach(point, path, UProbeScope::OneProcess(pid))?;
-        Ok(())
+        Ok(probe.attach(point, path, UProbeScope::OneProcess(pid))?)
+    }
+
+    /// Takes one probe out of the target.
+    pub fn detach_one(&mut self, probe: UProbeLinkId) -> Result<()> {
+        let program: &mut UProbe = program(&mut self.ebpf, "probe")?;
+        program.detach(probe).context("failed to detach a probe")
     }
 
     /// Takes all probes out of the target.

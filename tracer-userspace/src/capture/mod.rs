@@ -27,3 +27,4 @@ pub mod symbolize;
 pub mod tables;
 pub mod tally;
 mod wait;
+mod watch;

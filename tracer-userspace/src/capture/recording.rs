@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{MapData, RingBuf};
+use aya::{
+    maps::{MapData, RingBuf},
+    programs::uprobe::UProbeLinkId,
+};
 use aya_log::EbpfLogger;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
@@ -25,6 +28,7 @@ use super::{
     recorder::{Recorder, boot_now},
     session::{Figures, Options, Progress, Reason, Stop, Summary},
     space::Space,
+    watch::CodeWatch,
 };
 use crate::{
     discover::{Discovery, python::Python, symbols::Site},
@@ -55,6 +59,7 @@ pub(super) struct Recording {
     exit: AsyncFd<OwnedFd>,
     sites: Vec<Cookie>,
     modules: Modules,
+    watch: Option<CodeWatch>,
     /// Whether the process executes another program by now.
     executed: bool,
     /// What the user is told at once.
@@ -82,14 +87,16 @@ impl Recording {
         modules.load_all(&mut kernel, &space)?;
         modules.tell(&mut kernel, &space)?;
         let sites: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
-        let missing = match attach(&mut kernel, pid, discovery, &sites) {
+        let mut probes = match attach(&mut kernel, pid, discovery, &sites) {
             Err(_) if !process.is_alive() => return Ok(None),
-            missing => missing?,
+            probes => probes?,
         };
         let frames = discovery.python.as_ref().and_then(|python| python.frames.as_ref().ok());
-        if let Some(frames) = frames {
-            kernel.add_python(pid.get(), frames.layout)?;
-        }
+        let watching = discovery.sites.iter().position(|site| site.kind == Kind::CodeFreed);
+        let watching = watching.and_then(|index| probes.get_mut(index)?.as_mut().ok()?.take());
+        let watch =
+            frames.map(|it| CodeWatch::begin(&mut kernel, pid.get(), TARGET, it.layout, watching)).transpose()?;
+        let missing: Vec<_> = probes.into_iter().map(Result::err).collect();
         let mut writer = Writer::create(&options.output)?;
         let given = caller_of_sudo().map_or(Ok(()), |(user, group)| writer.give_to(user, group));
         writer.record(session_record(boot_ns));
@@ -126,7 +133,7 @@ impl Recording {
         let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
         let began = Instant::now();
         let (warnings, executed) = (problems, false);
-        let all = Self { pid, kernel, events, log, recorder, exit, sites, modules, executed, warnings, began };
+        let all = Self { pid, kernel, events, log, recorder, exit, sites, modules, watch, executed, warnings, began };
         Ok(Some(all))
     }
 
@@ -164,6 +171,9 @@ impl Recording {
             if flushed.elapsed() >= FLUSH {
                 let seconds = flushed.elapsed().as_secs_f64();
                 flushed = Instant::now();
+                if let Some(watch) = &mut self.watch {
+                    watch.look(&mut self.kernel)?;
+                }
                 // What is mapped without the dynamic linker is seen here.
                 refresh(&mut self.recorder, &mut self.kernel, &mut self.modules)?;
                 self.recorder.flush()?;
@@ -284,7 +294,7 @@ fn refresh(recorder: &mut Recorder, kernel: &mut Kernel, modules: &mut Modules) 
     Ok(())
 }
 
-/// Attaches to every site; for each, why that was not possible.
+/// Attaches to every site; for each, the probe, or why that was not possible.
 ///
 /// # Errors
 /// If a site is missing without which a recording would mislead.
@@ -293,7 +303,7 @@ fn attach(
     pid: NonZeroU32,
     discovery: &Discovery,
     cookies: &[Cookie],
-) -> Result<Vec<Option<String>>> {
+) -> Result<Vec<Result<Option<UProbeLinkId>, String>>> {
     let mut attach_one = |site: &Site, cookie: Cookie| {
         let offset = site.offset.clone()?;
         let home = discovery.home(site).ok_or("its module is not mapped")?;
@@ -301,11 +311,11 @@ fn attach(
     };
     let mut all = Vec::new();
     for (site, &cookie) in discovery.sites.iter().zip(cookies) {
-        let missing = attach_one(site, cookie).err();
-        if let (Some(missing), true) = (&missing, site.required) {
+        let probe = attach_one(site, cookie).map(Some);
+        if let (Err(missing), true) = (&probe, site.required) {
             bail!("failed to probe {}: {missing}", site.symbol);
         }
-        all.push(missing);
+        all.push(probe);
     }
     Ok(all)
 }

@@ -112,9 +112,12 @@ impl Discovery {
         for (home, module) in [(Home::Libc, libc), (Home::Linker, linker)] {
             sites.extend(sites_of(home, module.map(|module| &modules[module]))?);
         }
+        let python = python::find(pid, &modules);
+        let frames = python.as_ref().and_then(|python| python.frames.as_ref().ok());
+        sites.extend(frames.map(|frames| symbols::code_destructor(frames.destructor.clone())));
         Ok(Self {
             environ: environ::address(&modules, &process.program, libc),
-            python: python::find(pid, &modules),
+            python,
             process,
             mappings,
             modules,
@@ -141,6 +144,7 @@ impl Discovery {
             Home::Library => Some(self.library()),
             Home::Libc => self.modules.get(self.libc?),
             Home::Linker => self.modules.get(self.linker?),
+            Home::Interpreter => self.modules.get(self.python.as_ref()?.module),
         }
     }
 

@@ -109,6 +109,8 @@ pub enum Home {
     Libc,
     /// The dynamic linker.
     Linker,
+    /// The Python interpreter.
+    Interpreter,
 }
 
 /// A place to probe, or why there is none.
@@ -138,6 +140,20 @@ impl Site {
     }
 }
 
+/// The destructor of Python's code objects, which has no name that every build keeps.
+#[must_use]
+pub fn code_destructor(offset: Result<u64, String>) -> Site {
+    Site {
+        kind: Kind::CodeFreed,
+        symbol: "PyCode_Type.tp_dealloc".into(),
+        argument: 0,
+        stack: false,
+        required: false,
+        home: Home::Interpreter,
+        offset,
+    }
+}
+
 /// The sites in a module.
 #[must_use]
 pub fn sites(elf: &Elf, home: Home) -> Vec<Site> {
@@ -155,6 +171,7 @@ fn wanted(home: Home) -> &'static [Wanted] {
         Home::Library => LIBRARY,
         Home::Libc => LIBC,
         Home::Linker => LINKER,
+        Home::Interpreter => &[],
     }
 }
 

@@ -163,6 +163,7 @@ pub fn kind_word(kind: Kind) -> &'static str {
         Kind::ThreadExit => "thread-exit",
         Kind::Modules => "modules",
         Kind::Exec => "exec",
+        Kind::CodeFreed => "code-freed",
     }
 }
 

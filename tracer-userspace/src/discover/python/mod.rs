@@ -28,6 +28,10 @@ use self::{
 use super::{btf, elf::Elf, module::Module};
 
 const RUNTIME: &str = "_PyRuntime";
+/// Offset of `tp_dealloc` in a `PyTypeObject`: the same in every CPython 3 (`Include/cpython/object.h`).
+const TP_DEALLOC: u64 = 48;
+/// The instruction that marks where indirect calls may go to (Intel's control-flow enforcement).
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 
 /// A CPython interpreter in a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct Frames {
     pub evaluator: Vec<Range<u64>>,
     /// Addresses of the code objects that threads were running when they were looked at.
     pub running: BTreeSet<u64>,
+    /// Where in the interpreter's file the destructor of code objects begins, or why that is not known.
+    pub destructor: Result<u64, String>,
 }
 
 /// Finds the interpreter among the modules. `None` if there is none, or if nothing there says its version.
@@ -94,6 +100,7 @@ impl Frames {
                 .map(|own| own.start.wrapping_add(module.bias)..own.end.wrapping_add(module.bias))
                 .collect(),
             running: found.running,
+            destructor: destructor(peek, types[0], module, elf),
         })
     }
 
@@ -102,6 +109,14 @@ impl Frames {
     pub fn is_evaluator(&self, address: u64) -> bool {
         self.evaluator.iter().any(|range| range.contains(&address))
     }
+}
+
+/// `PyCode_Type.tp_dealloc`, behind the marker that the function may begin with: probing that costs more.
+fn destructor(peek: Peek, code_type: u64, module: &Module, elf: &Elf) -> Result<u64, String> {
+    let own = peek.word(code_type.wrapping_add(TP_DEALLOC))?.wrapping_sub(module.bias);
+    let marked = elf.bytes(own, ENDBR64.len() as u64).is_some_and(|bytes| bytes == ENDBR64);
+    let begin = if marked { own + ENDBR64.len() as u64 } else { own };
+    elf.file_offset(begin).ok_or_else(|| "the destructor of code objects is not in the interpreter's file".into())
 }
 
 fn layout(offsets: &Offsets, code: &CodeLayout, slot: u32) -> Result<PythonLayout, String> {
@@ -126,6 +141,7 @@ fn layout(offsets: &Offsets, code: &CodeLayout, slot: u32) -> Result<PythonLayou
         counts: code.counts,
         names,
         code_size,
+        codes_watched: 0,
     })
 }
 

@@ -118,7 +118,7 @@ impl Account {
             Kind::TestEnd => self.test = 0,
             Kind::ThreadExit => self.settle(pending, true, sink),
             // What a close does to buffers has events of its own; what follows an exec is another program's.
-            Kind::DeviceClose | Kind::Modules | Kind::Exec => {}
+            Kind::DeviceClose | Kind::Modules | Kind::Exec | Kind::CodeFreed => {}
         }
     }
 
