@@ -351,6 +351,12 @@ def run_compiled():
         exec(code, {"both": both})
 
 
+def run_compiled_and_dropped():
+    # Each time the code objects are where the last ones were. They live until a recorder has read their names.
+    for number in range(6):
+        exec(f"def made_{number}():\n" + "\n" * number + "    both()\nmade_%d()\ntime.sleep(0.2)" % number, {"both": both, "time": time})
+
+
 def spread(
     first,
     second,
@@ -403,6 +409,7 @@ def call_all():
         field = both()
 
     run_compiled()
+    run_compiled_and_dropped()
     in_a_thread_of_python()
     if not REAL:
         free_on_a_native_thread()

@@ -55,7 +55,7 @@ pub enum Kind {
     Modules = 12,
     /// The target executes another program: nothing that was known of it holds any more.
     Exec = 13,
-    /// Entry of the interpreter's destructor of code objects. Not sent: what is remembered of them is forgotten.
+    /// Entry of the interpreter's destructor of code objects. Not sent: what is remembered of this one is forgotten.
     CodeFreed = 14,
 }
 

@@ -38,7 +38,7 @@ pub struct PythonLayout {
     pub names: u32,
     /// Bytes of a code object that hold both parts, below [`MAX_PYTHON_READ`].
     pub code_size: u32,
-    /// Whether a probe tells when a code object is freed: 0 or 1. Until one is, each is what it was.
+    /// Whether a probe tells when a code object is freed: 0 or 1. Until then it is what it was.
     pub codes_watched: u32,
 }
 
@@ -52,8 +52,23 @@ pub struct PythonFrame {
     pub instruction: u64,
     /// [`checksum`] of the code object; of zeros, where it could not be read.
     pub checksum: u32,
-    /// The byte at [`PythonLayout::mark`].
+    /// The byte at [`PythonLayout::mark`], and above it how many code objects had been freed when this one was first seen
+    /// (the lower 24 bits): another one at the same address has another number.
     pub mark: u32,
+}
+
+impl PythonFrame {
+    /// The byte at [`PythonLayout::mark`].
+    #[must_use]
+    pub const fn mark(&self) -> u8 {
+        self.mark as u8
+    }
+
+    /// What tells the code object from others at its address.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.mark >> 8
+    }
 }
 
 /// Why there are no more Python frames.

@@ -102,7 +102,7 @@ fn try_probe(ctx: &ProbeContext) {
             return;
         }
         Kind::Modules => maps::next_epoch(target),
-        Kind::CodeFreed => return maps::next_code_epoch(target),
+        Kind::CodeFreed => return python::forget_code(target, argument),
         _ => return try_object(ctx, &mut hit, cookie, target),
     }
     emit::plain(&mut hit);

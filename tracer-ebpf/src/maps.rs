@@ -53,7 +53,7 @@ static REMEMBERED: Array<u64> = Array::with_max_entries(1 << 16, 0);
 
 /// How often a target has freed a code object of Python, by its number.
 #[map]
-static CODE_EPOCHS: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
+static CODES_FREED: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
 
 /// Python code objects seen before, by any hash of their address: see `python::checksum_of`.
 #[map]
@@ -123,13 +123,13 @@ pub(crate) fn next_epoch(target: &Target) {
 }
 
 /// How often a target has freed a code object of Python, by its number.
-pub(crate) fn code_epoch(target: u32) -> u64 {
-    CODE_EPOCHS.get(target).copied().unwrap_or(0)
+pub(crate) fn codes_freed(target: u32) -> u64 {
+    CODES_FREED.get(target).copied().unwrap_or(0)
 }
 
 /// Notes that a target frees a code object of Python.
-pub(crate) fn next_code_epoch(target: &Target) {
-    increment(CODE_EPOCHS.get_ptr_mut(target.number));
+pub(crate) fn count_freed_code(target: &Target) {
+    increment(CODES_FREED.get_ptr_mut(target.number));
 }
 
 /// Where a code object is remembered, by any hash of its address.

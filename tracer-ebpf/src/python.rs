@@ -9,7 +9,7 @@ use aya_ebpf::helpers::{
     generated::{self, bpf_get_current_task},
 };
 use tracer_common::{
-    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, checksum,
+    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, Target, checksum,
 };
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     window::Window,
 };
 
+/// The lowest byte of what is remembered, so that what is mixed with another mask shows.
+const CHECK: u64 = 0xa5;
 /// What [`python_step`] gives if there may be one more frame; else it is a [`PythonEnd`].
 const GOES_ON: u32 = 0;
 
@@ -26,8 +28,8 @@ const GOES_ON: u32 = 0;
 pub(crate) struct Walker {
     /// The next frame.
     frame: u64,
-    /// How often the target has freed a code object.
-    epoch: u64,
+    /// How many code objects the target has freed.
+    freed: u64,
     /// The target's number.
     target: u32,
     /// Frames that are captured.
@@ -47,7 +49,7 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
     scratch.hash = maps::hash_key();
     scratch.hash.add(u64::from(number) << 32 | 1);
     scratch.window.forget();
-    let epoch = maps::code_epoch(number);
+    let freed = maps::codes_freed(number);
     let mut end = GOES_ON;
     let frame = match innermost(layout) {
         Ok(frame) => frame,
@@ -56,7 +58,7 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
             0
         }
     };
-    scratch.frames = Walker { frame, epoch, target: number, count: 0, layout: *layout };
+    scratch.frames = Walker { frame, freed, target: number, count: 0, layout: *layout };
     for _ in 0..=MAX_PYTHON_FRAMES {
         if end != GOES_ON {
             break;
@@ -81,7 +83,7 @@ extern "C" fn python_step(level: u32) -> u32 {
     let Some(Scratch { hash, window, frames, python, read, .. }) = scratch::at(level) else {
         return PythonEnd::UnreadableFrame as u32;
     };
-    let Walker { frame, epoch, target, count, layout } = frames;
+    let Walker { frame, freed, target, count, layout } = frames;
     if *frame == 0 {
         return PythonEnd::Complete as u32;
     }
@@ -91,8 +93,8 @@ extern "C" fn python_step(level: u32) -> u32 {
     let Some([code, instruction, mark, previous]) = read_frame(layout, *frame, window, &mut read.frame) else {
         return PythonEnd::UnreadableFrame as u32;
     };
-    let checksum = checksum_of(layout, *target, *epoch, code, &mut read.code);
-    let mark = (mark >> (layout.mark % 8 * 8)) as u32 & 0xff;
+    let Code { checksum, generation } = identify(layout, *target, *freed, code, &mut read.code);
+    let mark = (mark >> (layout.mark % 8 * 8)) as u32 & 0xff | generation << 8;
     hash.add(code);
     hash.add(instruction);
     hash.add(u64::from(checksum) << 8 | u64::from(mark));
@@ -124,43 +126,75 @@ fn innermost(layout: &PythonLayout) -> Result<u64, PythonEnd> {
     pointer(holder, layout.current_frame)
 }
 
-/// The checksum of a code object.
+/// What tells a code object from all others that are, or were, at its address.
+struct Code {
+    checksum: u32,
+    generation: u32,
+}
+
+/// What tells a code object from others.
 ///
-/// A code object that somebody runs is not freed, and while none at all was freed, what is at an address is what was there
-/// before: then it need not be read again. What is remembered has two words, address and target, and epoch and checksum.
-/// Other CPUs write them one by one: the second is of use only with the first that it was made with.
+/// One that was seen before, and was not freed since, is the same one, and need not be read again. What is remembered has
+/// two words: address and target, and the answer. Other CPUs write them one by one, so the second is of use only with the
+/// first that it was made with.
 #[inline(always)]
-fn checksum_of(
-    layout: &PythonLayout,
-    target: u32,
-    epoch: u64,
-    code: u64,
-    part: &mut [u64; MAX_PYTHON_READ / 8],
-) -> u32 {
-    let key = u64::from(target) << 48 ^ code;
-    let mask = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let slot = maps::code((code >> 4 ^ code >> 20) as u32).filter(|_| layout.codes_watched != 0);
+fn identify(layout: &PythonLayout, target: u32, freed: u64, code: u64, part: &mut [u64; MAX_PYTHON_READ / 8]) -> Code {
+    let key = key(target, code);
+    let slot = maps::code(hash(code)).filter(|_| layout.codes_watched != 0);
     if let Some(slot) = slot {
         // SAFETY: the pointer is to an aligned map value of two words.
         let [first, second] =
             unsafe { [slot.cast::<u64>().read_volatile(), slot.cast::<u64>().add(1).read_volatile()] };
-        let known = second ^ mask;
-        if first == key && known >> 32 == epoch & 0xffff_ffff {
-            return known as u32;
+        let known = second ^ mask(key);
+        if first == key && known & 0xff == CHECK {
+            return Code { checksum: (known >> 32) as u32, generation: known as u32 >> 8 };
         }
     }
     // What can't be read becomes zeros: user space then finds that the checksum is not right.
     let unreadable = read_part(part, layout.code_size, code.wrapping_add(u64::from(layout.counts))) != 0;
     let words = |start: u32| [0, 8, 16, 24].map(|offset| word(part, start + offset));
-    let sum = checksum(&words(0), &words(layout.names));
+    let checksum = checksum(&words(0), &words(layout.names));
+    let generation = if layout.codes_watched == 0 { 0 } else { freed as u32 & 0xff_ffff };
     if let (Some(slot), false) = (slot, unreadable) {
+        let answer = u64::from(checksum) << 32 | u64::from(generation) << 8 | CHECK;
         // SAFETY: as above.
         unsafe {
             slot.cast::<u64>().write_volatile(key);
-            slot.cast::<u64>().add(1).write_volatile((epoch << 32 | u64::from(sum)) ^ mask);
+            slot.cast::<u64>().add(1).write_volatile(answer ^ mask(key));
         }
     }
-    sum
+    Code { checksum, generation }
+}
+
+/// A code object is freed: nobody runs it, so nobody looks at what is remembered of it meanwhile.
+pub(crate) fn forget_code(target: &Target, code: u64) {
+    maps::count_freed_code(target);
+    if let Some(slot) = maps::code(hash(code)) {
+        // SAFETY: as in `identify`.
+        unsafe {
+            if slot.cast::<u64>().read_volatile() == key(target.number, code) {
+                slot.cast::<u64>().write_volatile(0);
+            }
+        }
+    }
+}
+
+/// A target and an address in it: user space has the lower half of the addresses.
+#[inline(always)]
+fn key(target: u32, code: u64) -> u64 {
+    u64::from(target) << 56 ^ code
+}
+
+/// Where in the map a code object is remembered.
+#[inline(always)]
+fn hash(code: u64) -> u32 {
+    (code >> 4 ^ code >> 20) as u32
+}
+
+/// What the second word of an entry is mixed with, so that it means nothing with another first one.
+#[inline(always)]
+fn mask(key: u64) -> u64 {
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The words of a frame that are of interest: code, instruction, mark, and the caller's frame.

@@ -40,7 +40,7 @@ pub struct Kernel {
     targets: HashMap<MapData, u32, Value<Target>>,
     pythons: HashMap<MapData, u32, Value<PythonLayout>>,
     epochs: Array<MapData, u64>,
-    code_epochs: Array<MapData, u64>,
+    codes_freed: Array<MapData, u64>,
     spaces: ArrayOfMaps<MapData, Array<MapData, Value<Space>>>,
     tables: ArrayOfMaps<MapData, Array<MapData, Value<Block>>>,
     rules: Array<MapData, Value<Rule>>,
@@ -69,7 +69,7 @@ impl Kernel {
         let kernel = Self {
             targets: HashMap::try_from(map(&mut ebpf, "TARGETS")?)?,
             epochs: Array::try_from(map(&mut ebpf, "EPOCHS")?)?,
-            code_epochs: Array::try_from(map(&mut ebpf, "CODE_EPOCHS")?)?,
+            codes_freed: Array::try_from(map(&mut ebpf, "CODES_FREED")?)?,
             spaces: ArrayOfMaps::try_from(map(&mut ebpf, "SPACES")?)?,
             tables: ArrayOfMaps::try_from(map(&mut ebpf, "TABLES")?)?,
             rules: Array::try_from(map(&mut ebpf, "RULES")?)?,
@@ -155,9 +155,9 @@ impl Kernel {
         self.pythons.insert(tgid, Value(layout), 0).context("failed to tell the kernel side of the Python interpreter")
     }
 
-    /// How often the target with this number has freed a code object of Python.
-    pub fn code_epoch(&self, target: u32) -> Result<u64> {
-        self.code_epochs.get(&target, 0).context("failed to read how many code objects were freed")
+    /// How many code objects of Python the target with this number has freed.
+    pub fn codes_freed(&self, target: u32) -> Result<u64> {
+        self.codes_freed.get(&target, 0).context("failed to read how many code objects were freed")
     }
 
     /// Puts a probe at `offset` of the file at `path`, for the address space of process `pid`.

@@ -35,7 +35,7 @@ pub fn pieces(frames: &[PythonFrame], entry: Entry) -> Vec<Vec<PythonFrame>> {
     for frame in frames {
         let ends = match entry {
             Entry::Every => true,
-            Entry::Flag(mark) | Entry::Shim(mark) => frame.mark == u32::from(mark),
+            Entry::Flag(mark) | Entry::Shim(mark) => frame.mark() == mark,
         };
         if !(ends && matches!(entry, Entry::Shim(_))) {
             piece.push(*frame);

@@ -16,12 +16,21 @@ use crate::{
     trace::{self, Record},
 };
 
+/// What tells a code object from others: its address and, as one address has many in the course of time, what the kernel
+/// side found there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct CodeKey {
+    address: u64,
+    checksum: u32,
+    generation: u32,
+}
+
 /// The interpreter of the process.
 pub struct Interpreter {
     pid: u32,
     frames: Frames,
-    /// By address and checksum, with their numbers.
-    codes: HashMap<(u64, u32), (u32, Result<CodeObject, Missing>)>,
+    /// With their numbers.
+    codes: HashMap<CodeKey, (u32, Result<CodeObject, Missing>)>,
 }
 
 /// The Python part of one stack.
@@ -44,7 +53,7 @@ impl Interpreter {
                 let number = codes.len() as u32 + 1;
                 let code = Ok(code);
                 define.push(record(number, &code));
-                codes.insert((address, checksum), (number, code));
+                codes.insert(CodeKey { address, checksum, generation: 0 }, (number, code));
             }
         }
         Self { pid, frames, codes }
@@ -66,7 +75,8 @@ impl Interpreter {
     fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned, define: &mut Vec<Record>) -> u32 {
         let next = self.codes.len() as u32 + 1;
         let layout = &self.frames.code;
-        let (number, code) = self.codes.entry((frame.code, frame.checksum)).or_insert_with(|| {
+        let key = CodeKey { address: frame.code, checksum: frame.checksum, generation: frame.generation() };
+        let (number, code) = self.codes.entry(key).or_insert_with(|| {
             let code = CodeObject::read(self.pid, layout, frame.code, frame.checksum);
             define.push(record(next, &code));
             (next, code)

@@ -172,7 +172,8 @@ impl Recording {
                 let seconds = flushed.elapsed().as_secs_f64();
                 flushed = Instant::now();
                 if let Some(watch) = &mut self.watch {
-                    watch.look(&mut self.kernel)?;
+                    let problem = watch.look(&mut self.kernel)?;
+                    self.recorder.problems(problem.into_iter().collect());
                 }
                 // What is mapped without the dynamic linker is seen here.
                 refresh(&mut self.recorder, &mut self.kernel, &mut self.modules)?;

@@ -40,17 +40,23 @@ impl CodeWatch {
         Ok(Self { tgid, target, layout, probe, freed: 0 })
     }
 
-    /// To be called once a second.
-    pub(super) fn look(&mut self, kernel: &mut Kernel) -> Result<()> {
-        let freed = kernel.code_epoch(self.target)?;
+    /// To be called once a second. What the user must know if the probe was taken out now.
+    pub(super) fn look(&mut self, kernel: &mut Kernel) -> Result<Option<String>> {
+        let mut problem = None;
+        let freed = kernel.codes_freed(self.target)?;
         if freed - self.freed > MOST_FREED
             && let Some(probe) = self.probe.take()
         {
             // First nobody relies on it any more.
             kernel.add_python(self.tgid, PythonLayout { codes_watched: 0, ..self.layout })?;
             kernel.detach_one(probe)?;
+            problem = Some(format!(
+                "the target freed {} Python code objects within a second, too many to watch: where new code came to be at \
+                 the address of old code, lines of Python may be those of the old one from here on",
+                freed - self.freed
+            ));
         }
         self.freed = freed;
-        Ok(())
+        Ok(problem)
     }
 }
