@@ -20,14 +20,14 @@ pub struct Excess {
     /// How far it can be trusted.
     pub integrity: Integrity,
     /// Sites of frees beyond the allocations, most frees first.
-    pub sites: Vec<Site>,
+    pub sites: Vec<ExcessSite>,
     /// Sites of late frees (after-close, marked), which are no excess.
-    pub late: Vec<Site>,
+    pub late: Vec<ExcessSite>,
 }
 
 /// A site: all frees with one stack.
 #[derive(Clone, Debug, Serialize)]
-pub struct Site {
+pub struct ExcessSite {
     /// Frees.
     pub count: u64,
     /// Of these, how many a loss could change.
@@ -134,7 +134,7 @@ impl SiteSum {
         *self.places.entry(Places { previous, allocation }).or_default() += 1;
     }
 
-    fn finish(self, stack: u32, definitions: &Definitions) -> Site {
+    fn finish(self, stack: u32, definitions: &Definitions) -> ExcessSite {
         let usual = self.places.iter().max_by_key(|&(places, &count)| (count, Reverse(*places)));
         let places = usual.map_or(Places { previous: Before::None, allocation: None }, |(places, _)| *places);
         let mut tests = BTreeMap::new();
@@ -143,7 +143,7 @@ impl SiteSum {
                 *tests.entry(name.to_owned()).or_default() += count;
             }
         }
-        Site {
+        ExcessSite {
             count: self.count,
             possible: self.possible,
             verdicts: self.verdicts.into_iter().map(|(verdict, count)| VerdictCount { verdict, count }).collect(),

@@ -5,12 +5,18 @@
 //! after `integrity.start_ns`, sizes are bytes on one device, and an absent value is `null`.
 
 mod excess;
+mod function;
 mod integrity;
 mod names;
+mod pattern;
 mod report;
+mod site;
 mod timeline;
 
-pub use excess::{Excess, ExcessFold, Place, Site};
+pub use excess::{Excess, ExcessFold, ExcessSite, Place};
+pub use function::shorten;
 pub use integrity::{CounterRow, Integrity, LossRow, ProcessRow};
+pub use pattern::{Pattern, SitePattern};
 pub use report::{BalanceRow, Offender, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
+pub use site::Site;
 pub use timeline::{DeviceQuery, Query, Step, Timeline, TimelineFold, What};

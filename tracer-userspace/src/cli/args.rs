@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
 
 use crate::{
     analysis::{DeviceQuery, Query},
-    model::Device,
+    model::{Device, Verdict},
     trace::DeviceClass,
     view::{Frames, StackChoice},
 };
@@ -32,6 +32,8 @@ pub(super) enum Command {
     Timeline(Timeline),
     /// Where buffers are freed too often: this free, the free before it, the allocation
     Excess(Excess),
+    /// What a verdict means, what usually causes it, and where to look
+    Explain(Explain),
     /// Every record and event as a line of text
     Dump(Dump),
 }
@@ -116,6 +118,16 @@ pub(super) struct Excess {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct Explain {
+    /// The verdict; without one, all are listed
+    #[arg(value_parser = parse_verdict)]
+    pub(super) verdict: Option<Verdict>,
+    /// Write JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct Dump {
     #[command(flatten)]
     pub(super) traces: Traces,
@@ -160,6 +172,11 @@ fn parse_address(text: &str) -> Result<u64, String> {
         None => text.parse(),
     };
     number.map_err(|_| "an address is a number, in decimal or as 0x…".to_owned())
+}
+
+pub(super) fn parse_verdict(text: &str) -> Result<Verdict, String> {
+    let names = || Verdict::ALL.map(Verdict::name).join(", ");
+    Verdict::from_name(text).ok_or_else(|| format!("the verdicts are {}", names()))
 }
 
 fn parse_frames(text: &str) -> Result<Frames, String> {

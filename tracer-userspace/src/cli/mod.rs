@@ -59,6 +59,7 @@ fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
         Command::Report(args) => read::report(&args, out),
         Command::Timeline(args) => read::timeline(&args, out),
         Command::Excess(args) => read::excess(&args, out),
+        Command::Explain(args) => read::explain(&args, out),
         Command::Dump(args) => read::dump(&args, out),
     }
 }

@@ -8,14 +8,15 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
 use super::{
     Status,
-    args::{Dump, Excess, Report, Timeline, Traces},
+    args::{Dump, Excess, Explain, Report, Timeline, Traces},
 };
 use crate::{
     analysis::{ExcessFold, Integrity, ReportFold, TimelineFold},
-    model::{self, Entry, Model, Source},
+    model::{self, Entry, Model, Source, Verdict},
     trace::{Damage, Item, Reader, escape, text},
     view,
 };
@@ -42,6 +43,17 @@ pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
     let value = fold.finish(&model);
     let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames) };
     write(out, &text, &value.integrity)
+}
+
+pub(super) fn explain(args: &Explain, out: &mut impl Write) -> Result<Status> {
+    let text = match (args.verdict, args.json) {
+        (Some(verdict), true) => view::json("explain", &verdict.explain()),
+        (Some(verdict), false) => view::explain(&verdict.explain()),
+        (None, true) => view::json("verdicts", &json!({ "verdicts": Verdict::ALL.map(Verdict::explain) })),
+        (None, false) => view::verdicts(),
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(Status::Done)
 }
 
 /// Shows each file as it is, one after the other, so that the text can be read back.

@@ -3,7 +3,7 @@
 
 use super::{Frames, integrity, report::verdict_counts, stack, table::count};
 use crate::{
-    analysis::{Excess, Place, Site},
+    analysis::{Excess, ExcessSite, Place},
     trace::escape,
 };
 
@@ -32,7 +32,7 @@ pub fn excess(excess: &Excess, frames: Frames) -> String {
     out
 }
 
-fn show_site(site: &Site, frames: Frames, out: &mut String) {
+fn show_site(site: &ExcessSite, frames: Frames, out: &mut String) {
     out.push_str(&format!(" ({})", verdict_counts(&site.verdicts)));
     if site.possible > 0 {
         out.push_str(&format!(", {} of them only possible", site.possible));

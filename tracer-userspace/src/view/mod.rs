@@ -9,8 +9,8 @@
 //! changes its meaning; a new field does not change it.
 
 mod excess;
+mod explain;
 mod integrity;
-mod names;
 mod report;
 mod stack;
 mod table;
@@ -21,6 +21,7 @@ mod timeline;
 use serde::Serialize;
 
 pub use excess::excess;
+pub use explain::{explain, verdicts};
 pub use report::report;
 pub use stack::Frames;
 pub use table::bytes;
