@@ -5,18 +5,25 @@
 //! after `integrity.start_ns`, sizes are bytes on one device, and an absent value is `null`.
 
 mod excess;
+mod filter;
 mod function;
+mod held;
 mod integrity;
 mod names;
+mod order;
 mod pattern;
 mod report;
 mod site;
 mod timeline;
 
 pub use excess::{Excess, ExcessFold, ExcessSite, Place};
+pub use filter::{DeviceQuery, Filter, Selected, Selection};
 pub use function::shorten;
+pub use held::{Grouping, Held, HeldFold, HeldGroup, HeldTotal, Until};
 pub use integrity::{CounterRow, Integrity, LossRow, ProcessRow};
+pub use names::parse_buffer_type;
+pub use order::{Order, Ranking};
 pub use pattern::{Pattern, SitePattern};
 pub use report::{BalanceRow, Offender, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
 pub use site::Site;
-pub use timeline::{DeviceQuery, Query, Step, Timeline, TimelineFold, What};
+pub use timeline::{Query, Step, Timeline, TimelineFold, What};

@@ -5,10 +5,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
 
+use super::scope::{By, Scope, Sort, Verdicts, parse_verdict};
 use crate::{
-    analysis::{DeviceQuery, Query},
-    model::{Device, Verdict},
-    trace::DeviceClass,
+    analysis::Query,
+    model::Verdict,
     view::{Frames, StackChoice},
 };
 
@@ -32,6 +32,8 @@ pub(super) enum Command {
     Timeline(Timeline),
     /// Where buffers are freed too often: this free, the free before it, the allocation
     Excess(Excess),
+    /// What was not freed: leak candidates by site, test, device or type, with their age
+    Held(Held),
     /// What a verdict means, what usually causes it, and where to look
     Explain(Explain),
     /// Every record and event as a line of text
@@ -75,31 +77,37 @@ pub(super) struct Doctor {
 pub(super) struct Report {
     #[command(flatten)]
     pub(super) traces: Traces,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    /// Most addresses that are named
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub(super) top: usize,
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(group(ArgGroup::new("query").args(["device", "address", "buffer"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("query").args(["device", "address", "buffer", "type", "test", "site", "verdict"])
+    .required(true).multiple(true)))]
 pub(super) struct Timeline {
     #[command(flatten)]
     pub(super) traces: Traces,
-    /// Device: mesh0, chip3, or a number for either
-    #[arg(long, value_parser = parse_device)]
-    device: Option<DeviceQuery>,
     /// Device address, in decimal or as 0x…
     #[arg(long, value_parser = parse_address)]
     address: Option<u64>,
     /// Unique id of a buffer
     #[arg(long)]
     buffer: Option<u64>,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    #[command(flatten)]
+    pub(super) verdicts: Verdicts,
     /// Show the stack of each step
     #[arg(long)]
     stacks: bool,
-    /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
-    #[arg(long, default_value = "16", value_parser = parse_frames)]
-    frames: Frames,
+    #[command(flatten)]
+    frames: StackLength,
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -109,9 +117,40 @@ pub(super) struct Timeline {
 pub(super) struct Excess {
     #[command(flatten)]
     pub(super) traces: Traces,
-    /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
-    #[arg(long, default_value = "16", value_parser = parse_frames)]
-    pub(super) frames: Frames,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    #[command(flatten)]
+    pub(super) verdicts: Verdicts,
+    /// What comes first
+    #[arg(long, value_name = "ORDER", default_value = "count")]
+    pub(super) sort: Sort,
+    /// Most sites that are shown, of excess and of late frees each
+    #[arg(long, value_name = "N")]
+    pub(super) top: Option<usize>,
+    #[command(flatten)]
+    pub(super) frames: StackLength,
+    /// Write JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Held {
+    #[command(flatten)]
+    pub(super) traces: Traces,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    /// What buffers are grouped by
+    #[arg(long, default_value = "site")]
+    pub(super) by: By,
+    /// What comes first
+    #[arg(long, value_name = "ORDER", default_value = "bytes")]
+    pub(super) sort: Sort,
+    /// Most groups that are shown
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub(super) top: usize,
+    #[command(flatten)]
+    pub(super) frames: StackLength,
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -140,13 +179,21 @@ pub(super) struct Traces {
     pub(super) paths: Vec<PathBuf>,
 }
 
+/// How much of a stack is shown.
+#[derive(Debug, ClapArgs)]
+pub(super) struct StackLength {
+    /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
+    #[arg(long, default_value = "16", value_parser = parse_frames)]
+    pub(super) frames: Frames,
+}
+
 impl Timeline {
     pub(super) fn query(&self) -> Query {
-        Query { device: self.device, address: self.address, buffer: self.buffer }
+        Query { address: self.address, buffer: self.buffer }
     }
 
     pub(super) fn stack_choice(&self) -> StackChoice {
-        if self.stacks { StackChoice::Show(self.frames) } else { StackChoice::Hide }
+        if self.stacks { StackChoice::Show(self.frames.frames) } else { StackChoice::Hide }
     }
 }
 
@@ -156,27 +203,12 @@ fn parse_ring(text: &str) -> Result<u32, String> {
     mebibytes.map(|size| size << 20).ok_or_else(|| "a power of two from 1 to 1024".to_owned())
 }
 
-fn parse_device(text: &str) -> Result<DeviceQuery, String> {
-    let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip)];
-    let exact = classes.into_iter().find_map(|(word, class)| Some((class, text.strip_prefix(word)?)));
-    let query = match exact {
-        Some((class, id)) => id.parse().map(|id| DeviceQuery::Exactly(Device { class, id })),
-        None => text.parse().map(DeviceQuery::Any),
-    };
-    query.map_err(|_| "a device is mesh0, chip3 or 0, with any number".to_owned())
-}
-
 fn parse_address(text: &str) -> Result<u64, String> {
     let number = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
     };
     number.map_err(|_| "an address is a number, in decimal or as 0x…".to_owned())
-}
-
-pub(super) fn parse_verdict(text: &str) -> Result<Verdict, String> {
-    let names = || Verdict::ALL.map(Verdict::name).join(", ");
-    Verdict::from_name(text).ok_or_else(|| format!("the verdicts are {}", names()))
 }
 
 fn parse_frames(text: &str) -> Result<Frames, String> {
@@ -198,12 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_and_addresses_are_understood() {
-        let exactly = |class, id| Ok(DeviceQuery::Exactly(Device { class, id }));
-        assert_eq!(parse_device("mesh0"), exactly(DeviceClass::Mesh, 0));
-        assert_eq!(parse_device("chip31"), exactly(DeviceClass::Chip, 31));
-        assert_eq!(parse_device("7"), Ok(DeviceQuery::Any(7)));
-        assert!(parse_device("mesh").is_err() && parse_device("gpu0").is_err());
+    fn addresses_are_understood() {
         assert_eq!((parse_address("0x100400"), parse_address("1049600")), (Ok(1_049_600), Ok(1_049_600)));
         assert!(parse_address("100400h").is_err());
     }

@@ -4,6 +4,7 @@
 mod args;
 mod read;
 mod record;
+mod scope;
 
 use std::{
     io::{self, Write},
@@ -59,6 +60,7 @@ fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
         Command::Report(args) => read::report(&args, out),
         Command::Timeline(args) => read::timeline(&args, out),
         Command::Excess(args) => read::excess(&args, out),
+        Command::Held(args) => read::held(&args, out),
         Command::Explain(args) => read::explain(&args, out),
         Command::Dump(args) => read::dump(&args, out),
     }

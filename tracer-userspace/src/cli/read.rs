@@ -12,36 +12,50 @@ use serde_json::json;
 
 use super::{
     Status,
-    args::{Dump, Excess, Explain, Report, Timeline, Traces},
+    args::{Dump, Excess, Explain, Held, Report, Timeline, Traces},
 };
 use crate::{
-    analysis::{ExcessFold, Integrity, ReportFold, TimelineFold},
+    analysis::{ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selected, TimelineFold},
     model::{self, Entry, Model, Source, Verdict},
     trace::{Damage, Item, Reader, escape, text},
     view,
 };
 
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
-    let mut fold = ReportFold::default();
-    let model = read(&args.traces, |entry| fold.entry(entry))?;
-    let value = fold.finish(&model);
+    let filter = args.scope.filter();
+    let mut fold = if filter.parts_lives() { ReportFold::without_peaks() } else { ReportFold::default() };
+    let (model, selected) = read(&args.traces, filter, |entry| fold.entry(entry))?;
+    let mut value = fold.finish(args.top, &model);
+    value.integrity.selected = selected;
     let text = if args.json { view::json("report", &value) } else { view::report(&value) };
     write(out, &text, &value.integrity)
 }
 
 pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> {
     let mut fold = TimelineFold::new(args.query());
-    let model = read(&args.traces, |entry| fold.entry(entry))?;
-    let value = fold.finish(&model);
+    let (model, selected) = read(&args.traces, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let mut value = fold.finish(&model);
+    value.integrity.selected = selected;
     let text = if args.json { view::json("timeline", &value) } else { view::timeline(&value, args.stack_choice()) };
     write(out, &text, &value.integrity)
 }
 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
     let mut fold = ExcessFold::default();
-    let model = read(&args.traces, |entry| fold.entry(entry))?;
-    let value = fold.finish(&model);
-    let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames) };
+    let (model, selected) = read(&args.traces, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let mut value = fold.finish(Ranking { order: args.sort.into(), top: args.top }, &model);
+    value.integrity.selected = selected;
+    let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
+    write(out, &text, &value.integrity)
+}
+
+pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
+    let mut fold = HeldFold::default();
+    let (model, selected) = read(&args.traces, args.scope.filter(), |entry| fold.entry(entry))?;
+    let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
+    let mut value = fold.finish(args.by.into(), ranking, &model);
+    value.integrity.selected = selected;
+    let text = if args.json { view::json("held", &value) } else { view::held(&value, args.frames.frames) };
     write(out, &text, &value.integrity)
 }
 
@@ -79,8 +93,21 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
     Ok(if integrity.damaged { Status::Problems } else { Status::Done })
 }
 
-fn read(traces: &Traces, mut sink: impl FnMut(&Entry)) -> Result<Model> {
-    Ok(model::read(open(traces)?, &mut sink))
+/// Reads traces for the entries that a filter takes. One that goes by names has to know them before the first entry, so
+/// that the traces are read twice.
+fn read(traces: &Traces, filter: Filter, mut sink: impl FnMut(&Entry)) -> Result<(Model, Option<Selected>)> {
+    let known = match filter.needs_definitions() {
+        true => model::read(open(traces)?, &mut |_| {}),
+        false => Model::default(),
+    };
+    let mut selection = filter.select(&known.definitions);
+    let mut take = |entry: &Entry| {
+        if selection.takes(entry) {
+            sink(entry);
+        }
+    };
+    let model = model::read(open(traces)?, &mut take);
+    Ok((model, selection.told()))
 }
 
 fn open(traces: &Traces) -> Result<Vec<TraceFile>> {

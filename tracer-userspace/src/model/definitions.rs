@@ -150,6 +150,16 @@ impl Definitions {
         tests.filter(|(text, test)| text != test).map(|(_, test)| test).collect()
     }
 
+    /// The numbers of all texts.
+    pub fn text_numbers(&self) -> impl Iterator<Item = u32> {
+        self.texts.keys().copied()
+    }
+
+    /// The numbers of all stacks.
+    pub fn stack_numbers(&self) -> impl Iterator<Item = u32> {
+        self.stacks.keys().copied()
+    }
+
     /// The stack of a number, absent for 0.
     #[must_use]
     pub fn stack(&self, number: u32) -> Option<StackLines> {

@@ -10,6 +10,7 @@
 
 mod excess;
 mod explain;
+mod held;
 mod integrity;
 mod report;
 mod stack;
@@ -22,6 +23,7 @@ use serde::Serialize;
 
 pub use excess::excess;
 pub use explain::{explain, verdicts};
+pub use held::held;
 pub use report::report;
 pub use stack::Frames;
 pub use table::bytes;
