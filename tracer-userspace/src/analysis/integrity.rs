@@ -70,6 +70,13 @@ pub struct CounterRow {
 }
 
 impl Integrity {
+    /// How many events are missing, as far as that is known.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let known = self.losses.iter().fold(0, |sum: u64, loss| sum.saturating_add(loss.events));
+        known.saturating_add(self.unaccounted.map_or(0, i64::unsigned_abs))
+    }
+
     /// Takes it from what was read, as if everything is shown.
     #[must_use]
     pub fn of(model: &Model) -> Self {

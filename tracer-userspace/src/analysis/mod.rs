@@ -4,6 +4,7 @@
 //! The values are what `--json` writes, so the names of their fields are stable. In all of them times are nanoseconds
 //! after `integrity.start_ns`, sizes are bytes on one device, and an absent value is `null`.
 
+mod diff;
 mod excess;
 mod filter;
 mod function;
@@ -14,8 +15,10 @@ mod order;
 mod pattern;
 mod report;
 mod site;
+mod summary;
 mod timeline;
 
+pub use diff::{BalanceChange, Change, ChangeKind, Conclusion, Diff, TestChange, TestSum, VerdictChange, diff};
 pub use excess::{Excess, ExcessFold, ExcessSite, Place};
 pub use filter::{DeviceQuery, Filter, Selected, Selection};
 pub use function::shorten;
@@ -26,4 +29,5 @@ pub use order::{Order, Ranking};
 pub use pattern::{Pattern, SitePattern};
 pub use report::{BalanceRow, Offender, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
 pub use site::Site;
+pub use summary::{Balance, Finding, Summary, SummaryFold};
 pub use timeline::{Query, Step, Timeline, TimelineFold, What};

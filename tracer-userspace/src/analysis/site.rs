@@ -13,7 +13,8 @@ use crate::model::{Definitions, Line, LineKind, StackLines};
 ///
 /// What counts: the names of native functions without parameters and template arguments, and the qualified names of
 /// Python functions with their file's base name. What does not: addresses, lines, inlining, the depth of recursion, the
-/// interpreter and its glue, and whatever starts a test or a thread. A function without a name counts as its library.
+/// buffer classes' own functions, the standard libraries, the interpreter and its glue, and whatever starts a test or a
+/// thread. A function without a name counts as its library.
 ///
 /// Two sites are the same if their ids are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -84,12 +85,9 @@ fn id(frames: &[String]) -> String {
     digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The innermost function beyond the buffer classes, the Python function of the user's own that called it, and the
-/// outermost, which is the test.
+/// The innermost native function, the innermost Python function of the user's own, and the outermost: the test.
 fn name(lines: &[&Line]) -> String {
-    let native = |line: &&&Line| line.kind == LineKind::Native;
-    let telling = lines.iter().find(|line| native(line) && line.function.as_deref().is_some_and(is_telling));
-    let innermost = telling.or_else(|| lines.iter().find(native));
+    let innermost = lines.iter().find(|line| line.kind == LineKind::Native);
     let python = lines.iter().filter(|line| line.kind == LineKind::Python);
     let own: Vec<_> = python.clone().filter(|line| !line.file.as_deref().is_some_and(is_installed)).collect();
     let caller = own.first().copied().or_else(|| python.clone().next());
@@ -98,25 +96,27 @@ fn name(lines: &[&Line]) -> String {
     if named.is_empty() { "no function known".to_owned() } else { named.join(" < ") }
 }
 
-/// Functions that every allocation or free goes through tell nothing.
-fn is_telling(function: &str) -> bool {
-    let plumbing = ["std::", "__gnu_cxx::", "tt::tt_metal::Buffer::", "tt::tt_metal::BufferImpl::"];
-    let name = reduce(function);
-    !plumbing.iter().any(|prefix| name.starts_with(prefix))
-}
-
 fn counts(line: &Line) -> bool {
     match line.kind {
         LineKind::Interpreter => false,
-        LineKind::Native => !line.inlined && !line.function.as_deref().is_some_and(starts_thread),
+        LineKind::Native => {
+            let library = line.module.as_deref().map(library_mark);
+            !line.inlined && !library.is_some_and(is_standard) && !line.function.as_deref().is_some_and(is_plumbing)
+        }
         LineKind::Python => !line.file.as_deref().is_some_and(runs_tests),
     }
 }
 
-/// The functions of the C library that run a program or a thread: they differ by its version.
-fn starts_thread(function: &str) -> bool {
-    let starters = ["_start", "start_thread", "__clone", "__clone3", "clone", "clone3"];
-    starters.contains(&function) || function.starts_with("__libc_start")
+/// The libraries of C and C++, which also run a program and its threads.
+fn is_standard(library: &str) -> bool {
+    ["libc", "libpthread", "libstdc++", "libc++", "ld-linux-x86-64"].contains(&library)
+}
+
+/// Functions that every allocation or free goes through, that an optimizer inlines or not, or that run a program.
+fn is_plumbing(function: &str) -> bool {
+    let name = reduce(function);
+    let prefixes = ["std::", "__gnu_cxx::", "tt::tt_metal::Buffer::", "tt::tt_metal::BufferImpl::"];
+    prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "_start"
 }
 
 /// Files of pytest and its plugins, and of what runs a module: tests run by other means have the same sites.
@@ -135,8 +135,9 @@ fn installed_part(file: &str) -> Option<&str> {
     ["/site-packages/", "/dist-packages/"].iter().find_map(|folder| Some(file.rsplit_once(folder)?.1))
 }
 
+/// Whether a file is a package's, or of ttnn in a checkout.
 fn is_installed(file: &str) -> bool {
-    installed_part(file).is_some() || file.contains("/lib/python3")
+    installed_part(file).is_some() || file.contains("/lib/python3") || file.contains("/ttnn/ttnn/")
 }
 
 /// A file by its base name, so that it is the same wherever the package is; one whose name says nothing with its folder.
@@ -176,6 +177,7 @@ process id=1 pid=7
 module id=1 path="/opt/a/libtt_metal.so"
 module id=2 path="/usr/lib/libpython3.12.so.1.0"
 module id=3 path="/opt/a/libother-0a1b2c3d.so.1"
+module id=4 path="/lib/x86_64-linux-gnu/libc.so.6"
 python process=1 module=2 version="3.12.1"
 frame id=1 module=1 address=0x10
 symbol frame=1 function="tt::tt_metal::Buffer::deallocate_impl()" offset=0x0
@@ -184,8 +186,7 @@ symbol frame=2 function="void model::Cache<int>::clear<long>(int) const" offset=
 frame id=3 module=3 address=0x30 returns=1
 frame id=4 module=2 address=0x40 returns=1
 symbol frame=4 function="_PyEval_EvalFrameDefault" offset=0x9
-frame id=5 module=1 address=0x50 returns=1
-symbol frame=5 function="__libc_start_main_impl" offset=0x9
+frame id=5 module=4 address=0x50 returns=1
 code id=1 function="Model.unload" file="/src/one/model.py" first_line=3
 code id=2 function="test_it" file="/src/one/test_it.py" first_line=3
 code id=3 function="pytest_pyfunc_call" file="/venv/lib/python3.12/site-packages/_pytest/python.py" first_line=3
@@ -208,7 +209,6 @@ stack id=3 frames=4,5 end=complete
     fn a_site_has_what_the_next_run_has_too() {
         let first = site(FIRST, 1);
         expect![[r#"
-            tt::tt_metal::Buffer::deallocate_impl
             model::Cache::clear
             ? (libother)
             Op.__call__ (ttnn/__init__.py)

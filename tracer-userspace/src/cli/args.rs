@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can be said on the command line. Nothing else knows clap.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+};
 
-use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
+use clap::{
+    ArgGroup, Args as ClapArgs, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
 
 use super::scope::{By, Scope, Sort, Verdicts, parse_verdict};
 use crate::{
@@ -34,6 +41,8 @@ pub(super) enum Command {
     Excess(Excess),
     /// What was not freed: leak candidates by site, test, device or type, with their age
     Held(Held),
+    /// What another run changed, e.g. the one with a fix: what appeared, and what vanished
+    Diff(Diff),
     /// What a verdict means, what usually causes it, and where to look
     Explain(Explain),
     /// Every record and event as a line of text
@@ -157,6 +166,24 @@ pub(super) struct Held {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct Diff {
+    /// Trace of the earlier run; several are joined by commas
+    #[arg(value_name = "BEFORE", value_parser = OsStringValueParser::new().map(Side::from))]
+    pub(super) before: Side,
+    /// Trace of the later run; several are joined by commas
+    #[arg(value_name = "AFTER", value_parser = OsStringValueParser::new().map(Side::from))]
+    pub(super) after: Side,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    /// Most rows of each table
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub(super) top: usize,
+    /// Write JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct Explain {
     /// The verdict; without one, all are listed
     #[arg(value_parser = parse_verdict)]
@@ -185,6 +212,16 @@ pub(super) struct StackLength {
     /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
     #[arg(long, default_value = "16", value_parser = parse_frames)]
     pub(super) frames: Frames,
+}
+
+/// The traces of one run.
+#[derive(Clone, Debug)]
+pub(super) struct Side(pub(super) Vec<PathBuf>);
+
+impl From<OsString> for Side {
+    fn from(text: OsString) -> Self {
+        Self(text.as_bytes().split(|&byte| byte == b',').map(|path| OsStr::from_bytes(path).into()).collect())
+    }
 }
 
 impl Timeline {

@@ -2,6 +2,7 @@
 //! The command line: parses, dispatches, writes the view, and turns errors into a line and an exit code.
 
 mod args;
+mod compare;
 mod read;
 mod record;
 mod scope;
@@ -61,6 +62,7 @@ fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
         Command::Timeline(args) => read::timeline(&args, out),
         Command::Excess(args) => read::excess(&args, out),
         Command::Held(args) => read::held(&args, out),
+        Command::Diff(args) => compare::diff(&args, out),
         Command::Explain(args) => read::explain(&args, out),
         Command::Dump(args) => read::dump(&args, out),
     }

@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     Status,
-    args::{Dump, Excess, Explain, Held, Report, Timeline, Traces},
+    args::{Dump, Excess, Explain, Held, Report, Timeline},
 };
 use crate::{
     analysis::{ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selected, TimelineFold},
@@ -24,7 +24,7 @@ use crate::{
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
     let filter = args.scope.filter();
     let mut fold = if filter.parts_lives() { ReportFold::without_peaks() } else { ReportFold::default() };
-    let (model, selected) = read(&args.traces, filter, |entry| fold.entry(entry))?;
+    let (model, selected) = read(&args.traces.paths, filter, |entry| fold.entry(entry))?;
     let mut value = fold.finish(args.top, &model);
     value.integrity.selected = selected;
     let text = if args.json { view::json("report", &value) } else { view::report(&value) };
@@ -33,7 +33,7 @@ pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
 
 pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> {
     let mut fold = TimelineFold::new(args.query());
-    let (model, selected) = read(&args.traces, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let (model, selected) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
     let mut value = fold.finish(&model);
     value.integrity.selected = selected;
     let text = if args.json { view::json("timeline", &value) } else { view::timeline(&value, args.stack_choice()) };
@@ -42,7 +42,7 @@ pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> 
 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
     let mut fold = ExcessFold::default();
-    let (model, selected) = read(&args.traces, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let (model, selected) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
     let mut value = fold.finish(Ranking { order: args.sort.into(), top: args.top }, &model);
     value.integrity.selected = selected;
     let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
@@ -51,7 +51,7 @@ pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
 
 pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
     let mut fold = HeldFold::default();
-    let (model, selected) = read(&args.traces, args.scope.filter(), |entry| fold.entry(entry))?;
+    let (model, selected) = read(&args.traces.paths, args.scope.filter(), |entry| fold.entry(entry))?;
     let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
     let mut value = fold.finish(args.by.into(), ranking, &model);
     value.integrity.selected = selected;
@@ -73,7 +73,7 @@ pub(super) fn explain(args: &Explain, out: &mut impl Write) -> Result<Status> {
 /// Shows each file as it is, one after the other, so that the text can be read back.
 pub(super) fn dump(args: &Dump, out: &mut impl Write) -> Result<Status> {
     let mut status = Status::Done;
-    for mut trace in open(&args.traces)? {
+    for mut trace in open(&args.traces.paths)? {
         for item in trace.by_ref() {
             writeln!(out, "{}", text::show(&item))?;
         }
@@ -95,9 +95,13 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
 
 /// Reads traces for the entries that a filter takes. One that goes by names has to know them before the first entry, so
 /// that the traces are read twice.
-fn read(traces: &Traces, filter: Filter, mut sink: impl FnMut(&Entry)) -> Result<(Model, Option<Selected>)> {
+pub(super) fn read(
+    paths: &[PathBuf],
+    filter: Filter,
+    mut sink: impl FnMut(&Entry),
+) -> Result<(Model, Option<Selected>)> {
     let known = match filter.needs_definitions() {
-        true => model::read(open(traces)?, &mut |_| {}),
+        true => model::read(open(paths)?, &mut |_| {}),
         false => Model::default(),
     };
     let mut selection = filter.select(&known.definitions);
@@ -106,12 +110,12 @@ fn read(traces: &Traces, filter: Filter, mut sink: impl FnMut(&Entry)) -> Result
             sink(entry);
         }
     };
-    let model = model::read(open(traces)?, &mut take);
+    let model = model::read(open(paths)?, &mut take);
     Ok((model, selection.told()))
 }
 
-fn open(traces: &Traces) -> Result<Vec<TraceFile>> {
-    traces.paths.iter().map(|path| TraceFile::open(path)).collect()
+fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
+    paths.iter().map(|path| TraceFile::open(path)).collect()
 }
 
 /// A trace file and its name.

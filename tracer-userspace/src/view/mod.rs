@@ -8,6 +8,7 @@
 //! [`Excess`](crate::analysis::Excess), by the names in Rust. A version changes when a field is renamed, removed or
 //! changes its meaning; a new field does not change it.
 
+mod diff;
 mod excess;
 mod explain;
 mod held;
@@ -21,6 +22,7 @@ mod timeline;
 
 use serde::Serialize;
 
+pub use diff::diff;
 pub use excess::excess;
 pub use explain::{explain, verdicts};
 pub use held::held;

@@ -19,6 +19,13 @@ impl Table {
         self.rows.push(cells.iter().map(|cell| escape(cell)).collect());
     }
 
+    /// Keeps the first rows; returns how many are left out.
+    pub(super) fn cut(&mut self, top: usize) -> usize {
+        let hidden = self.rows.len().saturating_sub(top);
+        self.rows.truncate(top);
+        hidden
+    }
+
     /// Appends the table with each line indented by two; without rows, nothing. A column with empty cells only is left
     /// out.
     pub(super) fn show(&self, out: &mut String) {

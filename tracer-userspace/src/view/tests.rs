@@ -230,12 +230,14 @@ fn what_is_held_by_site_and_by_device() {
             #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
             #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
             … 1 more (--frames all)
-    "#]].assert_eq(&held(&value(Grouping::Site), Frames::First(2)));
+    "#]]
+    .assert_eq(&held(&value(Grouping::Site), Frames::First(2)));
     let table = held(&value(Grouping::Device), Frames::All);
     expect![[r#"
           until    device  buffers  possible    bytes  age
           at exit  mesh0         1         1  2.0 MiB  1 ms
-    "#]].assert_eq(table.split("\n\n").last().unwrap_or_default());
+    "#]]
+    .assert_eq(table.split("\n\n").last().unwrap_or_default());
 }
 
 #[test]
