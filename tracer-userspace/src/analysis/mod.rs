@@ -4,6 +4,7 @@
 //! The values are what `--json` writes, so the names of their fields are stable. In all of them times are nanoseconds
 //! after `integrity.start_ns`, sizes are bytes on one device, and an absent value is `null`.
 
+mod check;
 mod diff;
 mod excess;
 mod filter;
@@ -18,6 +19,10 @@ mod site;
 mod summary;
 mod timeline;
 
+pub use check::{
+    Baseline, Check, Counted, CountedFold, Expectation, Expectations, Expected, Gate, Known, Rule, Ruling, Subject,
+    Suppressed, Suppression, Suppressions, TestRuling, Unmet,
+};
 pub use diff::{BalanceChange, Change, ChangeKind, Conclusion, Diff, TestChange, TestSum, VerdictChange, diff};
 pub use excess::{Excess, ExcessFold, ExcessSite, Place};
 pub use filter::{DeviceQuery, Filter, Selected, Selection};

@@ -14,7 +14,7 @@ use clap::{
 
 use super::scope::{By, Scope, Sort, Verdicts, parse_verdict};
 use crate::{
-    analysis::Query,
+    analysis::{Query, Rule},
     model::Verdict,
     view::{Frames, StackChoice},
 };
@@ -43,6 +43,8 @@ pub(super) enum Command {
     Held(Held),
     /// What another run changed, e.g. the one with a fix: what appeared, and what vanished
     Diff(Diff),
+    /// Whether a run keeps rules, for continuous integration: the exit code is 1 if it does not
+    Check(Check),
     /// What a verdict means, what usually causes it, and where to look
     Explain(Explain),
     /// Every record and event as a line of text
@@ -178,6 +180,40 @@ pub(super) struct Diff {
     /// Most rows of each table
     #[arg(long, value_name = "N", default_value = "10")]
     pub(super) top: usize,
+    /// Write JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group(ArgGroup::new("asked").args(["fail_on", "expect", "write_baseline"]).required(true).multiple(true)))]
+pub(super) struct Check {
+    #[command(flatten)]
+    pub(super) traces: Traces,
+    /// Rules, joined by commas: SUBJECT, SUBJECT>N, or SUBJECT/test>N for each test by itself. A subject is a verdict
+    /// (see `explain`), excess (with red), red, yellow, lost (events) or damaged (traces)
+    #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = Rule::parse)]
+    pub(super) fail_on: Vec<Rule>,
+    /// File of what each buffer is expected to do: [[expect]] with name, test, site, type, allocations, frees
+    #[arg(long, value_name = "FILE")]
+    pub(super) expect: Option<PathBuf>,
+    /// What is known already and does not count: an earlier trace, or a file of --write-baseline
+    #[arg(long, value_name = "FILE")]
+    pub(super) baseline: Option<PathBuf>,
+    /// Write what is found to a file for --baseline
+    #[arg(long, value_name = "FILE")]
+    pub(super) write_baseline: Option<PathBuf>,
+    /// File of what does not count: [[suppress]] with site, verdict, test, reason, expires
+    #[arg(long, value_name = "FILE")]
+    pub(super) suppress: Option<PathBuf>,
+    /// Fail also on what is only possible, and if events were lost
+    #[arg(long)]
+    pub(super) strict: bool,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    /// Write the outcome as JUnit XML too
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -46,12 +46,12 @@ fn headline(diff: &Diff) -> String {
     let same = told(diff.unchanged.iter().chain(diff.changes.iter().filter(|it| it.after > 0)));
     let (word, rest) = match diff.conclusion {
         Conclusion::Clean => ("Clean", "neither run has a finding".to_owned()),
-        Conclusion::Fixed if same.is_empty() => ("Fixed", format!("gone are {gone}; nothing is left, nothing is new")),
-        Conclusion::Fixed => ("Fixed", format!("gone are {gone}; nothing is new; as before are {same}")),
-        Conclusion::Better => ("Better, not fixed", format!("gone are {gone}; left are {same}")),
+        Conclusion::Fixed if same.is_empty() => ("Fixed", format!("{gone} gone, nothing left, nothing new")),
+        Conclusion::Fixed => ("Fixed", format!("{gone} gone, nothing new; {same} left")),
+        Conclusion::Better => ("Better, not fixed", format!("{gone} gone, {same} left")),
         Conclusion::Unchanged => ("Not fixed", format!("both runs have {same}")),
-        Conclusion::Mixed => ("Changed, not fixed", format!("new are {new}; gone are {gone}")),
-        Conclusion::Worse => ("Worse", format!("new are {new}; nothing is gone")),
+        Conclusion::Mixed => ("Changed, not fixed", format!("{new} new, {gone} gone")),
+        Conclusion::Worse => ("Worse", format!("{new} new, nothing gone")),
         Conclusion::Untested => ("Not tested", format!("the later run did not get to {}", of(&[ChangeKind::Untested]))),
     };
     match diff.certainty {

@@ -8,11 +8,13 @@
 //! [`Excess`](crate::analysis::Excess), by the names in Rust. A version changes when a field is renamed, removed or
 //! changes its meaning; a new field does not change it.
 
+mod check;
 mod diff;
 mod excess;
 mod explain;
 mod held;
 mod integrity;
+mod junit;
 mod report;
 mod stack;
 mod table;
@@ -22,10 +24,12 @@ mod timeline;
 
 use serde::Serialize;
 
+pub use check::check;
 pub use diff::diff;
 pub use excess::excess;
 pub use explain::{explain, verdicts};
 pub use held::held;
+pub use junit::junit;
 pub use report::report;
 pub use stack::Frames;
 pub use table::bytes;
