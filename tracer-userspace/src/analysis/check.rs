@@ -103,8 +103,10 @@ impl Gate {
         let sorted = self.sort(&summary.findings);
         let doubts = gaps(&summary.integrity, "the run");
         let rules: Vec<Ruling> = self.rules.iter().map(|rule| self.rule(*rule, &sorted.counting, summary)).collect();
-        let expectations: Vec<Expected> = self.expectations.hold(counted);
-        let unsure = !doubts.is_empty() || rules.iter().any(|ruling| ruling.possible > 0);
+        let expectations: Vec<Expected> = self.expectations.hold(counted, self.strict);
+        let unsure = !doubts.is_empty()
+            || rules.iter().any(|ruling| ruling.possible > 0)
+            || expectations.iter().any(|it| it.passed && !it.unmet.is_empty());
         let kept = rules.iter().all(|ruling| ruling.passed) && expectations.iter().all(|it| it.passed);
         Check {
             passed: kept && !(self.strict && unsure),

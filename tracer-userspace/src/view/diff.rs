@@ -183,3 +183,168 @@ fn tests(diff: &Diff) -> Table {
 fn signed(difference: i128) -> String {
     if difference == 0 { String::new() } else { format!("{difference:+}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::diff;
+    use crate::{
+        analysis::{self, Conclusion, Diff, SummaryFold},
+        model::{Certainty, read_text},
+    };
+
+    const HEAD: &str = r##"
+session wall_ns=1735689599000000000
+process id=1 pid=4711 command="pytest t.py"
+border process=1 next_unique_id=1
+frame id=1 address=0x1
+symbol frame=1 function="make()"
+frame id=2 address=0x2
+symbol frame=2 function="drop()"
+frame id=3 address=0x3
+symbol frame=3 function="Cache::clear()"
+stack id=1 frames=1 end=complete
+stack id=2 frames=2 end=complete
+stack id=3 frames=3 end=complete
+stack id=4 frames=3 end=copy-too-small
+"##;
+
+    /// A run of tests with their buffers, each as the stacks of its frees: the first takes effect.
+    fn run(tests: &[(u32, &[&[u32]])], end: &str) -> String {
+        let mut lines = HEAD.to_owned();
+        let (mut number, mut unique_id) = (0, 0);
+        let mut event = |lines: &mut String, rest: String| {
+            number += 1;
+            lines.push_str(&format!("event {number} t={} p=1 tid=7 {rest}\n", 1000 * number));
+        };
+        for (test, buffers) in tests {
+            let name = ["one", "two"][*test as usize - 1];
+            lines.push_str(&format!("text id={test} text=\"t.py::{name} (call)\"\n"));
+            event(&mut lines, format!("test-begin text={test}"));
+            for frees in *buffers {
+                unique_id += 1;
+                let buffer = format!("uid={unique_id} size=64 address={:#x}", 64 * unique_id);
+                event(&mut lines, format!("request {buffer} class=mesh stack=1"));
+                event(&mut lines, format!("allocated {buffer} class=mesh"));
+                for (index, stack) in frees.iter().enumerate() {
+                    event(&mut lines, format!("free {buffer} status={} stack={stack}", if index == 0 { 1 } else { 2 }));
+                    if index == 0 {
+                        event(&mut lines, format!("released {buffer} status=1"));
+                    }
+                }
+            }
+            event(&mut lines, "test-end".to_owned());
+        }
+        format!("{lines}{end}\nend process=1 time=900000 reason=exited\n")
+    }
+
+    fn compared(before: &str, after: &str) -> Diff {
+        let [before, after] = [before, after].map(|text| {
+            let mut fold = SummaryFold::default();
+            let model = read_text(text, &mut |entry| fold.entry(entry));
+            fold.finish(&model)
+        });
+        analysis::diff(&before, &after)
+    }
+
+    /// Test one frees two buffers by hand, and its cache frees them again.
+    const BUG: &[(u32, &[&[u32]])] = &[(1, &[&[2, 3], &[2, 3]]), (2, &[&[3]])];
+    const FIX: &[(u32, &[&[u32]])] = &[(1, &[&[3], &[3]]), (2, &[&[3]])];
+
+    #[test]
+    fn a_fix_is_real() {
+        let value = compared(&run(BUG, ""), &run(FIX, ""));
+        assert_eq!((value.conclusion, value.certainty), (Conclusion::Fixed, Certainty::Confirmed));
+        expect![[r#"
+            Fixed: 2 repeat at 1 site gone, nothing left, nothing new.
+
+            Before: 18 events, none lost; pytest t.py (pid 4711)
+            After:  16 events, none lost; pytest t.py (pid 4711)
+
+            Vanished
+              2 → 0 repeat  site e8f83a9418d5
+                Cache::clear
+                in t.py::one; the later run comes by 2 times without it
+
+            Verdicts
+              verdict   before  after  change
+              released       3      3
+              repeat         2      0      -2
+
+            Balance of addresses, where it differs
+              device  type  allocs = frees  not freed  freed more
+              mesh0   DRAM           1 → 3      0 → 0       2 → 0
+        "#]]
+        .assert_eq(&diff(&value, 10));
+    }
+
+    #[test]
+    fn a_fix_is_only_possible_where_events_were_lost() {
+        let loss = "loss process=1 after=5 before=9 count=3 cause=ring-full";
+        let value = compared(&run(BUG, ""), &run(FIX, loss));
+        assert_eq!((value.conclusion, value.certainty), (Conclusion::Fixed, Certainty::Possible));
+        assert!(diff(&value, 10).starts_with(
+            "Possibly fixed: 2 repeat at 1 site gone, nothing left, nothing new.\n  \
+             only possible: 3 events of the later run were lost\n"
+        ));
+        // A stack with a gap may be the same place or not.
+        let short: &[(u32, &[&[u32]])] = &[(1, &[&[2, 4], &[2, 4]]), (2, &[&[3]])];
+        assert_eq!(compared(&run(short, ""), &run(FIX, "")).certainty, Certainty::Possible);
+    }
+
+    #[test]
+    fn a_fix_that_leaks_is_none() {
+        let leak: &[(u32, &[&[u32]])] = &[(1, &[&[3], &[]]), (2, &[&[3]])];
+        let value = compared(&run(BUG, ""), &run(leak, ""));
+        assert_eq!(value.conclusion, Conclusion::Mixed);
+        expect![[r#"
+            Changed, not fixed: 1 held at 1 site new, 2 repeat at 1 site gone.
+
+            Before: 18 events, none lost; pytest t.py (pid 4711)
+            After:  14 events, none lost; pytest t.py (pid 4711)
+
+            Appeared
+              0 → 1 held  site bb714e1ca03a
+                make
+                in t.py::one
+
+            Vanished
+              2 → 0 repeat  site e8f83a9418d5
+                Cache::clear
+                in t.py::one; the later run comes by once without it
+
+            Verdicts
+              verdict   before  after  change
+              released       3      2      -1
+              repeat         2      0      -2
+              held           0      1      +1
+
+            Balance of addresses, where it differs
+              device  type  allocs = frees  not freed  freed more
+              mesh0   DRAM           1 → 2      0 → 1       2 → 0
+
+            Tests that did something else
+              test       allocs  frees         left
+              t.py::one       2  2 → 1  0 B → +64 B
+        "#]]
+        .assert_eq(&diff(&value, 10));
+    }
+
+    #[test]
+    fn each_difference_has_its_word() {
+        let half: &[(u32, &[&[u32]])] = &[(1, &[&[2, 3], &[3]]), (2, &[&[3]])];
+        let skipped: &[(u32, &[&[u32]])] = &[(2, &[&[3]])];
+        for (before, after, conclusion, words) in [
+            (FIX, FIX, Conclusion::Clean, "Clean: neither run has a finding."),
+            (BUG, BUG, Conclusion::Unchanged, "Not fixed: both runs have 2 repeat at 1 site."),
+            (BUG, half, Conclusion::Better, "Better, not fixed: 1 repeat at 1 site gone, 1 repeat at 1 site left."),
+            (half, BUG, Conclusion::Worse, "Worse: 1 repeat at 1 site new, nothing gone."),
+            (BUG, skipped, Conclusion::Untested, "Not tested: the later run did not get to 2 repeat at 1 site."),
+        ] {
+            let value = compared(&run(before, ""), &run(after, ""));
+            assert_eq!(value.conclusion, conclusion, "{words}");
+            assert_eq!(diff(&value, 10).lines().next(), Some(words));
+        }
+    }
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How a run stands to its rules, as JUnit XML for continuous integration.
 
-use super::check::{headline, show_finding};
+use super::check::{headline, numbers, show_finding};
 use crate::{
     analysis::{Check, Expected, Ruling},
     trace::escape,
@@ -68,9 +68,10 @@ fn findings(ruling: &Ruling, test: Option<Option<&str>>) -> String {
 }
 
 fn expected(expected: &Expected) -> Case {
-    let lines = expected.unmet.iter().map(|it| {
-        format!("{} {:#x}: {} allocations, {} frees\n", it.buffer_type, it.address, it.allocations, it.frees)
-    });
+    let lines = expected
+        .unmet
+        .iter()
+        .map(|it| format!("{} {:#x}: {}\n", it.buffer_type, it.address, numbers(it.allocations, it.frees)));
     let message = match expected.addresses {
         0 => "no buffer that this is about".to_owned(),
         all => format!("not as expected at {} of {all} addresses", expected.unmet.len()),

@@ -3,9 +3,12 @@
 
 use expect_test::expect;
 
-use super::{Frames, StackChoice, excess, held, json, report, timeline};
+use super::{Frames, StackChoice, diff, excess, held, json, report, timeline};
 use crate::{
-    analysis::{ExcessFold, Grouping, HeldFold, Order, Query, Ranking, ReportFold, TimelineFold},
+    analysis::{
+        self, CountedFold, ExcessFold, Expectations, Gate, Grouping, HeldFold, Order, Query, Ranking, ReportFold, Rule,
+        SummaryFold, Suppressions, TimelineFold,
+    },
     model::{Entry, Model, read_text},
 };
 
@@ -182,7 +185,7 @@ fn the_sites_of_excess() {
         Late frees, no excess: the memory was gone with its device or allocator
 
         Late site 1: 1 late free (1 after-close)
-          b180d8706dba tt::tt_metal::distributed::MeshBuffer::create
+          b777b1d0c592 tt::tt_metal::distributed::MeshBuffer::create
           1 in t.py::two
           e.g. buffer 12 (mesh0, DRAM 0x100400, process 1)
           this free:
@@ -258,6 +261,14 @@ fn forged_numbers_are_shown_or_left_out() {
     let digits = |c: char| c.is_ascii_digit();
     let places: Vec<usize> =
         TRACE.char_indices().filter(|&(at, c)| digits(c) && !TRACE[..at].ends_with(digits)).map(|(at, _)| at).collect();
+    let gate = Gate {
+        rules: ["excess/test", "held", "lost"].map(|rule| Rule::parse(rule).expect("a rule")).to_vec(),
+        baseline: None,
+        suppressions: Suppressions::default(),
+        expectations: Expectations::parse("[[expect]]\nname = \"all\"\nallocations = 1\nfrees = 1").expect("parsed"),
+        strict: false,
+        today: time::Date::MIN,
+    };
     for number in ["0", "1", "4294967295", "18446744073709551615"] {
         for &at in &places {
             let rest = TRACE[at..].trim_start_matches(digits);
@@ -267,7 +278,12 @@ fn forged_numbers_are_shown_or_left_out() {
             }
             let (mut counts, mut sites) = (ReportFold::default(), ExcessFold::default());
             let mut steps = TimelineFold::new(Query::default());
+            let (mut lives, mut summary, mut owners) =
+                (HeldFold::default(), SummaryFold::default(), CountedFold::default());
             let model = read_text(&forged, &mut |entry| {
+                lives.entry(entry);
+                summary.entry(entry);
+                owners.entry(entry);
                 counts.entry(entry);
                 sites.entry(entry);
                 steps.entry(entry);
@@ -276,6 +292,10 @@ fn forged_numbers_are_shown_or_left_out() {
             assert!(excess(&sites.finish(ALL, &model), Frames::All).contains("events"));
             let stacks = StackChoice::Show(Frames::First(usize::MAX));
             assert!(timeline(&steps.finish(&model), stacks).contains("ALLOC #1"));
+            assert!(held(&lives.finish(Grouping::Site, ALL, &model), Frames::All).contains("events"));
+            let summary = summary.finish(&model);
+            assert!(diff(&analysis::diff(&summary, &summary), 10).contains("Verdicts"));
+            let _ = gate.check(&summary, &owners.finish(&model));
         }
     }
 }
