@@ -6,6 +6,7 @@
 
 mod account;
 mod framehop;
+mod gate;
 mod lookalike;
 mod loss;
 mod python;

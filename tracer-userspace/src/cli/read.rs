@@ -188,7 +188,18 @@ mod tests {
         }
         writer.flush().expect("written");
         assert_eq!(run("dump", &path), (Status::Done, LINES.to_owned()));
-        let commands = ["report", "report --json", "timeline --buffer 1", "excess", "excess --json"];
+        let diff = format!("diff {}", path.display());
+        let commands = [
+            "report --site nothing --top 0",
+            "report --json",
+            "timeline --buffer 1",
+            "excess --sort time --top 1",
+            "excess --json --verdict repeat",
+            "held --by test",
+            "held --json --since 0.5",
+            "check --fail-on excess,held>1",
+            &diff,
+        ];
         for command in commands {
             let (status, text) = run(command, &path);
             assert_eq!(status, Status::Done);
