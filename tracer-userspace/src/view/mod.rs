@@ -4,9 +4,11 @@
 //! # JSON
 //!
 //! One object: `schema` names the value and its version, e.g. `tt-buftrace/report/1`, and the other fields are those of
-//! the value: [`Report`](crate::analysis::Report), [`Timeline`](crate::analysis::Timeline) or
-//! [`Excess`](crate::analysis::Excess), by the names in Rust. A version changes when a field is renamed, removed or
-//! changes its meaning; a new field does not change it.
+//! the value, by the names in Rust: [`Report`](crate::analysis::Report), [`Timeline`](crate::analysis::Timeline),
+//! [`Excess`](crate::analysis::Excess), [`Held`](crate::analysis::Held), [`Diff`](crate::analysis::Diff),
+//! [`Check`](crate::analysis::Check), or for `explain` an [`Explanation`](crate::model::Explanation), for `verdicts` a
+//! list of them. A version changes when a field is renamed, removed or changes its meaning; a new field does not change
+//! it.
 
 mod check;
 mod diff;
