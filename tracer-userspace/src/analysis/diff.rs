@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Balance, Finding, Integrity, Site, Summary, TestRow};
+use super::{BalanceSum, Finding, Integrity, Site, Summary, TestRow};
 use crate::model::{Certainty, Colour, Verdict};
 
 /// The difference between two runs. A *finding* is a verdict other than normal at a site in a test.
@@ -116,9 +116,9 @@ pub struct BalanceChange {
     /// Type of memory.
     pub buffer_type: String,
     /// In the earlier run.
-    pub before: Balance,
+    pub before: BalanceSum,
     /// In the later run.
-    pub after: Balance,
+    pub after: BalanceSum,
 }
 
 /// A test in two runs.

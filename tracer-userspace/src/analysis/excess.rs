@@ -108,6 +108,7 @@ impl ExcessFold {
             return;
         };
         let excess = matches!(outcome.verdict.colour(), Colour::Excess | Colour::Red);
+        let excess = excess && outcome.verdict != Verdict::Overlap;
         let late = matches!(outcome.verdict, Verdict::AfterClose | Verdict::Marked);
         if excess || late {
             self.stacks.entry((outcome.moment.stack, excess)).or_default().merge(SiteSum::of(outcome));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which entries an analysis is about.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 
 use serde::Serialize;
 
@@ -89,14 +89,13 @@ impl Filter {
 
     fn words(&self) -> Vec<String> {
         let seconds = |ns: u64| format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
-        let mut verdicts: Vec<String> = Vec::new();
-        verdicts.extend(self.verdicts.iter().map(|verdict| format!("verdict {}", verdict.name())));
+        let verdicts: Vec<&str> = self.verdicts.iter().map(|verdict| verdict.name()).collect();
         [
             self.device.map(|device| format!("device {device}")),
             self.buffer_type.map(|number| format!("type {}", names::buffer_type(number))),
             self.test.as_ref().map(|pattern| format!("test {pattern}")),
             self.site.as_ref().map(|pattern| format!("site {pattern}")),
-            (!verdicts.is_empty()).then(|| verdicts.join(" or ")),
+            (!verdicts.is_empty()).then(|| format!("verdict {}", verdicts.join(" or "))),
             self.since.map(|time| format!("since {}", seconds(time))),
             self.until.map(|time| format!("until {}", seconds(time))),
         ]
@@ -172,8 +171,8 @@ impl DeviceQuery {
     }
 }
 
-impl std::fmt::Display for DeviceQuery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for DeviceQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exactly(device) => device.fmt(f),
             Self::Any(id) => id.fmt(f),

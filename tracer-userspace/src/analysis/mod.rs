@@ -34,5 +34,5 @@ pub use order::{Order, Ranking};
 pub use pattern::{Pattern, SitePattern};
 pub use report::{BalanceRow, Offender, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
 pub use site::Site;
-pub use summary::{Balance, Finding, Summary, SummaryFold};
+pub use summary::{BalanceSum, Finding, Summary, SummaryFold};
 pub use timeline::{Query, Step, Timeline, TimelineFold, What};

@@ -20,7 +20,7 @@ pub struct Summary {
     /// The tests that ran, whether or not they touched a buffer.
     pub ran: BTreeSet<String>,
     /// The balance of addresses by device and type of memory, over all processes.
-    pub balance: BTreeMap<(String, String), Balance>,
+    pub balance: BTreeMap<(String, String), BalanceSum>,
 }
 
 /// How often a verdict was given at a site in a test.
@@ -42,7 +42,7 @@ pub struct Finding {
 
 /// How many addresses have as many frees as allocations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Balance {
+pub struct BalanceSum {
     /// As many.
     pub even: u64,
     /// Fewer.
@@ -79,7 +79,7 @@ impl SummaryFold {
     #[must_use]
     pub fn finish(self, model: &Model) -> Summary {
         let report = self.report.finish(0, model);
-        let mut balance: BTreeMap<(String, String), Balance> = BTreeMap::new();
+        let mut balance: BTreeMap<(String, String), BalanceSum> = BTreeMap::new();
         for row in report.balance {
             let device = row.device.unwrap_or_else(|| "unknown".to_owned());
             let sum = balance.entry((device, row.buffer_type)).or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::table::{Table, count, signed_bytes};
 use crate::{
-    analysis::{Balance, Change, ChangeKind, Conclusion, Diff, Integrity, TestSum},
+    analysis::{BalanceSum, Change, ChangeKind, Conclusion, Diff, Integrity, TestSum},
     model::{Certainty, Verdict},
     trace::escape,
 };
@@ -150,7 +150,7 @@ fn balance(diff: &Diff) -> Table {
     let mut table = Table::new(&["device", "type", ">allocs = frees", ">not freed", ">freed more"]);
     let step = |before: u64, after: u64| format!("{before} → {after}");
     for row in &diff.balance {
-        let (Balance { even, not_freed, freed_more }, after) = (row.before, row.after);
+        let (BalanceSum { even, not_freed, freed_more }, after) = (row.before, row.after);
         table.row(&[
             row.device.clone(),
             row.buffer_type.clone(),

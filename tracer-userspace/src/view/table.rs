@@ -95,9 +95,9 @@ pub(super) fn time(ns: u64) -> String {
 /// A span of time, as people say it.
 pub(super) fn seconds(ns: u64) -> String {
     match ns {
-        ..1_000_000 => format!("{} µs", ns / 1000),
-        ..1_000_000_000 => format!("{} ms", ns / 1_000_000),
-        ..600_000_000_000 => format!("{:.1} s", ns as f64 / 1e9),
+        0..1_000_000 => format!("{} µs", ns / 1000),
+        1_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
+        1_000_000_000..600_000_000_000 => format!("{:.1} s", ns as f64 / 1e9),
         _ => format!("{} min", ns / 60_000_000_000),
     }
 }

@@ -266,7 +266,8 @@ impl CountedFold {
             return;
         };
         let again = matches!(verdict.colour(), Colour::Excess | Colour::Red);
-        let freed = again || (outcome.ends && !matches!(verdict, Verdict::Held | Verdict::Failed));
+        let no_free = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Overlap);
+        let freed = !no_free && (again || outcome.ends);
         let count = self.count(buffer, &allocated);
         count.frees += u64::from(freed);
         count.possible |= *certainty == Certainty::Possible;

@@ -85,21 +85,18 @@ impl Suppressions {
 
 impl Suppression {
     fn new(raw: Raw) -> Result<Self, String> {
-        let what = |problem: String| format!("the suppression of site `{}`: {problem}", raw.site);
-        let verdict = raw
-            .verdict
-            .as_deref()
-            .map(|name| Verdict::from_name(name).ok_or_else(|| what(format!("there is no verdict `{name}`"))));
-        if raw.reason.trim().is_empty() {
-            return Err(what("a reason is needed".to_owned()));
+        let Raw { site, verdict, test, reason, expires } = raw;
+        let what = |problem: &str| format!("the suppression of site `{site}`: {problem}");
+        if reason.trim().is_empty() {
+            return Err(what("a reason is needed"));
         }
-        let expires = date(raw.expires).ok_or_else(|| what("`expires` is a day, like 2027-01-31".to_owned()))?;
+        let known = |name: &str| Verdict::from_name(name).ok_or_else(|| what(&format!("there is no verdict `{name}`")));
         Ok(Self {
-            site: SitePattern::parse(&raw.site).map_err(what)?,
-            verdict: verdict.transpose()?,
-            test: raw.test.as_deref().map(Pattern::new),
-            reason: raw.reason.clone(),
-            expires,
+            verdict: verdict.as_deref().map(known).transpose()?,
+            expires: date(expires).ok_or_else(|| what("`expires` is a day, like 2027-01-31"))?,
+            site: SitePattern::parse(&site).map_err(|problem| what(&problem))?,
+            test: test.as_deref().map(Pattern::new),
+            reason,
         })
     }
 
