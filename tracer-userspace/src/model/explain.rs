@@ -145,7 +145,10 @@ impl Verdict {
                     "Too much is held: leaks of earlier tests in the same process, or a cache.",
                     "The memory is there, but in pieces.",
                 ],
-                &["`report --until TIME`: what was live, by device and test.", "`held`: what should be gone by then."],
+                &[
+                    "`timeline --verdict failed --stacks`: who asked, for how much, in which test.",
+                    "`held`: what should have been gone by then.",
+                ],
                 "Possible if the thread went on without a word of the request's end.",
             ),
             Self::Phantom => {
