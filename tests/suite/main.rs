@@ -7,6 +7,7 @@
 mod account;
 mod framehop;
 mod frames;
+mod gate;
 mod lookalike;
 mod loss;
 mod python;

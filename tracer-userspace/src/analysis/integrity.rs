@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Selected;
 use crate::{model::Model, trace::HITS};
 
 /// What every view says about its traces.
@@ -29,6 +30,8 @@ pub struct Integrity {
     pub problems: Vec<String>,
     /// Whether a trace could not be read to its end.
     pub damaged: bool,
+    /// What is shown, where that is not everything. What is above is about whole traces all the same.
+    pub selected: Option<Selected>,
 }
 
 /// A traced process.
@@ -67,7 +70,14 @@ pub struct CounterRow {
 }
 
 impl Integrity {
-    /// Takes it from what was read.
+    /// How many events are missing, as far as that is known.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let known = self.losses.iter().fold(0, |sum: u64, loss| sum.saturating_add(loss.events));
+        known.saturating_add(self.unaccounted.map_or(0, i64::unsigned_abs))
+    }
+
+    /// Takes it from what was read, as if everything is shown.
     #[must_use]
     pub fn of(model: &Model) -> Self {
         let definitions = &model.definitions;
@@ -82,6 +92,7 @@ impl Integrity {
             never_fired: never_fired(model),
             problems: problems(model),
             damaged: !model.damages.is_empty(),
+            selected: None,
         }
     }
 }

@@ -21,8 +21,10 @@ pub struct Report {
     pub verdicts: Vec<VerdictRow>,
     /// How many addresses have as many frees as allocations.
     pub balance: Vec<BalanceRow>,
-    /// The addresses with most frees beyond their allocations, at most ten.
+    /// The addresses with most frees beyond their allocations.
     pub offenders: Vec<Offender>,
+    /// Such addresses beyond those that were asked for.
+    pub hidden_offenders: usize,
     /// By test, in the order of their first entry. The row without a test is what happened outside of any.
     pub tests: Vec<TestRow>,
 }
@@ -48,10 +50,11 @@ pub struct Total {
     pub live: u64,
     /// Their bytes.
     pub bytes_live: u64,
-    /// Most bytes live at once, of buffers allocated in the recording.
-    pub peak_bytes: u64,
+    /// Most bytes live at once, of buffers allocated in the recording; `null` if a selection parts allocations from
+    /// their frees.
+    pub peak_bytes: Option<u64>,
     /// When that was.
-    pub peak_time: u64,
+    pub peak_time: Option<u64>,
     /// The test that ran.
     pub peak_test: Option<String>,
 }

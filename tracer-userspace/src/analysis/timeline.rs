@@ -6,28 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{Integrity, names};
-use crate::model::{
-    Allocation, Buffer, Certainty, Definitions, Device, Entry, Model, Moment, Outcome, StackLines, Verdict,
-};
+use crate::model::{Allocation, Buffer, Certainty, Definitions, Entry, Model, Moment, Outcome, StackLines, Verdict};
 
-/// What to look for; what is absent matches everything.
+/// Which buffers to look for; what is absent matches everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Query {
-    /// The device.
-    pub device: Option<DeviceQuery>,
     /// The device address at which a buffer begins.
     pub address: Option<u64>,
     /// The unique id.
     pub buffer: Option<u64>,
-}
-
-/// A device by class and id, or by id alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceQuery {
-    /// This one.
-    Exactly(Device),
-    /// A mesh or a chip with this id.
-    Any(u32),
 }
 
 /// Steps in the order in which they were decided.
@@ -39,8 +26,6 @@ pub struct Timeline {
     pub steps: Vec<Step>,
     /// The stacks that the steps name by number.
     pub stacks: BTreeMap<u32, StackLines>,
-    /// Frees that match all but the device, which is not known because their allocation was not seen.
-    pub without_device: u64,
 }
 
 /// One thing that happened.
@@ -93,26 +78,20 @@ pub enum What {
 pub struct TimelineFold {
     query: Query,
     entries: Vec<Entry>,
-    without_device: u64,
 }
 
 impl TimelineFold {
     /// Begins with what to look for.
     #[must_use]
     pub fn new(query: Query) -> Self {
-        Self { query, entries: Vec::new(), without_device: 0 }
+        Self { query, entries: Vec::new() }
     }
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
         let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry;
-        if !self.query.matches_place(buffer) {
-            return;
-        }
-        match (self.query.device, buffer.device) {
-            (Some(_), None) => self.without_device += 1,
-            (Some(query), Some(device)) if !query.matches(device) => {}
-            _ => self.entries.push(*entry),
+        if self.query.matches(buffer) {
+            self.entries.push(*entry);
         }
     }
 
@@ -124,23 +103,14 @@ impl TimelineFold {
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
         let stacks =
             numbers.into_iter().filter_map(|number| Some((number, model.definitions.stack(number)?))).collect();
-        Timeline { integrity: Integrity::of(model), steps, stacks, without_device: self.without_device }
+        Timeline { integrity: Integrity::of(model), steps, stacks }
     }
 }
 
 impl Query {
-    fn matches_place(&self, buffer: &Buffer) -> bool {
+    fn matches(&self, buffer: &Buffer) -> bool {
         self.address.is_none_or(|address| address == buffer.address)
             && self.buffer.is_none_or(|unique_id| unique_id == buffer.unique_id)
-    }
-}
-
-impl DeviceQuery {
-    fn matches(self, device: Device) -> bool {
-        match self {
-            Self::Exactly(wanted) => wanted == device,
-            Self::Any(id) => id == device.id,
-        }
     }
 }
 

@@ -4,50 +4,76 @@
 use std::{
     fs::File,
     io::{BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
 use super::{
     Status,
-    args::{Dump, Excess, Report, Timeline, Traces},
+    args::{Dump, Excess, Explain, Held, Report, Timeline},
 };
 use crate::{
-    analysis::{ExcessFold, Integrity, ReportFold, TimelineFold},
-    model::{self, Entry, Model, Source},
+    analysis::{ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selected, TimelineFold},
+    model::{self, Entry, Model, Source, Verdict},
     trace::{Damage, Item, Reader, escape, text},
     view,
 };
 
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
-    let mut fold = ReportFold::default();
-    let model = read(&args.traces, |entry| fold.entry(entry))?;
-    let value = fold.finish(&model);
+    let filter = args.scope.filter();
+    let mut fold = if filter.parts_lives() { ReportFold::without_peaks() } else { ReportFold::default() };
+    let (model, selected) = read(&args.traces.paths, filter, |entry| fold.entry(entry))?;
+    let mut value = fold.finish(args.top, &model);
+    value.integrity.selected = selected;
     let text = if args.json { view::json("report", &value) } else { view::report(&value) };
     write(out, &text, &value.integrity)
 }
 
 pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> {
     let mut fold = TimelineFold::new(args.query());
-    let model = read(&args.traces, |entry| fold.entry(entry))?;
-    let value = fold.finish(&model);
+    let (model, selected) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let mut value = fold.finish(&model);
+    value.integrity.selected = selected;
     let text = if args.json { view::json("timeline", &value) } else { view::timeline(&value, args.stack_choice()) };
     write(out, &text, &value.integrity)
 }
 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
     let mut fold = ExcessFold::default();
-    let model = read(&args.traces, |entry| fold.entry(entry))?;
-    let value = fold.finish(&model);
-    let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames) };
+    let (model, selected) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let mut value = fold.finish(Ranking { order: args.sort.into(), top: args.top }, &model);
+    value.integrity.selected = selected;
+    let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
     write(out, &text, &value.integrity)
+}
+
+pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
+    let mut fold = HeldFold::default();
+    let (model, selected) = read(&args.traces.paths, args.scope.filter(), |entry| fold.entry(entry))?;
+    let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
+    let mut value = fold.finish(args.by.into(), ranking, &model);
+    value.integrity.selected = selected;
+    let text = if args.json { view::json("held", &value) } else { view::held(&value, args.frames.frames) };
+    write(out, &text, &value.integrity)
+}
+
+pub(super) fn explain(args: &Explain, out: &mut impl Write) -> Result<Status> {
+    let text = match (args.verdict, args.json) {
+        (Some(verdict), true) => view::json("explain", &verdict.explain()),
+        (Some(verdict), false) => view::explain(&verdict.explain()),
+        (None, true) => view::json("verdicts", &json!({ "verdicts": Verdict::ALL.map(Verdict::explain) })),
+        (None, false) => view::verdicts(),
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(Status::Done)
 }
 
 /// Shows each file as it is, one after the other, so that the text can be read back.
 pub(super) fn dump(args: &Dump, out: &mut impl Write) -> Result<Status> {
     let mut status = Status::Done;
-    for mut trace in open(&args.traces)? {
+    for mut trace in open(&args.traces.paths)? {
         for item in trace.by_ref() {
             writeln!(out, "{}", text::show(&item))?;
         }
@@ -67,12 +93,29 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
     Ok(if integrity.damaged { Status::Problems } else { Status::Done })
 }
 
-fn read(traces: &Traces, mut sink: impl FnMut(&Entry)) -> Result<Model> {
-    Ok(model::read(open(traces)?, &mut sink))
+/// Reads traces for the entries that a filter takes. One that goes by names has to know them before the first entry, so
+/// that the traces are read twice.
+pub(super) fn read(
+    paths: &[PathBuf],
+    filter: Filter,
+    mut sink: impl FnMut(&Entry),
+) -> Result<(Model, Option<Selected>)> {
+    let known = match filter.needs_definitions() {
+        true => model::read(open(paths)?, &mut |_| {}),
+        false => Model::default(),
+    };
+    let mut selection = filter.select(&known.definitions);
+    let mut take = |entry: &Entry| {
+        if selection.takes(entry) {
+            sink(entry);
+        }
+    };
+    let model = model::read(open(paths)?, &mut take);
+    Ok((model, selection.told()))
 }
 
-fn open(traces: &Traces) -> Result<Vec<TraceFile>> {
-    traces.paths.iter().map(|path| TraceFile::open(path)).collect()
+fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
+    paths.iter().map(|path| TraceFile::open(path)).collect()
 }
 
 /// A trace file and its name.
@@ -145,7 +188,18 @@ mod tests {
         }
         writer.flush().expect("written");
         assert_eq!(run("dump", &path), (Status::Done, LINES.to_owned()));
-        let commands = ["report", "report --json", "timeline --buffer 1", "excess", "excess --json"];
+        let diff = format!("diff {}", path.display());
+        let commands = [
+            "report --site nothing --top 0",
+            "report --json",
+            "timeline --buffer 1",
+            "excess --sort time --top 1",
+            "excess --json --verdict repeat",
+            "held --by test",
+            "held --json --since 0.5",
+            "check --fail-on excess,held>1",
+            &diff,
+        ];
         for command in commands {
             let (status, text) = run(command, &path);
             assert_eq!(status, Status::Done);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a trace says besides its events.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -143,6 +143,23 @@ impl Definitions {
         self.text(moment.test).map(without_phase)
     }
 
+    /// The tests that ran, by their ids without phases, whether or not they touched a buffer.
+    #[must_use]
+    pub fn tests(&self) -> BTreeSet<&str> {
+        let tests = self.texts.values().map(|text| (text.as_str(), without_phase(text)));
+        tests.filter(|(text, test)| text != test).map(|(_, test)| test).collect()
+    }
+
+    /// The numbers of all texts.
+    pub fn text_numbers(&self) -> impl Iterator<Item = u32> {
+        self.texts.keys().copied()
+    }
+
+    /// The numbers of all stacks.
+    pub fn stack_numbers(&self) -> impl Iterator<Item = u32> {
+        self.stacks.keys().copied()
+    }
+
     /// The stack of a number, absent for 0.
     #[must_use]
     pub fn stack(&self, number: u32) -> Option<StackLines> {
@@ -227,7 +244,6 @@ impl Definitions {
     }
 }
 
-/// pytest writes the phase (`setup`, `call` or `teardown`) in parentheses behind the id of a test.
 /// ctypes and the library that it calls by.
 fn is_glue_module(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -239,6 +255,7 @@ fn is_glue_function(name: &str) -> bool {
     name.contains("nanobind::detail::") || name.contains("pybind11::cpp_function::")
 }
 
+/// pytest writes the phase (`setup`, `call` or `teardown`) in parentheses behind the id of a test.
 fn without_phase(text: &str) -> &str {
     [" (setup)", " (call)", " (teardown)"].iter().find_map(|phase| text.strip_suffix(phase)).unwrap_or(text)
 }

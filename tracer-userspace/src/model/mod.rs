@@ -2,12 +2,14 @@
 //! What a trace says: its definitions, and the account of its buffers. Pure: items come in, values come out.
 
 mod definitions;
+mod explain;
 mod ledger;
 mod merge;
 mod recent;
 mod verdict;
 
 pub use definitions::{Definitions, Line, LineKind, StackLines};
+pub use explain::Explanation;
 pub use ledger::{Allocation, Buffer, Device, Entry, Ledger, Moment, Outcome, Previous};
 pub use recent::REMEMBERED;
 pub use verdict::{Certainty, Colour, Verdict};

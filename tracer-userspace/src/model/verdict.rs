@@ -64,6 +64,19 @@ pub enum Certainty {
     Possible,
 }
 
+impl Colour {
+    /// The name in output, the same as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Yellow => "yellow",
+            Self::Excess => "excess",
+            Self::Red => "red",
+        }
+    }
+}
+
 impl Verdict {
     /// The name in output, the same as in JSON.
     #[must_use]

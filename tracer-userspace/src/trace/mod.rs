@@ -49,7 +49,7 @@ pub use record::{
 pub use writer::Writer;
 
 /// First bytes of every trace file.
-const MAGIC: [u8; 8] = *b"BUFTRACE";
+pub const MAGIC: [u8; 8] = *b"BUFTRACE";
 /// The version that this tool writes, and the newest that it reads.
 const VERSION: u16 = 1;
 /// The oldest version that this tool reads, and the oldest tool that reads what it writes.

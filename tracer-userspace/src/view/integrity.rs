@@ -31,6 +31,13 @@ pub(super) fn show(integrity: &Integrity, out: &mut String) {
     for problem in &integrity.problems {
         out.push_str(&format!("! {}\n", escape(problem)));
     }
+    if let Some(selected) = &integrity.selected {
+        out.push_str(&format!("Only {}\n", escape(&selected.only)));
+        if selected.without_device > 0 {
+            let more = selected.without_device;
+            out.push_str(&format!("! {more} more match all but the device, which is known of seen allocations only\n"));
+        }
+    }
 }
 
 fn show_process(row: &ProcessRow) -> String {

@@ -20,6 +20,9 @@ pub fn report(report: &Report) -> String {
     section("Verdicts", &verdicts(report), &mut out);
     section("Balance of addresses", &balance(report, process), &mut out);
     section("Addresses freed more often than allocated", &offenders(report, process), &mut out);
+    if report.hidden_offenders > 0 {
+        out.push_str(&format!("  … and {} more (--top)\n", report.hidden_offenders));
+    }
     section("Tests", &tests(report), &mut out);
     out
 }
@@ -68,8 +71,8 @@ fn totals(report: &Report, process: impl Fn(u32) -> String) -> Table {
             bytes(row.bytes_freed),
             row.live.to_string(),
             bytes(row.bytes_live),
-            bytes(row.peak_bytes),
-            time(row.peak_time),
+            row.peak_bytes.map(bytes).unwrap_or_default(),
+            row.peak_time.map(time).unwrap_or_default(),
             row.peak_test.clone().unwrap_or_default(),
         ]);
     }

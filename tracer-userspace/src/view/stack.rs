@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Stacks, a function a line.
 
-use super::names::shorten;
 use crate::{
+    analysis::shorten,
     model::{Line, LineKind, StackLines},
     trace::escape,
 };

@@ -19,6 +19,13 @@ impl Table {
         self.rows.push(cells.iter().map(|cell| escape(cell)).collect());
     }
 
+    /// Keeps the first rows; returns how many are left out.
+    pub(super) fn cut(&mut self, top: usize) -> usize {
+        let hidden = self.rows.len().saturating_sub(top);
+        self.rows.truncate(top);
+        hidden
+    }
+
     /// Appends the table with each line indented by two; without rows, nothing. A column with empty cells only is left
     /// out.
     pub(super) fn show(&self, out: &mut String) {
@@ -85,6 +92,16 @@ pub(super) fn time(ns: u64) -> String {
     format!("{}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1000)
 }
 
+/// A span of time, as people say it.
+pub(super) fn seconds(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("{} µs", ns / 1000),
+        1_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
+        1_000_000_000..600_000_000_000 => format!("{:.1} s", ns as f64 / 1e9),
+        _ => format!("{} min", ns / 60_000_000_000),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +112,8 @@ mod tests {
         assert_eq!(shown, ["0 B", "2048 B", "10.0 KiB", "1.0 MiB", "1.4 GiB", "16777216 TiB"]);
         assert_eq!([5, 0, -20_480].map(signed_bytes), ["+5 B", "0 B", "-20.0 KiB"]);
         assert_eq!(time(61_000_002_500), "61.000002");
+        let spans = [2_000, 3_900_000, 61_040_000_000, 7_200_000_000_000].map(seconds);
+        assert_eq!(spans, ["2 µs", "3 ms", "61.0 s", "120 min"]);
     }
 
     #[test]

@@ -38,10 +38,6 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
     if timeline.steps.is_empty() {
         out.push_str("Nothing matches.\n");
     }
-    if timeline.without_device > 0 {
-        let count = timeline.without_device;
-        out.push_str(&format!("{count} more match all but the device, which is known of seen allocations only.\n"));
-    }
     out
 }
 

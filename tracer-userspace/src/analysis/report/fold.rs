@@ -8,12 +8,9 @@ use std::{
 
 use super::{BalanceRow, Offender, Report, TestRow, Total, VerdictCount, VerdictRow};
 use crate::{
-    analysis::{Integrity, names},
+    analysis::{Integrity, filter::origin_of, names},
     model::{Allocation, Buffer, Certainty, Colour, Device, Entry, Model, Moment, Outcome, Verdict},
 };
-
-/// How many offenders are named.
-const OFFENDERS: usize = 10;
 
 /// Collects a [`Report`]. Its memory grows with the number of addresses and tests, not with that of events.
 #[derive(Debug, Default)]
@@ -22,6 +19,7 @@ pub struct ReportFold {
     verdicts: BTreeMap<Verdict, [u64; 2]>,
     addresses: HashMap<(Memory, u64), Balance>,
     tests: HashMap<u32, TestSum>,
+    without_peaks: bool,
 }
 
 /// One type of memory of one device: process, device, type.
@@ -33,6 +31,8 @@ struct Sum {
     frees: u64,
     bytes_allocated: u64,
     bytes_freed: u64,
+    /// Buffers live at the end, and their bytes.
+    held: (u64, u64),
     peak_bytes: u64,
     peak: Moment,
 }
@@ -56,6 +56,12 @@ struct TestSum {
 }
 
 impl ReportFold {
+    /// Begins one for entries that may be an allocation without its free, or the other way round.
+    #[must_use]
+    pub fn without_peaks() -> Self {
+        Self { without_peaks: true, ..Self::default() }
+    }
+
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
         match entry {
@@ -67,15 +73,20 @@ impl ReportFold {
         }
     }
 
-    /// Ends in a report.
+    /// Ends in a report that names at most so many offenders.
     #[must_use]
-    pub fn finish(self, model: &Model) -> Report {
+    pub fn finish(self, top: usize, model: &Model) -> Report {
+        let peaks = !self.without_peaks;
+        let mut offenders = offenders(&self.addresses);
+        let hidden_offenders = offenders.len().saturating_sub(top);
+        offenders.truncate(top);
         Report {
             integrity: Integrity::of(model),
-            totals: self.totals.iter().map(|(memory, sum)| sum.total(*memory, model)).collect(),
+            totals: self.totals.iter().map(|(memory, sum)| sum.total(*memory, peaks, model)).collect(),
             verdicts: self.verdicts.iter().map(|(&verdict, &counts)| verdict_row(verdict, counts)).collect(),
             balance: balance_rows(&self.addresses),
-            offenders: offenders(&self.addresses),
+            offenders,
+            hidden_offenders,
             tests: test_rows(self.tests, model),
         }
     }
@@ -97,8 +108,11 @@ impl ReportFold {
     fn outcome(&mut self, outcome: &Outcome) {
         let Outcome { buffer, verdict, moment, .. } = outcome;
         self.verdicts.entry(*verdict).or_default()[usize::from(outcome.certainty == Certainty::Possible)] += 1;
-        let origin = buffer.allocated.filter(|_| *verdict == Verdict::Held);
-        *self.test(&origin.unwrap_or(*moment)).verdicts.entry(*verdict).or_default() += 1;
+        *self.test(&origin_of(outcome)).verdicts.entry(*verdict).or_default() += 1;
+        if *verdict == Verdict::Held && buffer.allocated.is_some() {
+            let held = &mut self.totals.entry(memory(buffer)).or_default().held;
+            *held = (held.0 + 1, held.1.saturating_add(buffer.size));
+        }
         let unmet = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom);
         if unmet || buffer.phantom {
             return;
@@ -132,7 +146,7 @@ impl ReportFold {
 }
 
 impl Sum {
-    fn total(&self, (process, device, buffer_type): Memory, model: &Model) -> Total {
+    fn total(&self, (process, device, buffer_type): Memory, peaks: bool, model: &Model) -> Total {
         Total {
             process,
             device: names::device(device),
@@ -141,11 +155,11 @@ impl Sum {
             frees: self.frees,
             bytes_allocated: self.bytes_allocated,
             bytes_freed: self.bytes_freed,
-            live: self.allocations.saturating_sub(self.frees),
-            bytes_live: self.bytes_allocated.saturating_sub(self.bytes_freed),
-            peak_bytes: self.peak_bytes,
-            peak_time: self.peak.time,
-            peak_test: names::test(&model.definitions, &self.peak),
+            live: self.held.0,
+            bytes_live: self.held.1,
+            peak_bytes: peaks.then_some(self.peak_bytes),
+            peak_time: peaks.then_some(self.peak.time),
+            peak_test: names::test(&model.definitions, &self.peak).filter(|_| peaks),
         }
     }
 }
@@ -196,14 +210,14 @@ fn offenders(addresses: &HashMap<(Memory, u64), Balance>) -> Vec<Offender> {
         frees: balance.frees,
         excess: counts(&balance.excess),
     };
-    worst.into_iter().take(OFFENDERS).map(row).collect()
+    worst.into_iter().map(row).collect()
 }
 
 /// The phases of a test are texts of their own; here they become one row.
 fn test_rows(tests: HashMap<u32, TestSum>, model: &Model) -> Vec<TestRow> {
     let mut by_name: HashMap<Option<String>, TestSum> = HashMap::new();
     for (text, sum) in tests {
-        let name = names::test(&model.definitions, &Moment { test: text, ..Moment::default() });
+        let name = names::test_of(&model.definitions, text);
         let total = by_name.entry(name).or_insert_with(|| TestSum { first: sum.first, ..TestSum::default() });
         total.first = total.first.min(sum.first);
         total.allocations += sum.allocations;
