@@ -73,7 +73,7 @@ impl Integrity {
         let definitions = &model.definitions;
         let counters = definitions.counters.iter().map(|(name, &value)| CounterRow { name: name.clone(), value });
         Self {
-            start_ns: definitions.sessions.iter().map(|session| session.wall_ns).min(),
+            start_ns: definitions.sessions.iter().map(|session| session.wall_ns).filter(|&ns| ns != 0).min(),
             processes: processes(model),
             events: model.events,
             losses: losses(model),

@@ -7,6 +7,7 @@ use crate::model::{Definitions, Device, Moment};
 pub(super) fn buffer_type(number: u32) -> String {
     match ["DRAM", "L1", "SYSTEM_MEMORY", "L1_SMALL", "TRACE"].get(number as usize) {
         Some(name) => (*name).to_owned(),
+        None if number == u32::MAX => "unknown".to_owned(),
         None => format!("type {number}"),
     }
 }

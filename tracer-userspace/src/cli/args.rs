@@ -145,7 +145,7 @@ fn parse_ring(text: &str) -> Result<u32, String> {
 }
 
 fn parse_device(text: &str) -> Result<DeviceQuery, String> {
-    let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip)];
+    let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip), ("device", DeviceClass::Unknown)];
     let exact = classes.into_iter().find_map(|(word, class)| Some((class, text.strip_prefix(word)?)));
     let query = match exact {
         Some((class, id)) => id.parse().map(|id| DeviceQuery::Exactly(Device { class, id })),

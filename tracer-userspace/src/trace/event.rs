@@ -24,7 +24,7 @@ columns! {
         5 "" Kind kind: Kind,
         /// `Buffer*`, or the allocator or device that the event is about.
         6 "object" Hex object: u64,
-        /// `unique_id_`.
+        /// `unique_id_`; 0 in an import from a source that does not tell buffers apart.
         7 "uid" Decimal unique_id: u64,
         /// Device address; known from `Kind::Allocated` on.
         8 "address" Hex address: u64,
@@ -32,7 +32,7 @@ columns! {
         9 "size" Decimal size: u64,
         /// Bytes a page.
         10 "page" Decimal page_size: u64,
-        /// 0 DRAM, 1 L1, 2 system memory, 3 L1 small, 4 trace.
+        /// 0 DRAM, 1 L1, 2 system memory, 3 L1 small, 4 trace; `u32::MAX` if it is not known.
         11 "type" Decimal buffer_type: u32,
         /// Status at entry: 0 requested, 1 allocated, 2 deallocated.
         12 "status" Decimal status: u8,

@@ -43,8 +43,8 @@ pub use event::{DeviceClass, Event, Kind, kind_word};
 pub use field::{Hex, Name, escape};
 pub use reader::{Damage, ReadError, Reader};
 pub use record::{
-    Border, Code, CounterValue, End, Frame, HITS, Interpreter, LayoutField, Loss, Mapping, Module, Probe, Problem,
-    Process, PythonFrame, Record, Session, Stack, Symbol, Text,
+    ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField, Loss,
+    Mapping, Module, Probe, Problem, Process, PythonFrame, Record, Session, Stack, Symbol, Text,
 };
 pub use writer::Writer;
 
