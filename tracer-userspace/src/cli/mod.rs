@@ -2,6 +2,7 @@
 //! The command line: parses, dispatches, writes the view, and turns errors into a line and an exit code.
 
 mod args;
+mod import;
 mod read;
 mod record;
 
@@ -56,6 +57,7 @@ fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
     match command {
         Command::Record(args) => record::record(args),
         Command::Doctor(args) => record::doctor(&args, out),
+        Command::Import(args) => import::import(&args),
         Command::Report(args) => read::report(&args, out),
         Command::Timeline(args) => read::timeline(&args, out),
         Command::Excess(args) => read::excess(&args, out),
