@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How far the traces can be trusted: what was recorded, what was lost, and what is damaged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::{model::Model, trace::HITS};
+use crate::{
+    model::Model,
+    trace::{ALLOCATION_SERVER, GRAPH_CAPTURE, HITS},
+};
 
 /// What every view says about its traces.
 #[derive(Clone, Debug, Serialize)]
@@ -36,14 +39,30 @@ pub struct Integrity {
 pub struct ProcessRow {
     /// Number in this output.
     pub process: u32,
-    /// Process id on its host.
+    /// Its host; `null` if the trace does not say.
+    pub host: Option<String>,
+    /// Process id on its host, 0 if not known.
     pub pid: u32,
-    /// Command line.
+    /// Command line. Of an imported process, the name of the file.
     pub command: String,
+    /// What it was imported from, `allocation-server` or `graph-capture`; `null` if it was recorded.
+    pub origin: Option<String>,
     /// When it ended, or recording it did.
     pub end: Option<u64>,
-    /// `exited`, `interrupted` or `failed`; `null` if the trace was cut.
+    /// `exited`, `interrupted` or `failed`, or of an imported one `dead`, `log-ended` or `capture-ended`; `null` if the
+    /// trace was cut.
     pub reason: Option<String>,
+}
+
+/// What the times of a process are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Nanoseconds after the start.
+    Time,
+    /// Lines of a log, from 1.
+    Lines,
+    /// Nodes of a graph, by their numbers.
+    Nodes,
 }
 
 /// Lost events.
@@ -84,6 +103,25 @@ impl Integrity {
             damaged: !model.damages.is_empty(),
         }
     }
+
+    /// What the times of a process are.
+    #[must_use]
+    pub fn clock(&self, process: u32) -> Clock {
+        let row = self.processes.iter().find(|row| row.process == process);
+        row.map_or(Clock::Time, ProcessRow::clock)
+    }
+}
+
+impl ProcessRow {
+    /// What its times are.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        match self.origin.as_deref() {
+            Some(ALLOCATION_SERVER) => Clock::Lines,
+            Some(GRAPH_CAPTURE) => Clock::Nodes,
+            _ => Clock::Time,
+        }
+    }
 }
 
 fn processes(model: &Model) -> Vec<ProcessRow> {
@@ -92,8 +130,10 @@ fn processes(model: &Model) -> Vec<ProcessRow> {
         let end = definitions.ends.get(&process);
         ProcessRow {
             process,
+            host: definitions.hosts.get(&process).cloned(),
             pid: it.pid,
             command: it.command.clone(),
+            origin: Some(it.origin.to_string()).filter(|origin| !origin.is_empty()),
             end: end.map(|end| end.time),
             reason: end.map(|end| end.reason.to_string()),
         }
@@ -127,12 +167,19 @@ fn never_fired(model: &Model) -> Vec<String> {
 fn problems(model: &Model) -> Vec<String> {
     let definitions = &model.definitions;
     let mut problems = Vec::new();
+    let hosts: BTreeSet<&String> = definitions.hosts.values().collect();
+    if hosts.len() > 1 {
+        let hosts = hosts.len();
+        problems
+            .push(format!("these are traces of {hosts} hosts: their times compare as well as the hosts' clocks do"));
+    }
     for (name, damage) in &model.damages {
         problems.push(format!("{name} is damaged at byte {}: {}; what is before it is shown", damage.at, damage.what));
     }
     for (process, it) in &definitions.processes {
         if !definitions.ends.contains_key(process) {
-            problems.push(format!("the recording of process {} has no end: it was cut", it.pid));
+            let what = if it.origin.as_str().is_empty() { "recording" } else { "source" };
+            problems.push(format!("the {what} of process {process} has no end: it was cut"));
         }
     }
     if model.skipped > 0 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The words for the numbers of an entry.
 
-use crate::model::{Definitions, Device, Moment};
+use crate::model::{Definitions, Device, Line, LineKind, Moment, StackLines};
 
 /// `BufferType` of the target.
 pub(super) fn buffer_type(number: u32) -> String {
@@ -18,4 +18,20 @@ pub(super) fn device(device: Option<Device>) -> Option<String> {
 
 pub(super) fn test(definitions: &Definitions, moment: &Moment) -> Option<String> {
     definitions.test(moment).map(str::to_owned)
+}
+
+/// Most functions that name a site without Python ones.
+const NATIVE_NAMES: usize = 3;
+
+/// The functions that name a site in a line: the innermost Python function and what it called, or the innermost of all.
+pub(super) fn site(definitions: &Definitions, stack: u32) -> Vec<Line> {
+    let Some(StackLines { lines, .. }) = definitions.stack(stack) else { return Vec::new() };
+    let named = |line: &&Line| line.function.is_some() && line.kind != LineKind::Interpreter;
+    match lines.iter().position(|line| line.kind == LineKind::Python && line.file.is_some()) {
+        Some(python) => {
+            let called = lines[..python].iter().rev().find(named);
+            called.into_iter().chain([&lines[python]]).cloned().collect()
+        }
+        None => lines.iter().filter(named).take(NATIVE_NAMES).cloned().collect(),
+    }
 }

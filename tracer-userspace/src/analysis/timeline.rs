@@ -148,7 +148,12 @@ fn step(entry: &Entry, numbers: &mut [u64; 3], definitions: &Definitions) -> Ste
     match entry {
         Entry::Allocation(Allocation { buffer, moment }) => new_step(What::Alloc, buffer, moment, numbers, definitions),
         Entry::Outcome(Outcome { buffer, moment, verdict, certainty, .. }) => {
-            let by_free = moment.thread != 0 && *verdict != Verdict::Failed;
+            let by_free = match verdict {
+                Verdict::Held | Verdict::Failed => false,
+                // An imported free has no thread.
+                Verdict::Released | Verdict::PreAttach | Verdict::AliasFree | Verdict::Unmatched => true,
+                _ => moment.thread != 0,
+            };
             let what = if by_free { What::Free } else { What::End };
             let step = new_step(what, buffer, moment, numbers, definitions);
             Step { verdict: Some(*verdict), certainty: Some(*certainty), ..step }

@@ -18,9 +18,11 @@ use crate::trace::{ALLOCATION_SERVER, Event, Kind, Record};
 /// The account of every server: of each trace, and of each imported file, one.
 #[derive(Debug, Default)]
 pub struct Server {
-    /// What was reported, by server, device number and address.
+    /// What was reported, by server (each trace and each imported file has its own, from 1), device number and address.
     pub addresses: BTreeMap<(u32, u32, u64), Reports>,
     server: u32,
+    /// Whether the server has a session already.
+    begun: bool,
     /// Processes whose source tells no buffers apart.
     nameless: HashSet<u32>,
     /// Reported allocations that no free was set against: by process and unique id, where they were counted.
@@ -59,6 +61,7 @@ impl Server {
     /// Begins the next trace.
     pub(super) fn begin(&mut self) {
         self.server += 1;
+        self.begun = false;
         self.live.clear();
         self.verdicts.clear();
     }
@@ -86,7 +89,12 @@ impl Server {
     /// Takes the next record.
     pub(super) fn record(&mut self, record: &Record) {
         match record {
-            Record::Session(_) => self.begin(),
+            Record::Session(_) => {
+                if self.begun {
+                    self.begin();
+                }
+                self.begun = true;
+            }
             Record::Process(process) if process.origin.as_str() == ALLOCATION_SERVER => {
                 self.nameless.insert(process.id);
             }

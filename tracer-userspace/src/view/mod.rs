@@ -8,7 +8,9 @@
 //! [`Excess`](crate::analysis::Excess), by the names in Rust. A version changes when a field is renamed, removed or
 //! changes its meaning; a new field does not change it.
 
+mod balance;
 mod excess;
+mod holders;
 mod integrity;
 mod names;
 mod report;

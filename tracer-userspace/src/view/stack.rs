@@ -51,12 +51,28 @@ pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut S
     }
 }
 
-fn show_line(line: &Line) -> String {
-    let function = match (line.kind, line.function.as_deref()) {
+/// The functions that name a site, in a line: who was called, by whom.
+pub(super) fn site(lines: &[Line]) -> String {
+    let name = |line: &Line| match (&line.file, line.line) {
+        (Some(file), Some(number)) if line.kind == LineKind::Python => {
+            let file = file.rsplit('/').next().unwrap_or(file);
+            format!("{} ({file}:{number})", function(line))
+        }
+        _ => function(line),
+    };
+    lines.iter().map(name).collect::<Vec<_>>().join(" ← ")
+}
+
+fn function(line: &Line) -> String {
+    match (line.kind, line.function.as_deref()) {
         (LineKind::Python, Some(name)) => name.to_owned(),
         (_, Some(name)) => shorten(name),
         (_, None) => "?".to_owned(),
-    };
+    }
+}
+
+fn show_line(line: &Line) -> String {
+    let function = function(line);
     let source = match (&line.file, line.line) {
         (Some(file), Some(number)) => format!(" ({file}:{number})"),
         (Some(file), None) => format!(" ({file})"),

@@ -1,27 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the report is counted.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::{BTreeMap, HashMap},
-};
+use std::collections::{BTreeMap, HashMap};
 
-use super::{BalanceRow, Offender, Report, TestRow, Total, VerdictCount, VerdictRow};
+use super::{Failure, Peak, Report, TestRow, Total, VerdictCount, VerdictRow};
 use crate::{
-    analysis::{Integrity, names},
-    model::{Allocation, Buffer, Certainty, Colour, Device, Entry, Model, Moment, Outcome, Verdict},
+    analysis::{
+        Integrity,
+        balance::BalanceFold,
+        holders::{Live, Snapshot},
+        names,
+    },
+    model::{Allocation, Buffer, Certainty, Device, Entry, Model, Moment, Outcome, Verdict},
 };
 
-/// How many offenders are named.
-const OFFENDERS: usize = 10;
+/// How many failed requests are shown, with what was live then.
+const FAILURES: usize = 5;
 
 /// Collects a [`Report`]. Its memory grows with the number of addresses and tests, not with that of events.
 #[derive(Debug, Default)]
 pub struct ReportFold {
     totals: BTreeMap<Memory, Sum>,
     verdicts: BTreeMap<Verdict, [u64; 2]>,
-    addresses: HashMap<(Memory, u64), Balance>,
+    balance: BalanceFold,
     tests: HashMap<u32, TestSum>,
+    failures: Vec<(Outcome, Snapshot)>,
+    other_failures: u64,
 }
 
 /// One type of memory of one device: process, device, type.
@@ -33,16 +37,7 @@ struct Sum {
     frees: u64,
     bytes_allocated: u64,
     bytes_freed: u64,
-    peak_bytes: u64,
-    peak: Moment,
-}
-
-#[derive(Debug, Default)]
-struct Balance {
-    /// Allocations seen, and those from before the recording, of which a free tells.
-    allocations: u64,
-    frees: u64,
-    excess: BTreeMap<Verdict, u64>,
+    live: Live,
 }
 
 #[derive(Debug, Default)]
@@ -74,21 +69,21 @@ impl ReportFold {
             integrity: Integrity::of(model),
             totals: self.totals.iter().map(|(memory, sum)| sum.total(*memory, model)).collect(),
             verdicts: self.verdicts.iter().map(|(&verdict, &counts)| verdict_row(verdict, counts)).collect(),
-            balance: balance_rows(&self.addresses),
-            offenders: offenders(&self.addresses),
+            peaks: self.totals.iter().map(|(memory, sum)| sum.peak(*memory, model)).collect(),
+            failures: self.failures.into_iter().map(|(outcome, live)| failure(&outcome, live, model)).collect(),
+            other_failures: self.other_failures,
+            balance: self.balance.finish(&model.server),
             tests: test_rows(self.tests, model),
         }
     }
 
-    fn allocation(&mut self, Allocation { buffer, moment }: &Allocation) {
+    fn allocation(&mut self, allocation: &Allocation) {
+        let Allocation { buffer, moment } = allocation;
         let sum = self.totals.entry(memory(buffer)).or_default();
         sum.allocations += 1;
         sum.bytes_allocated = sum.bytes_allocated.saturating_add(buffer.size);
-        let live = sum.bytes_allocated.saturating_sub(sum.bytes_freed);
-        if live > sum.peak_bytes {
-            (sum.peak_bytes, sum.peak) = (live, *moment);
-        }
-        self.addresses.entry((memory(buffer), buffer.address)).or_default().allocations += 1;
+        sum.live.add(moment, buffer.size);
+        self.balance.allocation(allocation);
         let test = self.test(moment);
         test.allocations += 1;
         test.bytes_allocated = test.bytes_allocated.saturating_add(buffer.size);
@@ -99,6 +94,9 @@ impl ReportFold {
         self.verdicts.entry(*verdict).or_default()[usize::from(outcome.certainty == Certainty::Possible)] += 1;
         let origin = buffer.allocated.filter(|_| *verdict == Verdict::Held);
         *self.test(&origin.unwrap_or(*moment)).verdicts.entry(*verdict).or_default() += 1;
+        if *verdict == Verdict::Failed {
+            self.failure(outcome);
+        }
         let unmet = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom);
         if unmet || buffer.phantom {
             return;
@@ -108,20 +106,21 @@ impl ReportFold {
             test.frees += 1;
             test.bytes_freed = test.bytes_freed.saturating_add(buffer.size);
         }
-        if outcome.ends && buffer.allocated.is_some() {
+        if let Some(allocated) = buffer.allocated.filter(|_| outcome.ends) {
             let sum = self.totals.entry(memory(buffer)).or_default();
+            sum.live.remove(&allocated, buffer.size);
             sum.frees += 1;
             sum.bytes_freed = sum.bytes_freed.saturating_add(buffer.size);
         }
-        let again = matches!(verdict.colour(), Colour::Excess | Colour::Red);
-        if outcome.ends || again {
-            let balance = self.addresses.entry((memory(buffer), buffer.address)).or_default();
-            balance.frees += 1;
-            if *verdict == Verdict::PreAttach {
-                balance.allocations += 1;
-            } else if again || buffer.allocated.is_none() {
-                *balance.excess.entry(*verdict).or_default() += 1;
-            }
+        self.balance.outcome(outcome);
+    }
+
+    fn failure(&mut self, outcome: &Outcome) {
+        if self.failures.len() < FAILURES {
+            let live = self.totals.get(&memory(&outcome.buffer)).map(|sum| sum.live.now());
+            self.failures.push((*outcome, live.unwrap_or_default()));
+        } else {
+            self.other_failures += 1;
         }
     }
 
@@ -133,6 +132,7 @@ impl ReportFold {
 
 impl Sum {
     fn total(&self, (process, device, buffer_type): Memory, model: &Model) -> Total {
+        let (peak_bytes, peak) = self.live.peak();
         Total {
             process,
             device: names::device(device),
@@ -143,9 +143,19 @@ impl Sum {
             bytes_freed: self.bytes_freed,
             live: self.allocations.saturating_sub(self.frees),
             bytes_live: self.bytes_allocated.saturating_sub(self.bytes_freed),
-            peak_bytes: self.peak_bytes,
-            peak_time: self.peak.time,
-            peak_test: names::test(&model.definitions, &self.peak),
+            peak_bytes,
+            peak_time: peak.time,
+            peak_test: names::test(&model.definitions, &peak),
+        }
+    }
+
+    fn peak(&self, (process, device, buffer_type): Memory, model: &Model) -> Peak {
+        Peak {
+            process,
+            device: names::device(device),
+            buffer_type: names::buffer_type(buffer_type),
+            time: self.live.peak().1.time,
+            held: self.live.at_peak(&model.definitions),
         }
     }
 }
@@ -154,49 +164,26 @@ fn memory(buffer: &Buffer) -> Memory {
     (buffer.process, buffer.device, buffer.buffer_type)
 }
 
+fn failure(Outcome { buffer, moment, certainty, .. }: &Outcome, live: Snapshot, model: &Model) -> Failure {
+    Failure {
+        process: buffer.process,
+        device: names::device(buffer.device),
+        buffer_type: names::buffer_type(buffer.buffer_type),
+        time: moment.time,
+        bytes: buffer.size,
+        certainty: *certainty,
+        test: names::test(&model.definitions, moment),
+        site: names::site(&model.definitions, moment.stack),
+        held: live.resolve(&model.definitions),
+    }
+}
+
 fn verdict_row(verdict: Verdict, [confirmed, possible]: [u64; 2]) -> VerdictRow {
     VerdictRow { verdict, colour: verdict.colour(), confirmed, possible, meaning: verdict.meaning() }
 }
 
 fn counts(verdicts: &BTreeMap<Verdict, u64>) -> Vec<VerdictCount> {
     verdicts.iter().map(|(&verdict, &count)| VerdictCount { verdict, count }).collect()
-}
-
-fn balance_rows(addresses: &HashMap<(Memory, u64), Balance>) -> Vec<BalanceRow> {
-    let mut rows: BTreeMap<Memory, [u64; 3]> = BTreeMap::new();
-    for ((memory, _), balance) in addresses {
-        let row = rows.entry(*memory).or_default();
-        match balance.frees.cmp(&balance.allocations) {
-            Ordering::Equal => row[0] += 1,
-            Ordering::Less => row[1] += 1,
-            Ordering::Greater => row[2] += 1,
-        }
-    }
-    let row = |((process, device, buffer_type), [even, not_freed, freed_more]): (Memory, [u64; 3])| BalanceRow {
-        process,
-        device: names::device(device),
-        buffer_type: names::buffer_type(buffer_type),
-        addresses: even + not_freed + freed_more,
-        even,
-        not_freed,
-        freed_more,
-    };
-    rows.into_iter().map(row).collect()
-}
-
-fn offenders(addresses: &HashMap<(Memory, u64), Balance>) -> Vec<Offender> {
-    let mut worst: Vec<_> = addresses.iter().filter(|(_, balance)| balance.frees > balance.allocations).collect();
-    worst.sort_by_key(|(key, balance)| (Reverse(balance.frees - balance.allocations), *key));
-    let row = |(((process, device, buffer_type), address), balance): (&(Memory, u64), &Balance)| Offender {
-        process: *process,
-        device: names::device(*device),
-        buffer_type: names::buffer_type(*buffer_type),
-        address: *address,
-        allocations: balance.allocations,
-        frees: balance.frees,
-        excess: counts(&balance.excess),
-    };
-    worst.into_iter().take(OFFENDERS).map(row).collect()
 }
 
 /// The phases of a test are texts of their own; here they become one row.
