@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The timeline: everything that happened to a device, an address or a buffer, in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::{Integrity, names};
+use super::{Clock, Integrity, names};
 use crate::model::{
     Allocation, Buffer, Certainty, Definitions, Device, Entry, Model, Moment, Outcome, StackLines, Verdict,
 };
@@ -30,7 +30,7 @@ pub enum DeviceQuery {
     Any(u32),
 }
 
-/// Steps in the order in which they were decided.
+/// Steps, of each trace in the order in which they were decided; those of several traces are in the order of their times.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timeline {
     /// How far it can be trusted.
@@ -48,7 +48,7 @@ pub struct Timeline {
 pub struct Step {
     /// What it was.
     pub what: What,
-    /// Counts allocations and frees, each from 1; 0 for what is neither.
+    /// Counts the allocations and frees of a process, or of a log, each from 1; 0 for what is neither.
     pub number: u64,
     /// When.
     pub time: u64,
@@ -119,12 +119,23 @@ impl TimelineFold {
     /// Ends in a timeline.
     #[must_use]
     pub fn finish(self, model: &Model) -> Timeline {
-        let mut numbers = [0; 3];
-        let steps: Vec<Step> = self.entries.iter().map(|entry| step(entry, &mut numbers, &model.definitions)).collect();
+        let integrity = Integrity::of(model);
+        // A log counts all of its processes together.
+        let number_of = |process| if integrity.clock(process) == Clock::Lines { 0 } else { process };
+        let mut numbers: HashMap<u32, [u64; 3]> = HashMap::new();
+        let mut numbered = |entry: &Entry| {
+            let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry;
+            step(entry, numbers.entry(number_of(buffer.process)).or_default(), &model.definitions)
+        };
+        let mut steps: Vec<Step> = self.entries.iter().map(&mut numbered).collect();
+        if model.definitions.sessions.len() > 1 {
+            // Lines and nodes come after what has a time.
+            steps.sort_by_key(|step| (integrity.clock(step.process) != Clock::Time, step.time));
+        }
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
         let stacks =
             numbers.into_iter().filter_map(|number| Some((number, model.definitions.stack(number)?))).collect();
-        Timeline { integrity: Integrity::of(model), steps, stacks, without_device: self.without_device }
+        Timeline { integrity, steps, stacks, without_device: self.without_device }
     }
 }
 

@@ -194,6 +194,30 @@ mod tests {
         assert_eq!(count(text), ["0 0x100: 1-2 unknown 1 types 0b1 [1 pre-attach]"]);
     }
 
+    /// A target in which marked buffers report a free, those of chips too: one tensor on a mesh of two.
+    fn modified_target(chips_report_allocations: bool) -> Vec<String> {
+        let backing = "uid=0 address=0x100 size=64 class=mesh id=0 allocator=0xa owns=1";
+        let chips = [0, 1].map(|chip| format!("uid={} address=0x100 size=64 class=chip id={chip} owns=0", chip + 1));
+        let mut text = format!("process id=1 pid=7\nborder process=1\nevent 1 t=1 p=1 tid=7 allocated {backing}\n");
+        for (chip, n) in chips.iter().zip([2, 3]).filter(|_| chips_report_allocations) {
+            text += &format!("event {n} t={n} p=1 tid=7 allocated {chip} status=1\n");
+        }
+        for (chip, n) in chips.iter().zip([4, 6]) {
+            text += &format!("event {n} t={n} p=1 tid=7 marked {chip} status=1\n");
+            text += &format!("event {} t={0} p=1 tid=7 released {chip} status=1\n", n + 1);
+        }
+        text += &format!("event 8 t=8 p=1 tid=7 free {backing} status=1\n");
+        text += &format!("event 9 t=9 p=1 tid=7 released {backing} status=1\n");
+        // How the other ledger calls them is its own affair.
+        count(&text).iter().map(|line| line.split(" types").next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn mesh_and_chip_0_are_one_device_and_aliases_free_what_was_never_allocated() {
+        assert_eq!(modified_target(true), ["0 0x100: 2-2 unknown 0", "1 0x100: 1-1 unknown 0"]);
+        assert_eq!(modified_target(false), ["0 0x100: 1-2 unknown 1", "1 0x100: 0-1 unknown 1"]);
+    }
+
     #[test]
     fn each_log_is_a_server_of_its_own() {
         let log = "
