@@ -6,6 +6,7 @@
 
 mod account;
 mod framehop;
+mod import;
 mod lookalike;
 mod loss;
 mod python;

@@ -169,10 +169,15 @@ pub(crate) fn can_have_ttnn() -> bool {
 
 /// pytest on scenarios of a real ttnn release with eight mock chips.
 pub(crate) fn ttnn_pytest(version: &str, arguments: &[&str]) -> Result<Command> {
+    ttnn_script(version, &[&["-m", "pytest", "-q", "-p", "no:cacheprovider"], arguments].concat())
+}
+
+/// A Python script on a real ttnn release with eight mock chips.
+pub(crate) fn ttnn_script(version: &str, arguments: &[&str]) -> Result<Command> {
     let (folder, _) = xtask::python::with_ttnn(version)?;
     let mut command = Command::new("bash");
     command
-        .args(["-c", r#"source "$0/env" && exec python -m pytest -q -p no:cacheprovider "$@""#])
+        .args(["-c", r#"source "$0/env" && exec python "$@""#])
         .arg(folder)
         .args(arguments)
         .current_dir(root().join("tests/ttnn"));
