@@ -207,7 +207,7 @@ fn running_out_of_memory_is_the_same_traced_or_not() -> Result<()> {
         assert_eq!((&holder["buffers"], &holder["bytes"]), (&held.into(), &(held << 30).into()));
         let site = holder["site"].as_array().and_then(|lines| lines.last());
         let file = site.and_then(|line| line["file"].as_str()).unwrap_or_default();
-        assert!(file.ends_with("lookalike.py"), "{failure}");
+        assert!(file.ends_with("oom.py"), "{failure}");
     }
     Ok(())
 }

@@ -20,18 +20,19 @@ pub(super) fn test(definitions: &Definitions, moment: &Moment) -> Option<String>
     definitions.test(moment).map(str::to_owned)
 }
 
-/// Most functions that name a site without Python ones.
-const NATIVE_NAMES: usize = 3;
+/// Most functions, or Python functions, that name a site: the innermost one is often a wrapper.
+const NAMES: usize = 3;
 
-/// The functions that name a site in a line: the innermost Python function and what it called, or the innermost of all.
+/// The functions that name a site in a line: the innermost Python functions and what they called, or the innermost of all.
 pub(super) fn site(definitions: &Definitions, stack: u32) -> Vec<Line> {
     let Some(StackLines { lines, .. }) = definitions.stack(stack) else { return Vec::new() };
     let named = |line: &&Line| line.function.is_some() && line.kind != LineKind::Interpreter;
-    match lines.iter().position(|line| line.kind == LineKind::Python && line.file.is_some()) {
+    let is_python = |line: &&Line| line.kind == LineKind::Python && line.file.is_some();
+    match lines.iter().position(|line| is_python(&line)) {
         Some(python) => {
             let called = lines[..python].iter().rev().find(named);
-            called.into_iter().chain([&lines[python]]).cloned().collect()
+            called.into_iter().chain(lines[python..].iter().filter(is_python).take(NAMES)).cloned().collect()
         }
-        None => lines.iter().filter(named).take(NATIVE_NAMES).cloned().collect(),
+        None => lines.iter().filter(named).take(NAMES).cloned().collect(),
     }
 }

@@ -96,7 +96,8 @@ fn with_share(count: u64, all: u64) -> String {
     if count == 0 || count == all {
         return count.to_string();
     }
-    format!("{count} ({:.0}%)", count as f64 / all as f64 * 100.0)
+    let percent = count as f64 / all as f64 * 100.0;
+    if percent < 1.0 { format!("{count} (<1%)") } else { format!("{count} ({percent:.0}%)") }
 }
 
 fn allocator(balance: &Balance, process: impl Fn(u32) -> String) -> Table {

@@ -11,7 +11,7 @@ use crate::{
     model::Certainty,
 };
 
-const TITLES: [&str; 9] = [">at", "process", "device", "type", "", ">buffers", ">bytes", "allocated in", "by"];
+const TITLES: [&str; 9] = [">at", "process", "device", "type", "", ">buffers", ">bytes", "by", "in"];
 
 /// What was live when most was.
 pub(super) fn peaks(report: &Report, process: impl Fn(u32) -> String) -> Table {
@@ -35,7 +35,7 @@ pub(super) fn failures(report: &Report, process: impl Fn(u32) -> String) -> Tabl
         let at = when(*time, report.integrity.clock(*number));
         let memory = [at, process(*number), or_unknown(device.as_ref()), buffer_type.clone()];
         let what = if *certainty == Certainty::Possible { "requested (possible)" } else { "requested" };
-        let request = ["1".to_owned(), bytes(failure.bytes), test.clone().unwrap_or_default(), site(&failure.site)];
+        let request = ["1".to_owned(), bytes(failure.bytes), site(&failure.site), test.clone().unwrap_or_default()];
         table.row(&row(memory, what, request));
         let all = [failure.held.buffers.to_string(), bytes(failure.held.bytes), String::new(), String::new()];
         table.row(&row([const { String::new() }; 4], "held in all", all));
@@ -49,19 +49,19 @@ fn holders(held: &Held, table: &mut Table) {
     for holder in &held.holders {
         let by = if holder.site.is_empty() { "no stack".to_owned() } else { site(&holder.site) };
         let test = holder.test.clone().unwrap_or_default();
-        table.row(&row(nothing.clone(), "held", [holder.buffers.to_string(), bytes(holder.bytes), test, by]));
+        table.row(&row(nothing.clone(), "held", [holder.buffers.to_string(), bytes(holder.bytes), by, test]));
     }
     if held.others > 0 {
         let named: (u64, u64) =
             held.holders.iter().fold((0, 0), |sum, it| (sum.0 + it.buffers, sum.1.saturating_add(it.bytes)));
         let rest = [held.buffers.saturating_sub(named.0).to_string(), bytes(held.bytes.saturating_sub(named.1))];
         let [buffers, size] = rest;
-        table.row(&row(nothing, "held", [buffers, size, String::new(), format!("({} more)", held.others)]));
+        table.row(&row(nothing, "held", [buffers, size, format!("({} more)", held.others), String::new()]));
     }
 }
 
 fn row(memory: [String; 4], what: &str, rest: [String; 4]) -> [String; 9] {
     let [at, process, device, buffer_type] = memory;
-    let [buffers, size, test, by] = rest;
-    [at, process, device, buffer_type, what.to_owned(), buffers, size, test, by]
+    let [buffers, size, by, test] = rest;
+    [at, process, device, buffer_type, what.to_owned(), buffers, size, by, test]
 }

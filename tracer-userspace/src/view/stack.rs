@@ -51,16 +51,14 @@ pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut S
     }
 }
 
-/// The functions that name a site, in a line: who was called, by whom.
+/// The functions that name a site, in a line: who was called, by whom; and where the outermost is, if it is Python's.
 pub(super) fn site(lines: &[Line]) -> String {
-    let name = |line: &Line| match (&line.file, line.line) {
-        (Some(file), Some(number)) if line.kind == LineKind::Python => {
-            let file = file.rsplit('/').next().unwrap_or(file);
-            format!("{} ({file}:{number})", function(line))
-        }
-        _ => function(line),
-    };
-    lines.iter().map(name).collect::<Vec<_>>().join(" ← ")
+    let names: Vec<String> = lines.iter().map(function).collect();
+    let place = lines.last().filter(|line| line.kind == LineKind::Python).and_then(|line| {
+        let file = line.file.as_deref()?;
+        Some(format!(" ({}:{})", file.rsplit('/').next().unwrap_or(file), line.line?))
+    });
+    names.join(" ← ") + &place.unwrap_or_default()
 }
 
 fn function(line: &Line) -> String {

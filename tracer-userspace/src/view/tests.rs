@@ -108,15 +108,15 @@ fn the_report_counts() {
           t.py::two       1      1   4096 B       0 B  1 repeat, 1 after-close, 1 failed
 
         Held at the peak
-                at  device  type          buffers    bytes  allocated in  by
+                at  device  type          buffers    bytes  by                                                                                in
           0.001002  mesh0   DRAM  in all        1   4096 B
-                                  held          1   4096 B  t.py::one     std::make_shared<…>(…) ← tt::tt_metal::distributed::MeshBuffer::create(…) ← main
+                                  held          1   4096 B  std::make_shared<…>(…) ← tt::tt_metal::distributed::MeshBuffer::create(…) ← main  t.py::one
           0.001004  mesh0   L1    in all        1  2.0 MiB
-                                  held          1  2.0 MiB  t.py::one     std::make_shared<…>(…) ← tt::tt_metal::distributed::MeshBuffer::create(…) ← main
+                                  held          1  2.0 MiB  std::make_shared<…>(…) ← tt::tt_metal::distributed::MeshBuffer::create(…) ← main  t.py::one
 
         Failed requests, and what was held then
-                at  device  type               buffers     bytes  allocated in  by
-          0.002006  mesh0   DRAM  requested          1  95.4 MiB  t.py::two     std::make_shared<…>(…) ← tt::tt_metal::distributed::MeshBuffer::create(…) ← main
+                at  device  type               buffers     bytes  by                                                                                in
+          0.002006  mesh0   DRAM  requested          1  95.4 MiB  std::make_shared<…>(…) ← tt::tt_metal::distributed::MeshBuffer::create(…) ← main  t.py::two
                                   held in all        0       0 B
     "#]]
     .assert_eq(&report(&fold.finish(&model)));
