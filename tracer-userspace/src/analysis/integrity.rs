@@ -21,8 +21,8 @@ pub struct Integrity {
     pub events: u64,
     /// Events lost, by cause.
     pub losses: Vec<LossRow>,
-    /// Events that the kernel side sent and that are neither in the traces nor among the losses; `null` if the total
-    /// is not there to compare.
+    /// Events that the kernel side sent and that are neither in the traces nor among the losses, which would be a silent
+    /// loss; `null` if no trace has the total to compare.
     pub unaccounted: Option<i64>,
     /// Totals that were counted while recording.
     pub counters: Vec<CounterRow>,
@@ -96,7 +96,7 @@ impl Integrity {
             processes: processes(model),
             events: model.events,
             losses: losses(model),
-            unaccounted: unaccounted(model),
+            unaccounted: model.unaccounted,
             counters: counters.collect(),
             never_fired: never_fired(model),
             problems: problems(model),
@@ -149,13 +149,6 @@ fn losses(model: &Model) -> Vec<LossRow> {
         *gaps += 1;
     }
     by_cause.into_iter().map(|(cause, (events, gaps))| LossRow { cause: cause.to_owned(), events, gaps }).collect()
-}
-
-/// What was sent is either here or known to be lost; anything else would be a silent loss.
-fn unaccounted(model: &Model) -> Option<i64> {
-    let sent = *model.definitions.counters.get("sent")?;
-    let lost = model.definitions.losses.iter().fold(0, |sum: u64, loss| sum.saturating_add(loss.count));
-    Some(sent.wrapping_sub(model.events).wrapping_sub(lost) as i64)
 }
 
 fn never_fired(model: &Model) -> Vec<String> {

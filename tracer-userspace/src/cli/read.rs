@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn traces_of_several_hosts_are_one_model_in_which_nothing_is_confused() {
         let folder = tempfile::tempdir().expect("a folder");
-        let trace = |host: &str, wall_ns: u64| {
+        let trace = |host: &str, wall_ns: u64, sent: &str| {
             format!(
                 "session host={host} wall_ns={wall_ns}\nprocess id=1 pid=7 start=9 command=pytest\n\
                 border process=1 next_unique_id=1\n\
@@ -159,13 +159,13 @@ mod tests {
                 event 2 t=6000 p=1 tid=7 free uid=1 address=0x100 size=64 status=1\n\
                 event 3 t=7000 p=1 tid=7 released uid=1 address=0x100 size=64 status=1 class=mesh\n\
                 event 4 t=8000 p=1 tid=7 free uid=1 address=0x100 size=64 status=2\n\
-                end process=1 time=9000 reason=exited\n"
+                {sent}end process=1 time=9000 reason=exited\n"
             )
         };
         let [a, b] = ["b", "a"].map(|name| folder.path().join(name));
-        // Given in the wrong order, and one is damaged behind its end.
-        write_trace(&a, &trace("b", 1_735_689_601_000_000_000));
-        write_trace(&b, &trace("a", 1_735_689_599_000_000_000));
+        // Given in the wrong order; one is damaged behind its end, and lacks its total.
+        write_trace(&a, &trace("b", 1_735_689_601_000_000_000, ""));
+        write_trace(&b, &trace("a", 1_735_689_599_000_000_000, "counter name=sent value=4\n"));
         let whole = std::fs::read(&a).expect("read");
         std::fs::write(&a, [&whole[..], b"junk"].concat()).expect("written");
         let run = |command: &str| run_all(command, &[&a, &b]);
@@ -177,6 +177,7 @@ mod tests {
             assert_eq!(status, Status::Problems, "{command}");
             assert!(text.starts_with(head), "{text}");
             assert!(text.contains("traces of 2 hosts"), "{text}");
+            assert!(!text.contains("were sent"), "one trace does not say what was sent: {text}");
             assert!(text.contains(&format!("{} is damaged at byte {}", a.display(), whole.len())), "{text}");
         }
         let (_, timeline) = run("timeline --address 256");

@@ -142,6 +142,11 @@ impl Definitions {
         }
     }
 
+    /// A total of the trace that is being read.
+    pub(super) fn latest(&self, name: &str) -> Option<u64> {
+        self.latest.get(name).copied()
+    }
+
     /// The text of a number, absent for 0.
     #[must_use]
     pub fn text(&self, number: u32) -> Option<&str> {

@@ -39,6 +39,9 @@ pub struct Model {
     pub server: Server,
     /// Events read.
     pub events: u64,
+    /// Events that the kernel side sent and that are neither here nor among the losses, of the traces that have the total;
+    /// absent if none has.
+    pub unaccounted: Option<i64>,
     /// Damage by trace name.
     pub damages: Vec<(String, Damage)>,
     /// Items that only a later version of the tool can read.
@@ -57,6 +60,7 @@ pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model 
     for (first, source) in &mut sources {
         let mut ledger = Ledger::default();
         let mut reported = Reported::default();
+        let (events, losses) = (model.events, model.definitions.losses.len());
         merge.begin();
         model.definitions.begin();
         model.server.begin();
@@ -88,6 +92,12 @@ pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model 
         ledger.finish(sink);
         reported.finish(sink);
         model.definitions.problems.extend(ledger.problems());
+        if let Some(sent) = model.definitions.latest("sent") {
+            let lost = model.definitions.losses.iter().skip(losses).fold(0_u64, |sum, it| sum.saturating_add(it.count));
+            let here = (model.events - events).wrapping_add(lost);
+            let unaccounted = model.unaccounted.unwrap_or(0);
+            model.unaccounted = Some(unaccounted.wrapping_add(sent.wrapping_sub(here) as i64));
+        }
         model.skipped += source.skipped();
         model.damages.extend(source.damage().map(|damage| (source.name().to_owned(), damage)));
     }
