@@ -8,6 +8,7 @@ mod account;
 mod framehop;
 mod frames;
 mod gate;
+mod import;
 mod lookalike;
 mod loss;
 mod python;

@@ -200,6 +200,14 @@ fn running_out_of_memory_is_the_same_traced_or_not() -> Result<()> {
 
         let failed = by_truth(&traced.truth()?).iter().filter(|it| it.kind == Kind::Free && it.status == 0).count();
         assert_eq!((failed, confirmed(&trace, "failed")?), (1, 1));
+        let held = by_truth(&traced.truth()?).iter().filter(|it| it.kind == Kind::Allocated).count() as u64;
+        let failure = &json(&["report", path(&trace)])?["failures"][0];
+        assert_eq!((&failure["bytes"], &failure["buffer_type"]), (&(1_u64 << 30).into(), &"DRAM".into()));
+        let holder = &failure["held"]["holders"][0];
+        assert_eq!((&holder["buffers"], &holder["bytes"]), (&held.into(), &(held << 30).into()));
+        let site = holder["site"].as_array().and_then(|lines| lines.last());
+        let file = site.and_then(|line| line["file"].as_str()).unwrap_or_default();
+        assert!(file.ends_with("oom.py"), "{failure}");
     }
     Ok(())
 }

@@ -163,6 +163,14 @@ pub(super) fn origin_of(outcome: &Outcome) -> Moment {
 }
 
 impl DeviceQuery {
+    /// The number that it asks for, whatever the class.
+    pub(super) fn id(self) -> u32 {
+        match self {
+            Self::Exactly(device) => device.id,
+            Self::Any(id) => id,
+        }
+    }
+
     fn matches(self, device: Device) -> bool {
         match self {
             Self::Exactly(wanted) => wanted == device,

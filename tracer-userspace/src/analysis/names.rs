@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The words for the numbers of an entry.
 
-use crate::model::{Buffer, Definitions, Device, Moment};
-
-/// `BufferType` of the target.
-const BUFFER_TYPES: [&str; 5] = ["DRAM", "L1", "SYSTEM_MEMORY", "L1_SMALL", "TRACE"];
-
-/// The number of a type of memory, e.g. of `L1`; in small letters it is understood too.
-#[must_use]
-pub fn parse_buffer_type(name: &str) -> Option<u32> {
-    (0..).zip(BUFFER_TYPES).find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(number, _)| number)
-}
+use crate::{
+    model::{Buffer, Definitions, Device, Moment},
+    trace::BUFFER_TYPES,
+};
 
 pub(super) fn buffer_type(number: u32) -> String {
     match BUFFER_TYPES.get(number as usize) {
         Some(name) => (*name).to_owned(),
+        None if number == u32::MAX => "unknown".to_owned(),
         None => format!("type {number}"),
     }
 }

@@ -23,7 +23,8 @@ pub struct Site {
     pub id: String,
     /// A few words for people: the innermost function that tells something, and the Python functions it was called by.
     pub name: String,
-    /// The functions that count, innermost first: `ns::Class::function`, `Class.function (file.py)`, or `? (library)`.
+    /// The functions that count, innermost first: `ns::Class::function`, `Class.function (file.py)`, `operation` of a
+    /// graph capture, or `? (library)`.
     pub frames: Vec<String>,
     /// Whether the stack was whole and all of its functions had names. Without that, the same place in the code may have
     /// another site in another run, or two places the same.
@@ -57,6 +58,11 @@ impl<'a> Sites<'a> {
         Self { definitions, known: HashMap::new() }
     }
 
+    /// What they are worked out from.
+    pub(super) fn definitions(&self) -> &'a Definitions {
+        self.definitions
+    }
+
     /// The site of a stack number.
     pub(super) fn get(&mut self, stack: u32) -> &Site {
         self.known.entry(stack).or_insert_with(|| Site::of(self.definitions.stack(stack).as_ref()))
@@ -67,8 +73,9 @@ impl<'a> Sites<'a> {
 fn frame(line: &Line) -> String {
     match (line.kind, line.function.as_deref()) {
         (LineKind::Python, function) => {
-            let file = line.file.as_deref().map_or("?", file_mark);
-            format!("{} ({file})", function.unwrap_or("?"))
+            let function = function.unwrap_or("?");
+            // The operations of a graph capture have no file.
+            line.file.as_deref().map_or_else(|| function.to_owned(), |file| format!("{function} ({})", file_mark(file)))
         }
         (_, Some(function)) => reduce(function),
         (_, None) => format!("? ({})", line.module.as_deref().map_or("no library", library_mark)),

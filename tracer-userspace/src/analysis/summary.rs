@@ -80,7 +80,7 @@ impl SummaryFold {
     pub fn finish(self, model: &Model) -> Summary {
         let report = self.report.finish(0, model);
         let mut balance: BTreeMap<(String, String), BalanceSum> = BTreeMap::new();
-        for row in report.balance {
+        for row in report.balance.allocator {
             let device = row.device.unwrap_or_else(|| "unknown".to_owned());
             let sum = balance.entry((device, row.buffer_type)).or_default();
             sum.even += row.even;

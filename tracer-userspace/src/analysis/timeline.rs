@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The timeline: everything that happened to a device, an address or a buffer, in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::{Integrity, names};
+use super::{Clock, Integrity, names};
 use crate::model::{Allocation, Buffer, Certainty, Definitions, Entry, Model, Moment, Outcome, StackLines, Verdict};
 
 /// Which buffers to look for; what is absent matches everything.
@@ -17,7 +17,7 @@ pub struct Query {
     pub buffer: Option<u64>,
 }
 
-/// Steps in the order in which they were decided.
+/// Steps, of each trace in the order in which they were decided; those of several traces are in the order of their times.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timeline {
     /// How far it can be trusted.
@@ -33,7 +33,7 @@ pub struct Timeline {
 pub struct Step {
     /// What it was.
     pub what: What,
-    /// Counts allocations and frees, each from 1; 0 for what is neither.
+    /// Counts the allocations and frees of a process, or of a log, each from 1; 0 for what is neither.
     pub number: u64,
     /// When.
     pub time: u64,
@@ -98,12 +98,23 @@ impl TimelineFold {
     /// Ends in a timeline.
     #[must_use]
     pub fn finish(self, model: &Model) -> Timeline {
-        let mut numbers = [0; 3];
-        let steps: Vec<Step> = self.entries.iter().map(|entry| step(entry, &mut numbers, &model.definitions)).collect();
+        let integrity = Integrity::of(model);
+        // A log counts all of its processes together.
+        let number_of = |process| if integrity.clock(process) == Clock::Lines { 0 } else { process };
+        let mut numbers: HashMap<u32, [u64; 3]> = HashMap::new();
+        let mut numbered = |entry: &Entry| {
+            let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry;
+            step(entry, numbers.entry(number_of(buffer.process)).or_default(), &model.definitions)
+        };
+        let mut steps: Vec<Step> = self.entries.iter().map(&mut numbered).collect();
+        if model.definitions.sessions.len() > 1 {
+            // Lines and nodes come after what has a time.
+            steps.sort_by_key(|step| (integrity.clock(step.process) != Clock::Time, step.time));
+        }
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
         let stacks =
             numbers.into_iter().filter_map(|number| Some((number, model.definitions.stack(number)?))).collect();
-        Timeline { integrity: Integrity::of(model), steps, stacks }
+        Timeline { integrity, steps, stacks }
     }
 }
 
@@ -118,7 +129,12 @@ fn step(entry: &Entry, numbers: &mut [u64; 3], definitions: &Definitions) -> Ste
     match entry {
         Entry::Allocation(Allocation { buffer, moment }) => new_step(What::Alloc, buffer, moment, numbers, definitions),
         Entry::Outcome(Outcome { buffer, moment, verdict, certainty, .. }) => {
-            let by_free = moment.thread != 0 && *verdict != Verdict::Failed;
+            let by_free = match verdict {
+                Verdict::Held | Verdict::Failed => false,
+                // An imported free has no thread.
+                Verdict::Released | Verdict::PreAttach | Verdict::AliasFree | Verdict::Unmatched => true,
+                _ => moment.thread != 0,
+            };
             let what = if by_free { What::Free } else { What::End };
             let step = new_step(what, buffer, moment, numbers, definitions);
             Step { verdict: Some(*verdict), certainty: Some(*certainty), ..step }

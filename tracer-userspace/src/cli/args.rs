@@ -33,6 +33,8 @@ pub(super) enum Command {
     Record(Record),
     /// Say what tracing needs and does not have, for this machine and for a process
     Doctor(Doctor),
+    /// Make a trace of an allocation server's log, or of ttnn's graph captures
+    Import(Import),
     /// Totals, verdicts, the balance of each address, and the same by test
     Report(Report),
     /// Everything that happened to a device, an address or a buffer
@@ -88,6 +90,16 @@ pub(super) struct Doctor {
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Import {
+    /// Logs of an allocation server and graph captures in JSON; each is a source of its own
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Trace file
+    #[arg(short, long, value_name = "TRACE")]
+    pub(super) output: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,7 @@
 
 mod args;
 mod compare;
+mod import;
 mod read;
 mod record;
 mod scope;
@@ -58,6 +59,7 @@ fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
     match command {
         Command::Record(args) => record::record(args),
         Command::Doctor(args) => record::doctor(&args, out),
+        Command::Import(args) => import::import(&args),
         Command::Report(args) => read::report(&args, out),
         Command::Timeline(args) => read::timeline(&args, out),
         Command::Excess(args) => read::excess(&args, out),

@@ -23,7 +23,7 @@ use crate::{
 
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
     let filter = args.scope.filter();
-    let mut fold = if filter.parts_lives() { ReportFold::without_peaks() } else { ReportFold::default() };
+    let mut fold = ReportFold::new(&filter);
     let (model, selected) = read(&args.traces.paths, filter, |entry| fold.entry(entry))?;
     let mut value = fold.finish(args.top, &model);
     value.integrity.selected = selected;
@@ -168,25 +168,91 @@ mod tests {
         end process=1 time=9 reason=exited\n";
 
     fn run(command: &str, path: &Path) -> (Status, String) {
-        let path = path.to_str().expect("UTF-8");
-        let words = ["tt-buftrace"].into_iter().chain(command.split(' ')).chain([path]);
+        run_all(command, &[path])
+    }
+
+    fn run_all(command: &str, paths: &[&Path]) -> (Status, String) {
+        let paths = paths.iter().map(|path| path.to_str().expect("UTF-8"));
+        let words = ["tt-buftrace"].into_iter().chain(command.split(' ')).chain(paths);
         let mut out = Vec::new();
         let status = dispatch(Args::try_parse_from(words).expect("parsed").command, &mut out).expect("read");
         (status, String::from_utf8(out).expect("UTF-8"))
     }
 
-    #[test]
-    fn a_trace_is_read_by_each_command_and_damage_is_said() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.trace");
-        let mut writer = Writer::create(&path).expect("created");
-        for item in text::parse(LINES).expect("parsed") {
+    fn write_trace(path: &Path, lines: &str) {
+        let mut writer = Writer::create(path).expect("created");
+        for item in text::parse(lines).expect("parsed") {
             match item {
                 Item::Record(record) => writer.record(record),
                 Item::Event(event) => writer.event(event),
             }
         }
         writer.flush().expect("written");
+    }
+
+    /// Two hosts whose processes have one number, one start and buffers of one id at one address; `b` began 2 s later.
+    #[test]
+    fn traces_of_several_hosts_are_one_model_in_which_nothing_is_confused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let trace = |host: &str, wall_ns: u64, sent: &str| {
+            format!(
+                "session host={host} wall_ns={wall_ns}\nprocess id=1 pid=7 start=9 command=pytest\n\
+                border process=1 next_unique_id=1\n\
+                event 1 t=5000 p=1 tid=7 allocated uid=1 address=0x100 size=64 class=mesh\n\
+                event 2 t=6000 p=1 tid=7 free uid=1 address=0x100 size=64 status=1\n\
+                event 3 t=7000 p=1 tid=7 released uid=1 address=0x100 size=64 status=1 class=mesh\n\
+                event 4 t=8000 p=1 tid=7 free uid=1 address=0x100 size=64 status=2\n\
+                {sent}end process=1 time=9000 reason=exited\n"
+            )
+        };
+        let [a, b] = ["b", "a"].map(|name| folder.path().join(name));
+        // Given in the wrong order; one is damaged behind its end, and lacks its total.
+        write_trace(&a, &trace("b", 1_735_689_601_000_000_000, ""));
+        write_trace(&b, &trace("a", 1_735_689_599_000_000_000, "counter name=sent value=4\n"));
+        let whole = std::fs::read(&a).expect("read");
+        std::fs::write(&a, [&whole[..], b"junk"].concat()).expect("written");
+        let run = |command: &str| run_all(command, &[&a, &b]);
+        let head = "Start 2024-12-31 23:59:59 UTC, times in seconds after it\n\
+            Process 1: pid 7 on b, pytest, exited at 2.000009\nProcess 2: pid 7 on a, pytest, exited at 0.000009\n\
+            8 events, none lost\n";
+        for command in ["report", "timeline --address 256", "excess"] {
+            let (status, text) = run(command);
+            assert_eq!(status, Status::Problems, "{command}");
+            assert!(text.starts_with(head), "{text}");
+            assert!(text.contains("traces of 2 hosts"), "{text}");
+            assert!(!text.contains("were sent"), "one trace does not say what was sent: {text}");
+            assert!(text.contains(&format!("{} is damaged at byte {}", a.display(), whole.len())), "{text}");
+        }
+        let (_, timeline) = run("timeline --address 256");
+        let steps: Vec<&str> = timeline.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
+        assert_eq!(
+            steps,
+            [
+                "    0.000005  ALLOC #1   process 2  buffer 1  mesh0 DRAM 0x100  64 B",
+                "    0.000006  FREE #1    process 2  buffer 1  mesh0 DRAM 0x100  64 B  released",
+                "    0.000008  FREE #2    process 2  buffer 1  mesh0 DRAM 0x100  64 B  repeat",
+                "    2.000005  ALLOC #1   process 1  buffer 1  mesh0 DRAM 0x100  64 B",
+                "    2.000006  FREE #1    process 1  buffer 1  mesh0 DRAM 0x100  64 B  released",
+                "    2.000008  FREE #2    process 1  buffer 1  mesh0 DRAM 0x100  64 B  repeat",
+            ]
+        );
+        let report: serde_json::Value = serde_json::from_str(&run("report --json").1).expect("JSON");
+        for (row, process) in report["balance"]["allocator_offenders"].as_array().expect("rows").iter().zip(1..) {
+            assert_eq!((&row["process"], &row["allocations"], &row["frees"]), (&process.into(), &1.into(), &2.into()));
+        }
+        let server: Vec<_> = report["balance"]["server"].as_array().expect("rows").iter().collect();
+        assert_eq!(server.iter().map(|row| row["even"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(1), Some(2)]);
+        // Both made the same mistake at one place: one site, two frees.
+        let excess: serde_json::Value = serde_json::from_str(&run("excess --json").1).expect("JSON");
+        assert_eq!(excess["sites"][0]["count"], 2);
+        assert_eq!(run("dump").0, Status::Problems);
+    }
+
+    #[test]
+    fn a_trace_is_read_by_each_command_and_damage_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.trace");
+        write_trace(&path, LINES);
         assert_eq!(run("dump", &path), (Status::Done, LINES.to_owned()));
         let diff = format!("diff {}", path.display());
         let commands = [

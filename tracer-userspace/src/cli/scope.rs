@@ -4,15 +4,15 @@
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
-    analysis::{DeviceQuery, Filter, Grouping, Order, Pattern, SitePattern, parse_buffer_type},
+    analysis::{DeviceQuery, Filter, Grouping, Order, Pattern, SitePattern},
     model::{Device, Verdict},
-    trace::DeviceClass,
+    trace::{DeviceClass, parse_buffer_type},
 };
 
 /// What to look at. What happened counts where it happened, what is held where it was allocated.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Scope {
-    /// Device: mesh0, chip3, or a number for either
+    /// Device: mesh0, chip3, device3 of a log, or a number for any of these
     #[arg(long, value_parser = parse_device)]
     device: Option<DeviceQuery>,
     /// Type of memory: DRAM, L1, L1_SMALL, TRACE or SYSTEM_MEMORY
@@ -111,7 +111,7 @@ pub(super) fn parse_verdict(text: &str) -> Result<Verdict, String> {
 }
 
 fn parse_device(text: &str) -> Result<DeviceQuery, String> {
-    let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip)];
+    let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip), ("device", DeviceClass::Unknown)];
     let exact = classes.into_iter().find_map(|(word, class)| Some((class, text.strip_prefix(word)?)));
     let query = match exact {
         Some((class, id)) => id.parse().map(|id| DeviceQuery::Exactly(Device { class, id })),

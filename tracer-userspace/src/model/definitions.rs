@@ -39,10 +39,14 @@ pub struct Definitions {
     pub problems: Vec<String>,
     /// The Python interpreters.
     pub interpreters: Vec<Interpreter>,
+    /// The hosts of the processes, where their traces say.
+    pub hosts: BTreeMap<u32, String>,
     /// How each process ended. One that is not here was cut off.
     pub ends: BTreeMap<u32, End>,
     /// The counters of the trace that is being read, which later records may replace.
     latest: BTreeMap<String, u64>,
+    /// The host of the trace that is being read.
+    host: String,
     modules: HashMap<u32, Module>,
     texts: HashMap<u32, String>,
     frames: HashMap<u32, Frame>,
@@ -101,14 +105,21 @@ pub struct Line {
 }
 
 impl Definitions {
+    /// Begins the next trace.
+    pub(super) fn begin(&mut self) {
+        self.latest.clear();
+        self.host.clear();
+    }
+
     /// Adds a record.
     pub(super) fn add(&mut self, record: Record) {
         match record {
             Record::Session(it) => {
                 self.latest.clear();
+                self.host.clone_from(&it.host);
                 self.sessions.push(it);
             }
-            Record::Process(it) => drop(self.processes.insert(it.id, it)),
+            Record::Process(it) => self.add_process(it),
             Record::Module(it) => drop(self.modules.insert(it.id, it)),
             Record::Mapping(it) => self.mappings.push(it),
             Record::LayoutField(it) => self.layout.push(it),
@@ -129,6 +140,11 @@ impl Definitions {
             Record::Problem(it) => self.problems.push(it.text),
             Record::End(it) => drop(self.ends.insert(it.process, it)),
         }
+    }
+
+    /// A total of the trace that is being read.
+    pub(super) fn latest(&self, name: &str) -> Option<u64> {
+        self.latest.get(name).copied()
     }
 
     /// The text of a number, absent for 0.
@@ -177,6 +193,13 @@ impl Definitions {
             }
         }
         Some(StackLines { lines, end: stack.end.to_string(), python })
+    }
+
+    fn add_process(&mut self, process: Process) {
+        if !self.host.is_empty() {
+            self.hosts.insert(process.id, self.host.clone());
+        }
+        self.processes.insert(process.id, process);
     }
 
     fn add_lines(&self, frame: &Frame, lines: &mut Vec<Line>) {

@@ -33,7 +33,7 @@ const LIFE: &str = "Possible if events were lost after the allocation: its free 
 
 impl Verdict {
     /// All verdicts.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Released,
         Self::Repeat,
         Self::AliasFree,
@@ -48,6 +48,7 @@ impl Verdict {
         Self::PreAttach,
         Self::Inherited,
         Self::Held,
+        Self::Unmatched,
     ];
 
     /// The verdict of a name.
@@ -175,6 +176,19 @@ impl Verdict {
                 ],
                 &["`held`: by site and age. The oldest and those that grow from test to test come first."],
                 LIFE,
+            ),
+            Self::Unmatched => (
+                "Not known. The source knows addresses alone, so that any verdict about a free may be behind it.",
+                &[
+                    "Aliases report frees and no allocations: the chip buffers of a mesh, views.",
+                    "Meshes and chips of one number, types of memory, or processes share an address.",
+                    "The buffer was freed twice, or messages were lost.",
+                ],
+                &[
+                    "`timeline --address`: the line of the log for each allocation and free.",
+                    "Record such a run (`record`): each of these frees gets the verdict that it is.",
+                ],
+                "Never more than possible: what would confirm it is not in the source.",
             ),
         }
     }

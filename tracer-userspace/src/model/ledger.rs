@@ -98,7 +98,7 @@ pub struct Buffer {
     pub allocated: Option<Moment>,
 }
 
-/// A device, or mesh of devices, by its id within its class.
+/// A device, or mesh of devices, by its id within its class. An imported source may not tell the class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Device {
     /// Meshes and chips count apart.
@@ -112,7 +112,7 @@ impl fmt::Display for Device {
         match self.class {
             DeviceClass::Chip => write!(f, "chip{}", self.id),
             DeviceClass::Mesh => write!(f, "mesh{}", self.id),
-            DeviceClass::Unknown => f.write_str("unknown"),
+            DeviceClass::Unknown => write!(f, "device{}", self.id),
         }
     }
 }

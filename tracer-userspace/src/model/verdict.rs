@@ -38,6 +38,8 @@ pub enum Verdict {
     Inherited,
     /// The buffer was still live at the end.
     Held,
+    /// A free was reported where no allocation was, by a source that does not tell buffers apart.
+    Unmatched,
 }
 
 /// How much attention a verdict asks for.
@@ -96,6 +98,7 @@ impl Verdict {
             Self::PreAttach => "pre-attach",
             Self::Inherited => "inherited",
             Self::Held => "held",
+            Self::Unmatched => "unmatched",
         }
     }
 
@@ -105,7 +108,7 @@ impl Verdict {
         match self {
             Self::Released | Self::Bulk | Self::Phantom | Self::PreAttach | Self::Inherited => Colour::Normal,
             Self::AfterClose | Self::Marked | Self::Failed | Self::Held => Colour::Yellow,
-            Self::Repeat | Self::AliasFree => Colour::Excess,
+            Self::Repeat | Self::AliasFree | Self::Unmatched => Colour::Excess,
             Self::StaleFree | Self::StolenFree | Self::Overlap => Colour::Red,
         }
     }
@@ -128,6 +131,7 @@ impl Verdict {
             Self::PreAttach => "freed here, allocated before the recording began",
             Self::Inherited => "a fork's copy of its parent's buffer; the parent's memory is not touched",
             Self::Held => "still live at the end",
+            Self::Unmatched => "reported free where nothing was allocated; the source does not tell why",
         }
     }
 }

@@ -39,12 +39,12 @@ mod tests;
 pub mod text;
 mod writer;
 
-pub use event::{DeviceClass, Event, Kind, kind_word};
+pub use event::{BUFFER_TYPES, DeviceClass, Event, Kind, kind_word, parse_buffer_type};
 pub use field::{Hex, Name, escape};
 pub use reader::{Damage, ReadError, Reader};
 pub use record::{
-    Border, Code, CounterValue, End, Frame, HITS, Interpreter, LayoutField, Loss, Mapping, Module, Probe, Problem,
-    Process, PythonFrame, Record, Session, Stack, Symbol, Text,
+    ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField, Loss,
+    Mapping, Module, Probe, Problem, Process, PythonFrame, Record, Session, Stack, Symbol, Text,
 };
 pub use writer::Writer;
 

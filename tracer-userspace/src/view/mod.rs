@@ -10,11 +10,13 @@
 //! list of them. A version changes when a field is renamed, removed or changes its meaning; a new field does not change
 //! it.
 
+mod balance;
 mod check;
 mod diff;
 mod excess;
 mod explain;
 mod held;
+mod holders;
 mod integrity;
 mod junit;
 mod report;

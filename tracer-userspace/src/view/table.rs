@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Columns that line up, and numbers as people read them.
 
-use crate::trace::escape;
+use crate::{analysis::Clock, trace::escape};
 
 /// Rows of cells; a column whose title begins with `>` is set to the right.
 pub(super) struct Table {
@@ -87,8 +87,17 @@ pub(super) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// A time, by what the times of its process are.
+pub(super) fn when(at: u64, clock: Clock) -> String {
+    match clock {
+        Clock::Time => time(at),
+        Clock::Lines => format!("line {at}"),
+        Clock::Nodes => format!("node {at}"),
+    }
+}
+
 /// A time relative to the start, in seconds.
-pub(super) fn time(ns: u64) -> String {
+fn time(ns: u64) -> String {
     format!("{}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1000)
 }
 

@@ -37,10 +37,10 @@ event 3 t=1002000 p=1 tid=40 allocated uid=10 size=4096 address=0x100400 class=m
 event 4 t=1003000 p=1 tid=40 request uid=11 size=2097152 type=1 class=mesh stack=1
 event 5 t=1004000 p=1 tid=40 allocated uid=11 size=2097152 address=0x17f800 type=1 class=mesh allocator=0xa
 event 6 t=1005000 p=1 tid=40 free uid=10 size=4096 address=0x100400 status=1 stack=2
-event 7 t=1006000 p=1 tid=40 released uid=10 status=1
+event 7 t=1006000 p=1 tid=40 released uid=10 address=0x100400 status=1 class=mesh
 event 8 t=1500000 p=1 tid=40 test-begin text=2
 event 9 t=1501000 p=1 tid=40 free uid=3 size=64 address=0x100800 status=1 stack=2
-event 10 t=1502000 p=1 tid=40 released uid=3 status=1
+event 10 t=1502000 p=1 tid=40 released uid=3 address=0x100800 status=1 class=mesh
 event 11 t=1600000 p=1 tid=40 test-end
 event 12 t=2000000 p=1 tid=40 test-begin text=3
 event 13 t=2001000 p=1 tid=41 free uid=10 size=4096 address=0x100400 status=2 stack=3
@@ -89,11 +89,18 @@ fn the_report_counts() {
           pre-attach           1         0  freed here, allocated before the recording began
           held                 0         1  still live at the end
 
-        Balance of addresses
-          device   type  addresses  allocs = frees  not freed  freed more
-          unknown  DRAM          1               1          0           0
-          mesh0    DRAM          1               0          0           1
-          mesh0    L1            1               0          1           0
+        Balance of addresses as reported to the graph tracker (device number and address alone)
+          device  addresses  allocs = frees  not freed  freed more  unknown  excess  which were
+          0               3               0    2 (67%)     1 (33%)        1       1  1 pre-attach
+
+        Addresses with more reported frees than allocations
+          device   address           type  allocs  frees  unknown  balance  which were
+          0       0x100800  1050624  DRAM       0      1        1       -1  1 pre-attach
+
+        Balance of addresses in the allocators
+          device  type  addresses  allocs = frees  not freed  freed more
+          mesh0   DRAM          2               1          0           1
+          mesh0   L1            1               0          1           0
 
         Addresses freed more often than allocated
           device  type   address  allocs  frees  excess  which were
@@ -103,6 +110,18 @@ fn the_report_counts() {
           test       allocs  frees    bytes      left  verdicts
           t.py::one       2      2  2.0 MiB  +2.0 MiB  1 released, 1 pre-attach, 1 held
           t.py::two       1      1   4096 B       0 B  1 repeat, 1 after-close, 1 failed
+
+        Held at the peak
+                at  device  type          buffers    bytes  site                                                         in
+          0.001002  mesh0   DRAM  in all        1   4096 B
+                                  held          1   4096 B  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
+          0.001004  mesh0   L1    in all        1  2.0 MiB
+                                  held          1  2.0 MiB  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
+
+        Failed requests, and what was held then
+                at  device  type               buffers     bytes  site                                                         in
+          0.002006  mesh0   DRAM  requested          1  95.4 MiB  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::two
+                                  held in all        0       0 B
     "#]]
     .assert_eq(&report(&fold.finish(10, &model)));
 }

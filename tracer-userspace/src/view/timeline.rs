@@ -5,10 +5,10 @@ use super::{
     Frames, integrity,
     report::or_unknown,
     stack,
-    table::{bytes, time},
+    table::{bytes, when},
 };
 use crate::{
-    analysis::{Step, Timeline, What},
+    analysis::{Integrity, Step, Timeline, What},
     model::Certainty,
     trace::escape,
 };
@@ -29,7 +29,7 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
     integrity::show(&timeline.integrity, &mut out);
     out.push('\n');
     for step in &timeline.steps {
-        out.push_str(&escape(&show_step(step)));
+        out.push_str(&escape(&show_step(step, &timeline.integrity)));
         out.push('\n');
         if let (StackChoice::Show(frames), Some(lines)) = (stacks, timeline.stacks.get(&step.stack)) {
             stack::show(lines, frames, "      ", &mut out);
@@ -41,15 +41,21 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
     out
 }
 
-fn show_step(step: &Step) -> String {
+fn show_step(step: &Step, integrity: &Integrity) -> String {
     let what = match step.what {
         What::Alloc => format!("ALLOC #{}", step.number),
         What::Free => format!("FREE #{}", step.number),
         What::End => "END".to_owned(),
     };
+    let several = integrity.processes.len() > 1;
+    let process = if several { format!("process {}  ", step.process) } else { String::new() };
     let place = format!("{} {} {:#x}", or_unknown(step.device.as_ref()), step.buffer_type, step.address);
-    let mut line =
-        format!("{:>12}  {what:<9}  buffer {}  {place}  {}", time(step.time), step.buffer, bytes(step.bytes));
+    let mut line = format!(
+        "{:>12}  {what:<9}  {process}buffer {}  {place}  {}",
+        when(step.time, integrity.clock(step.process)),
+        step.buffer,
+        bytes(step.bytes)
+    );
     if let Some(verdict) = step.verdict {
         let possible = if step.certainty == Some(Certainty::Possible) { " (possible)" } else { "" };
         line.push_str(&format!("  {}{possible}", verdict.name()));

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    analysis::{Pattern, Site, SitePattern, names, parse_buffer_type, site::Sites},
+    analysis::{Pattern, Site, SitePattern, names, site::Sites},
     model::{Buffer, Certainty, Colour, Device, Entry, Model, Moment, Outcome, Verdict},
+    trace::parse_buffer_type,
 };
 
 /// The expectations of a file:

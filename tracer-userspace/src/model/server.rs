@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The server's ledger: what a server would have counted that keeps a log of all that the graph trackers report.
+//!
+//! Such a server knows a buffer by the number of its device and its address, and nothing else. Process, type of memory and
+//! class of device are not in its key, so that a mesh and a chip of one number, or DRAM and L1, fall together. An entry
+//! of `track_allocate` is an allocation, one of `track_deallocate` a free: of everything that is reported. Released
+//! targets report owners only; a modified one in which views and the chip buffers of a mesh report, or marked buffers,
+//! calls the same two functions for them.
+//!
+//! Each free is set against the allocation of the same buffer; what finds none has the verdict of the other ledger, and
+//! that is what explains an excess. Memory grows with the number of addresses and of live buffers.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{Entry, Outcome, Verdict};
+use crate::trace::{ALLOCATION_SERVER, Event, Kind, Record};
+
+/// The account of every server: of each trace, and of each imported file, one.
+#[derive(Debug, Default)]
+pub struct Server {
+    /// What was reported, by server (each trace and each imported file has its own, from 1), device number and address.
+    pub addresses: BTreeMap<(u32, u32, u64), Reports>,
+    server: u32,
+    /// Whether the server has a session already.
+    begun: bool,
+    /// Processes whose source tells no buffers apart.
+    nameless: HashSet<u32>,
+    /// Reported allocations that no free was set against: by process and unique id, where they were counted.
+    live: BTreeMap<(u32, u64), (u32, u64)>,
+    /// What the last event on each thread was to the other ledger.
+    verdicts: HashMap<(u32, u32), (u64, Verdict)>,
+}
+
+/// What was reported about one address of one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reports {
+    /// Process number of the first report.
+    pub process: u32,
+    /// Allocations.
+    pub allocations: u64,
+    /// Frees.
+    pub frees: u64,
+    /// Of these, frees for which the server had no buffer: its reference count was 0.
+    pub unknown: u64,
+    references: u64,
+    /// The types of memory, a bit for each number.
+    pub types: u8,
+    /// Frees without an allocation of the same buffer, by their verdict.
+    pub unmatched: BTreeMap<Option<Verdict>, u64>,
+}
+
+impl Reports {
+    /// Frees beyond the allocations.
+    #[must_use]
+    pub fn excess(&self) -> u64 {
+        self.frees.saturating_sub(self.allocations)
+    }
+}
+
+impl Server {
+    /// Begins the next trace.
+    pub(super) fn begin(&mut self) {
+        self.server += 1;
+        self.begun = false;
+        self.live.clear();
+        self.verdicts.clear();
+    }
+
+    /// Takes what the other ledger made of an event, before the event itself.
+    pub(super) fn entry(&mut self, event: &Event, entry: &Entry) {
+        let Entry::Outcome(Outcome { buffer, verdict, .. }) = entry else { return };
+        // Other entries of this event are about what was pending.
+        if self.nameless.contains(&event.process) || event.unique_id == buffer.unique_id {
+            self.verdicts.insert((event.process, event.thread), (event.unique_id, *verdict));
+        }
+    }
+
+    /// Takes the next event.
+    pub(super) fn event(&mut self, event: &Event) {
+        match event.kind {
+            _ if event.unreadable => {}
+            Kind::Allocated => self.allocated(event),
+            Kind::Released => self.released(event),
+            Kind::ThreadExit => drop(self.verdicts.remove(&(event.process, event.thread))),
+            _ => {}
+        }
+    }
+
+    /// Takes the next record.
+    pub(super) fn record(&mut self, record: &Record) {
+        match record {
+            Record::Session(_) => {
+                if self.begun {
+                    self.begin();
+                }
+                self.begun = true;
+            }
+            Record::Process(process) if process.origin.as_str() == ALLOCATION_SERVER => {
+                self.nameless.insert(process.id);
+            }
+            Record::End(end) => {
+                let ended: Vec<_> =
+                    self.live.range((end.process, 0)..=(end.process, u64::MAX)).map(|it| *it.0).collect();
+                for key in ended {
+                    self.live.remove(&key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn allocated(&mut self, event: &Event) {
+        let place = (event.device_id, event.address);
+        if !self.nameless.contains(&event.process) {
+            self.live.insert((event.process, event.unique_id), place);
+        }
+        let reports = self.reports(event, place);
+        reports.allocations += 1;
+        reports.references += 1;
+    }
+
+    fn released(&mut self, event: &Event) {
+        let verdict = self.verdicts.remove(&(event.process, event.thread));
+        let verdict = verdict.filter(|(unique_id, _)| *unique_id == event.unique_id).map(|(_, verdict)| verdict);
+        // A device may be gone by now; where the allocation was counted, the free is.
+        let known = self.live.remove(&(event.process, event.unique_id));
+        let nameless = self.nameless.contains(&event.process);
+        let matched = match nameless {
+            true => !matches!(verdict, Some(Verdict::PreAttach | Verdict::Unmatched)),
+            false => known.is_some(),
+        };
+        let reports = self.reports(event, known.unwrap_or((event.device_id, event.address)));
+        reports.frees += 1;
+        let unknown = if nameless { !matched } else { reports.references == 0 };
+        reports.unknown += u64::from(unknown);
+        reports.references = reports.references.saturating_sub(1);
+        if !matched {
+            *reports.unmatched.entry(verdict).or_default() += 1;
+        }
+    }
+
+    fn reports(&mut self, event: &Event, (device, address): (u32, u64)) -> &mut Reports {
+        let new = || Reports { process: event.process, ..Reports::default() };
+        let reports = self.addresses.entry((self.server, device, address)).or_insert_with(new);
+        reports.types |= 1_u8.checked_shl(event.buffer_type).unwrap_or(0);
+        reports
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::read_text;
+
+    fn count(text: &str) -> Vec<String> {
+        let server = read_text(text, &mut |_| {}).server;
+        let row = |((_, device, address), it): (&(u32, u32, u64), &Reports)| {
+            let unmatched: Vec<String> = it
+                .unmatched
+                .iter()
+                .map(|(verdict, count)| format!("{count} {}", verdict.map_or("?", Verdict::name)))
+                .collect();
+            let sums = format!("{}-{} unknown {}", it.allocations, it.frees, it.unknown);
+            format!("{device} {address:#x}: {sums} types {:#b} [{}]", it.types, unmatched.join(", "))
+        };
+        server.addresses.iter().map(row).collect()
+    }
+
+    #[test]
+    fn processes_types_and_classes_of_devices_fall_together() {
+        let text = "
+            process id=1 pid=7
+            border process=1 next_unique_id=0
+            event 1 t=1 p=1 tid=7 allocated uid=0 address=0x100 size=64 class=mesh id=2 type=1 allocator=0xa
+            event 2 t=2 p=1 tid=7 allocated uid=1 address=0x100 size=64 class=chip id=2 allocator=0xb
+            event 3 t=3 p=2 tid=8 allocated uid=0 address=0x100 size=64 class=chip id=2 allocator=0xc
+            event 4 t=4 p=1 tid=7 free uid=0 address=0x100 size=64 status=1
+            event 5 t=5 p=1 tid=7 released uid=0 address=0x100 size=64 status=1 class=mesh id=2 type=1";
+        assert_eq!(count(text), ["2 0x100: 3-1 unknown 0 types 0b11 []"]);
+    }
+
+    #[test]
+    fn an_excess_has_the_verdicts_of_the_other_ledger() {
+        // The buffer with id 3 is older than the recording; what has no free reaches no tracker.
+        let text = "
+            process id=1 pid=7
+            border process=1 next_unique_id=10
+            event 1 t=1 p=1 tid=7 allocated uid=12 address=0x100 size=64 class=mesh
+            event 2 t=2 p=1 tid=7 free uid=12 address=0x100 size=64 status=1
+            event 3 t=3 p=1 tid=7 released uid=12 address=0x100 size=64 status=1 class=mesh
+            event 4 t=4 p=1 tid=7 free uid=12 address=0x100 size=64 status=2
+            event 5 t=5 p=1 tid=7 free uid=3 address=0x100 size=64 status=1
+            event 6 t=6 p=1 tid=7 released uid=3 address=0x100 size=64 status=1 class=mesh";
+        assert_eq!(count(text), ["0 0x100: 1-2 unknown 1 types 0b1 [1 pre-attach]"]);
+    }
+
+    /// A target in which marked buffers report a free, those of chips too: one tensor on a mesh of two.
+    fn modified_target(chips_report_allocations: bool) -> Vec<String> {
+        let backing = "uid=0 address=0x100 size=64 class=mesh id=0 allocator=0xa owns=1";
+        let chips = [0, 1].map(|chip| format!("uid={} address=0x100 size=64 class=chip id={chip} owns=0", chip + 1));
+        let mut text = format!("process id=1 pid=7\nborder process=1\nevent 1 t=1 p=1 tid=7 allocated {backing}\n");
+        for (chip, n) in chips.iter().zip([2, 3]).filter(|_| chips_report_allocations) {
+            text += &format!("event {n} t={n} p=1 tid=7 allocated {chip} status=1\n");
+        }
+        for (chip, n) in chips.iter().zip([4, 6]) {
+            text += &format!("event {n} t={n} p=1 tid=7 marked {chip} status=1\n");
+            text += &format!("event {} t={0} p=1 tid=7 released {chip} status=1\n", n + 1);
+        }
+        text += &format!("event 8 t=8 p=1 tid=7 free {backing} status=1\n");
+        text += &format!("event 9 t=9 p=1 tid=7 released {backing} status=1\n");
+        // How the other ledger calls them is its own affair.
+        count(&text).iter().map(|line| line.split(" types").next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn mesh_and_chip_0_are_one_device_and_aliases_free_what_was_never_allocated() {
+        assert_eq!(modified_target(true), ["0 0x100: 2-2 unknown 0", "1 0x100: 1-1 unknown 0"]);
+        assert_eq!(modified_target(false), ["0 0x100: 1-2 unknown 1", "1 0x100: 0-1 unknown 1"]);
+    }
+
+    #[test]
+    fn each_log_is_a_server_of_its_own() {
+        let log = "
+            session tool=a
+            process id=N pid=7 origin=allocation-server
+            event 1 t=1 p=N allocated address=0x100 size=64
+            event 2 t=2 p=N released address=0x100
+            event 3 t=3 p=N released address=0x100";
+        let two = [log.replace('N', "1"), log.replace('N', "2")].concat();
+        assert_eq!(count(&two), ["0 0x100: 1-2 unknown 1 types 0b1 [1 unmatched]"; 2]);
+    }
+}
