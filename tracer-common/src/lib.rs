@@ -51,11 +51,18 @@ pub enum Kind {
     TestEnd = 10,
     /// A thread of the target ends.
     ThreadExit = 11,
+    /// Entry of `Device::initialize` or `MeshDevice::initialize`: what the device held before is gone.
+    DeviceOpen = 12,
+    /// Entry of `Buffer(Impl)::create` with an address: a buffer over memory that it does not own. There is no object
+    /// yet; what it will be is in the arguments.
+    Alias = 13,
+    /// The target makes a child process, which gets a copy of all its objects.
+    Fork = 14,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Request,
         Self::Allocated,
         Self::Free,
@@ -67,6 +74,9 @@ impl Kind {
         Self::TestBegin,
         Self::TestEnd,
         Self::ThreadExit,
+        Self::DeviceOpen,
+        Self::Alias,
+        Self::Fork,
     ];
 
     /// The kind of a number that came over the border, or `None` for one that is not ours.

@@ -96,6 +96,7 @@ impl ExcessFold {
             return;
         };
         let excess = matches!(outcome.verdict.colour(), Colour::Excess | Colour::Red);
+        let excess = excess && outcome.verdict != Verdict::Overlap;
         let late = matches!(outcome.verdict, Verdict::AfterClose | Verdict::Marked);
         if excess || late {
             self.sites.entry((outcome.moment.stack, excess)).or_default().add(outcome);

@@ -84,7 +84,7 @@ pub enum What {
     Alloc,
     /// A free.
     Free,
-    /// The end of something without a free: a failed request, or a buffer that is still live.
+    /// No free: a failed request, bytes that were given twice, or a buffer that is still live.
     End,
 }
 
@@ -105,7 +105,9 @@ impl TimelineFold {
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
-        let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry;
+        let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry else {
+            return;
+        };
         if !self.query.matches_place(buffer) {
             return;
         }
@@ -120,7 +122,8 @@ impl TimelineFold {
     #[must_use]
     pub fn finish(self, model: &Model) -> Timeline {
         let mut numbers = [0; 3];
-        let steps: Vec<Step> = self.entries.iter().map(|entry| step(entry, &mut numbers, &model.definitions)).collect();
+        let step = |entry| step(entry, &mut numbers, &model.definitions);
+        let steps: Vec<Step> = self.entries.iter().filter_map(step).collect();
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
         let stacks =
             numbers.into_iter().filter_map(|number| Some((number, model.definitions.stack(number)?))).collect();
@@ -144,14 +147,17 @@ impl DeviceQuery {
     }
 }
 
-fn step(entry: &Entry, numbers: &mut [u64; 3], definitions: &Definitions) -> Step {
+fn step(entry: &Entry, numbers: &mut [u64; 3], definitions: &Definitions) -> Option<Step> {
     match entry {
-        Entry::Allocation(Allocation { buffer, moment }) => new_step(What::Alloc, buffer, moment, numbers, definitions),
+        Entry::Allocation(Allocation { buffer, moment }) => {
+            Some(new_step(What::Alloc, buffer, moment, numbers, definitions))
+        }
+        Entry::Alias(_) => None,
         Entry::Outcome(Outcome { buffer, moment, verdict, certainty, .. }) => {
-            let by_free = moment.thread != 0 && *verdict != Verdict::Failed;
+            let by_free = moment.thread != 0 && !matches!(verdict, Verdict::Failed | Verdict::Overlap);
             let what = if by_free { What::Free } else { What::End };
             let step = new_step(what, buffer, moment, numbers, definitions);
-            Step { verdict: Some(*verdict), certainty: Some(*certainty), ..step }
+            Some(Step { verdict: Some(*verdict), certainty: Some(*certainty), ..step })
         }
     }
 }

@@ -132,6 +132,7 @@ impl Recorder {
             allocator: hit.allocator,
             stack,
             text,
+            child: 0,
         };
         self.define(define);
         let mut ready = Vec::new();

@@ -8,7 +8,7 @@ mod recent;
 mod verdict;
 
 pub use definitions::{Definitions, Line, LineKind, StackLines};
-pub use ledger::{Allocation, Buffer, Device, Entry, Ledger, Moment, Outcome, Previous};
+pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Ledger, Moment, Outcome, Previous};
 pub use recent::REMEMBERED;
 pub use verdict::{Certainty, Colour, Verdict};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The memory of buffers freed lately, by which a repeat is told from a free of something unknown.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{Buffer, Moment, Verdict};
 
@@ -21,18 +21,27 @@ pub(super) struct Ended {
 pub(super) struct Recent {
     ended: HashMap<u64, Ended>,
     order: VecDeque<u64>,
+    /// Of those whose allocation was seen: type, address, unique id.
+    addresses: BTreeSet<(u32, u64, u64)>,
     forgotten: bool,
 }
 
 impl Recent {
     pub(super) fn insert(&mut self, ended: Ended) {
         let unique_id = ended.buffer.unique_id;
-        if self.ended.insert(unique_id, ended).is_none() {
-            self.order.push_back(unique_id);
+        match self.ended.insert(unique_id, ended) {
+            None => self.order.push_back(unique_id),
+            Some(before) => drop(self.addresses.remove(&address(&before.buffer))),
+        }
+        if ended.buffer.allocated.is_some() {
+            self.addresses.insert(address(&ended.buffer));
         }
         while self.order.len() > REMEMBERED {
-            let oldest = self.order.pop_front();
-            self.forgotten |= oldest.is_some_and(|oldest| self.ended.remove(&oldest).is_some());
+            let oldest = self.order.pop_front().and_then(|oldest| self.ended.remove(&oldest));
+            if let Some(oldest) = oldest {
+                self.addresses.remove(&address(&oldest.buffer));
+                self.forgotten = true;
+            }
         }
     }
 
@@ -44,8 +53,24 @@ impl Recent {
         self.ended.get_mut(&unique_id)
     }
 
+    /// The latest of the owners that lived at an address and are older than a buffer, on whatever device.
+    pub(super) fn owner_before(&self, buffer_type: u32, address: u64, unique_id: u64) -> Option<&Ended> {
+        let there = (buffer_type, address, 0)..(buffer_type, address, unique_id);
+        self.addresses.range(there).next_back().and_then(|(_, _, owner)| self.ended.get(owner))
+    }
+
     /// Whether any buffer had to be forgotten.
     pub(super) fn has_forgotten(&self) -> bool {
         self.forgotten
     }
+
+    /// How many entries are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.ended.len().max(self.order.len()).max(self.addresses.len())
+    }
+}
+
+fn address(buffer: &Buffer) -> (u32, u64, u64) {
+    (buffer.buffer_type, buffer.address, buffer.unique_id)
 }

@@ -62,7 +62,7 @@ impl ReportFold {
             Entry::Allocation(allocation) if !allocation.buffer.phantom => {
                 self.allocation(allocation);
             }
-            Entry::Allocation(_) => {}
+            Entry::Allocation(_) | Entry::Alias(_) => {}
             Entry::Outcome(outcome) => self.outcome(outcome),
         }
     }
@@ -99,8 +99,8 @@ impl ReportFold {
         self.verdicts.entry(*verdict).or_default()[usize::from(outcome.certainty == Certainty::Possible)] += 1;
         let origin = buffer.allocated.filter(|_| *verdict == Verdict::Held);
         *self.test(&origin.unwrap_or(*moment)).verdicts.entry(*verdict).or_default() += 1;
-        let unmet = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom);
-        if unmet || buffer.phantom {
+        let no_free = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom | Verdict::Overlap);
+        if no_free || buffer.phantom {
             return;
         }
         if outcome.ends {

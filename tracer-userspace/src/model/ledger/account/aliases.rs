@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Buffers that own nothing: their making, and frees that they report.
+//!
+//! Whose memory an alias is over is not recorded where it ends. But unique ids rise, so its owner is older; and a part
+//! of a mesh buffer and a view have the address of their owner. Which chips a mesh has is not recorded, so owners on any
+//! device count.
+
+use super::{Account, both, device};
+use crate::{
+    model::{Alias, Certainty, Entry, Moment, Outcome, Previous, Verdict},
+    trace::Event,
+};
+
+impl Account {
+    pub(super) fn alias(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
+        let &Event { buffer_type, address, size, .. } = event;
+        let owner = self.blocks.owner_before(buffer_type, address, u64::MAX);
+        let (process, device) = (self.process, device(event));
+        sink(&Entry::Alias(Alias { process, device, buffer_type, address, size, owner, moment }));
+    }
+
+    /// An alias reports that it is freed; no memory is released.
+    pub(super) fn report(&mut self, outcome: Outcome, sink: &mut impl FnMut(&Entry)) {
+        let buffer = outcome.buffer;
+        let possible = Outcome { verdict: Verdict::AliasFree, certainty: Certainty::Possible, ..outcome };
+        let owner = self.blocks.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id);
+        let outcome = if let Some(owner) = owner.and_then(|owner| self.live.get(&owner)) {
+            let since = owner.buffer.allocated.map_or(0, |moment| moment.time);
+            // If owners at this address left while this one lived, the alias may be one's of those.
+            let other_left = self.blocks.owner_left(buffer.buffer_type, buffer.address, since);
+            let certainty = if other_left { Certainty::Possible } else { self.certainty_since(since) };
+            Outcome { certainty, other: Some(owner.buffer), ..possible }
+        } else if let Some((verdict, certainty)) = self.older(buffer.unique_id) {
+            Outcome { verdict, certainty, ..possible }
+        } else if let Some(owner) = self.recent.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id) {
+            // Behind a gap, the next owner may be there unseen; and if there were buffers before the recording, so may one
+            // of those, on another device.
+            let gap = self.certainty_since(owner.moment.time) == Certainty::Possible;
+            let verdict = if gap { Verdict::AliasFree } else { Verdict::StaleFree };
+            let all_seen = if self.border == Some(0) { Certainty::Confirmed } else { Certainty::Possible };
+            let previous = Previous::Free(owner.moment, owner.verdict);
+            Outcome { verdict, certainty: both(all_seen, self.certainty_since(0)), previous, ..possible }
+        } else {
+            possible
+        };
+        sink(&Entry::Outcome(outcome));
+    }
+}
