@@ -23,6 +23,8 @@ pub(super) struct Recent {
     order: VecDeque<u64>,
     /// Of those whose allocation was seen: type, address, unique id.
     addresses: BTreeSet<(u32, u64, u64)>,
+    /// When the last of them ended at an address: type, address.
+    ends: HashMap<(u32, u64), u64>,
     forgotten: bool,
 }
 
@@ -33,12 +35,17 @@ impl Recent {
             None => self.order.push_back(unique_id),
             Some(before) => drop(self.addresses.remove(&address(&before.buffer))),
         }
+        self.ends.insert((ended.buffer.buffer_type, ended.buffer.address), ended.moment.time);
         if ended.buffer.allocated.is_some() {
             self.addresses.insert(address(&ended.buffer));
         }
         while self.order.len() > REMEMBERED {
             let oldest = self.order.pop_front().and_then(|oldest| self.ended.remove(&oldest));
             if let Some(oldest) = oldest {
+                let place = (oldest.buffer.buffer_type, oldest.buffer.address);
+                if self.ends.get(&place) == Some(&oldest.moment.time) {
+                    self.ends.remove(&place);
+                }
                 self.addresses.remove(&address(&oldest.buffer));
                 self.forgotten = true;
             }
@@ -59,6 +66,11 @@ impl Recent {
         self.addresses.range(there).next_back().and_then(|(_, _, owner)| self.ended.get(owner))
     }
 
+    /// Whether a buffer at an address ended since a time, on whatever device.
+    pub(super) fn ended_since(&self, buffer_type: u32, address: u64, since: u64) -> bool {
+        self.ends.get(&(buffer_type, address)).is_some_and(|&end| end >= since)
+    }
+
     /// Whether any buffer had to be forgotten.
     pub(super) fn has_forgotten(&self) -> bool {
         self.forgotten
@@ -67,7 +79,7 @@ impl Recent {
     /// How many entries are kept.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.ended.len().max(self.order.len()).max(self.addresses.len())
+        [self.ended.len(), self.order.len(), self.addresses.len(), self.ends.len()].into_iter().max().unwrap_or(0)
     }
 }
 

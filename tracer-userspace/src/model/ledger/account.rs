@@ -45,6 +45,9 @@ pub(super) struct Account {
     pub(super) test: u32,
     /// Time of the first event behind the latest gap.
     gap: Option<u64>,
+    /// When owners may last have ended without a word: those from before the recording in a bulk release, all of a device
+    /// at its close.
+    unseen_ends: Option<u64>,
     /// Events that cannot be, given those before.
     contradictions: u64,
 }
@@ -88,6 +91,7 @@ impl Account {
             generations: HashMap::new(),
             test: 0,
             gap: None,
+            unseen_ends: None,
             contradictions: 0,
         }
     }
@@ -170,20 +174,22 @@ impl Account {
             Kind::TestBegin => self.test = event.text,
             Kind::TestEnd => self.test = 0,
             Kind::ThreadExit => self.settle(pending, true, sink),
-            // What a close does to buffers has events of its own, and a fork concerns the child's account.
-            Kind::DeviceClose | Kind::Fork => {}
+            // What a close does to buffers is told by a bulk release, if that has a probe.
+            Kind::DeviceClose => self.unseen_ends = Some(event.time),
+            // This concerns the child's account.
+            Kind::Fork => {}
         }
     }
 
     fn allocated(&mut self, event: &Event, moment: Moment, pending: Option<Pending>, sink: &mut impl FnMut(&Entry)) {
-        let moment = match pending {
+        let (moment, requested) = match pending {
             Some(Pending::Request(request, requested)) if request.unique_id == event.unique_id => {
-                Moment { stack: requested.stack, ..moment }
+                (Moment { stack: requested.stack, ..moment }, requested.time)
             }
             // Its request was lost, or made before recording began: the stack is not known.
             other => {
                 self.settle(other, true, sink);
-                moment
+                (moment, moment.time)
             }
         };
         let buffer = Buffer { allocated: Some(moment), ..self.with_device(self.buffer(event), event) };
@@ -192,6 +198,9 @@ impl Account {
             self.end_unseen(lost.buffer, Verdict::Marked, moment, sink);
         }
         let overlapped = self.give(&buffer, moment, sink);
+        if self.recent.ended_since(buffer.buffer_type, buffer.address, requested) {
+            self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
+        }
         self.live.insert(event.unique_id, Live { buffer, robbed: None });
         sink(&Entry::Allocation(Allocation { buffer, moment }));
         if let Some(other) = overlapped {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each verdict, from the events that the target is known to make.
 
+mod histories;
 mod others;
+mod target;
 
 use std::collections::HashMap;
 

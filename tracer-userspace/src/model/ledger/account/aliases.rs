@@ -7,7 +7,7 @@
 
 use super::{Account, both, device};
 use crate::{
-    model::{Alias, Certainty, Entry, Moment, Outcome, Previous, Verdict},
+    model::{Alias, Buffer, Certainty, Entry, Moment, Outcome, Previous, Verdict},
     trace::Event,
 };
 
@@ -26,12 +26,14 @@ impl Account {
         let owner = self.blocks.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id);
         let outcome = if let Some(owner) = owner.and_then(|owner| self.live.get(&owner)) {
             let since = owner.buffer.allocated.map_or(0, |moment| moment.time);
-            // If owners at this address left while this one lived, the alias may be one's of those.
-            let other_left = self.blocks.owner_left(buffer.buffer_type, buffer.address, since);
-            let certainty = if other_left { Certainty::Possible } else { self.certainty_since(since) };
+            let certainty = match self.another_left(&buffer, since) {
+                true => Certainty::Possible,
+                false => self.certainty_since(since),
+            };
             Outcome { certainty, other: Some(owner.buffer), ..possible }
         } else if let Some((verdict, certainty)) = self.older(buffer.unique_id) {
-            Outcome { verdict, certainty, ..possible }
+            // If a free before this was lost, it did release memory.
+            Outcome { verdict, certainty: both(certainty, self.certainty_since(0)), ..possible }
         } else if let Some(owner) = self.recent.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id) {
             // Behind a gap, the next owner may be there unseen; and if there were buffers before the recording, so may one
             // of those, on another device.
@@ -44,5 +46,12 @@ impl Account {
             possible
         };
         sink(&Entry::Outcome(outcome));
+    }
+
+    /// Whether an owner at an alias's address left while the one that is there lived, on another device: the alias may be
+    /// its. Or whether owners may have gone unseen.
+    fn another_left(&self, alias: &Buffer, since: u64) -> bool {
+        self.unseen_ends.is_some_and(|time| time >= since)
+            || self.blocks.owner_left(alias.buffer_type, alias.address, since)
     }
 }

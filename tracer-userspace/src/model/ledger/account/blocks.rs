@@ -96,10 +96,15 @@ impl Blocks {
         let there = (space.buffer_type, address);
         self.owners.remove(&(space, address, end, unique_id));
         self.addresses.remove(&(there.0, there.1, unique_id));
-        if self.addresses.range((there.0, there.1, 0)..=(there.0, there.1, u64::MAX)).next().is_some() {
-            self.left.insert(there, time);
-        } else {
-            self.left.remove(&there);
+        self.left.remove(&there);
+        self.note_left(there.0, there.1, time);
+    }
+
+    /// An owner at an address is no more, whether it was seen before or not.
+    pub(super) fn note_left(&mut self, buffer_type: u32, address: u64, time: u64) {
+        let there = (buffer_type, address, 0)..=(buffer_type, address, u64::MAX);
+        if self.addresses.range(there).next().is_some() {
+            self.left.insert((buffer_type, address), time);
         }
     }
 

@@ -12,9 +12,12 @@ impl Account {
         self.threads.insert(moment.thread, Pending::Marked(event.unique_id));
         if let Some(live) = self.remove_live(event.unique_id, moment) {
             self.forget_block(&live.buffer);
-            self.decide(end(live.buffer, Verdict::Marked, moment), sink);
+            let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
+            self.decide(end(live.buffer, verdict, moment), sink);
         } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
+        } else if self.buffer(event).phantom {
+            self.decide(end(self.buffer(event), Verdict::Phantom, moment), sink);
         } else if !event.owns {
             let outcome = Outcome { ends: false, ..end(self.buffer(event), Verdict::AliasFree, moment) };
             self.report(outcome, sink);
@@ -33,6 +36,8 @@ impl Account {
             self.decide(Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
         } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
+        } else {
+            self.blocks.note_left(event.buffer_type, event.address, moment.time);
         }
     }
 
@@ -41,7 +46,7 @@ impl Account {
     fn late_mark(&mut self, ended: Ended, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         if ended.verdict == Verdict::Bulk {
             let previous = Previous::Free(ended.moment, ended.verdict);
-            let certainty = self.certainty_since(ended.moment.time);
+            let certainty = self.certainty_since_allocation(&ended.buffer);
             if let Some(ended) = self.recent.get_mut(ended.buffer.unique_id) {
                 ended.verdict = Verdict::Marked;
             }
@@ -52,6 +57,9 @@ impl Account {
 
     pub(super) fn bulk(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         let allocator = event.object;
+        if self.border != Some(0) {
+            self.unseen_ends = Some(moment.time);
+        }
         self.blocks.take_all_back(allocator);
         let held = self.live.values().filter(|live| live.buffer.allocator == allocator);
         let released: Vec<u64> = held.map(|live| live.buffer.unique_id).collect();
@@ -108,6 +116,9 @@ impl Account {
 
     pub(super) fn remember(&mut self, outcome: &Outcome) {
         let Outcome { buffer, moment, verdict, .. } = *outcome;
+        if buffer.allocated.is_none() {
+            self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
+        }
         self.recent.insert(Ended { buffer, moment, verdict });
     }
 }

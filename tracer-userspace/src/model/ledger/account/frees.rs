@@ -55,13 +55,14 @@ impl Account {
 
     /// A bulk release leaves the status as it was; after any other end it cannot be "allocated".
     fn free_after_end(&mut self, ended: Ended, moment: Moment) -> Outcome {
-        let certainty = match ended.verdict {
-            Verdict::Bulk => Certainty::Confirmed,
-            _ => Certainty::Possible,
+        let (verdict, certainty) = match ended.verdict {
+            Verdict::Bulk => (Verdict::AfterClose, Certainty::Confirmed),
+            Verdict::Phantom => (Verdict::Phantom, Certainty::Confirmed),
+            _ => (Verdict::AfterClose, Certainty::Possible),
         };
         self.contradictions += u64::from(certainty == Certainty::Possible);
         let previous = Previous::Free(ended.moment, ended.verdict);
-        Outcome { certainty, previous, ends: false, ..end(ended.buffer, Verdict::AfterClose, moment) }
+        Outcome { certainty, previous, ends: false, ..end(ended.buffer, verdict, moment) }
     }
 
     /// A free of what is deallocated already.
@@ -133,7 +134,12 @@ impl Account {
         }
         self.forget_block(&outcome.buffer);
         let Some(verdict) = origin.verdict(&effect) else { return self.report(outcome, sink) };
-        let certainty = both(outcome.certainty, self.certainty(&outcome.buffer, origin, &effect));
+        let certainty = match (origin, effect) {
+            // How old the one is does not matter to the other.
+            (Origin::Older(_), Effect::Theirs(_)) => Certainty::Confirmed,
+            _ => outcome.certainty,
+        };
+        let certainty = both(certainty, self.certainty(&outcome.buffer, origin, &effect));
         let mut other = None;
         if let Effect::Theirs(robbed) = effect {
             other = Some(robbed);
@@ -191,7 +197,8 @@ impl Account {
         match (self.inherited, self.border) {
             (Some(_), _) if below(self.inherited) => Some((Verdict::Inherited, Certainty::Confirmed)),
             // The parent may have made it unseen, or the child, before its own recording began.
-            (Some(_), _) if below(self.border) => Some((Verdict::Inherited, Certainty::Possible)),
+            (Some(_), None) => Some((Verdict::Inherited, Certainty::Possible)),
+            (Some(_), Some(_)) if below(self.border) => Some((Verdict::Inherited, Certainty::Possible)),
             (None, Some(_)) if below(self.border) => Some((Verdict::PreAttach, Certainty::Confirmed)),
             (None, None) => Some((Verdict::PreAttach, Certainty::Possible)),
             _ => None,
