@@ -63,6 +63,8 @@ pub(super) struct Parent {
 #[derive(Clone, Copy, Debug)]
 struct Live {
     buffer: Buffer,
+    /// When it was asked for: buffers with a greater unique id were made later. 0 if that was not seen.
+    requested: u64,
     /// The free of another buffer that released its block.
     robbed: Option<Moment>,
 }
@@ -186,10 +188,10 @@ impl Account {
             Some(Pending::Request(request, requested)) if request.unique_id == event.unique_id => {
                 (Moment { stack: requested.stack, ..moment }, requested.time)
             }
-            // Its request was lost, or made before recording began: the stack is not known.
+            // Its request was lost, or made before recording began: neither time nor stack is known.
             other => {
                 self.settle(other, true, sink);
-                (moment, moment.time)
+                (moment, 0)
             }
         };
         let buffer = Buffer { allocated: Some(moment), ..self.with_device(self.buffer(event), event) };
@@ -201,7 +203,7 @@ impl Account {
         if self.recent.ended_since(buffer.buffer_type, buffer.address, requested) {
             self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
         }
-        self.live.insert(event.unique_id, Live { buffer, robbed: None });
+        self.live.insert(event.unique_id, Live { buffer, requested, robbed: None });
         sink(&Entry::Allocation(Allocation { buffer, moment }));
         if let Some(other) = overlapped {
             let outcome = Outcome { other: Some(other), ends: false, ..end(buffer, Verdict::Overlap, moment) };

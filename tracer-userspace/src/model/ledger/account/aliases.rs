@@ -25,10 +25,9 @@ impl Account {
         let possible = Outcome { verdict: Verdict::AliasFree, certainty: Certainty::Possible, ..outcome };
         let owner = self.blocks.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id);
         let outcome = if let Some(owner) = owner.and_then(|owner| self.live.get(&owner)) {
-            let since = owner.buffer.allocated.map_or(0, |moment| moment.time);
-            let certainty = match self.another_left(&buffer, since) {
+            let certainty = match self.another_left(&buffer, owner.requested) {
                 true => Certainty::Possible,
-                false => self.certainty_since(since),
+                false => self.certainty_since(owner.requested),
             };
             Outcome { certainty, other: Some(owner.buffer), ..possible }
         } else if let Some((verdict, certainty)) = self.older(buffer.unique_id) {

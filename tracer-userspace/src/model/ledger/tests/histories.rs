@@ -297,7 +297,6 @@ fn compare(seed: u64, world: &World, items: &[Item], whole: bool, score: &mut Sc
         // Of several devices with owners at one address, an alias may be on any.
         let unsure = outcome.certainty == Certainty::Possible && (!whole || is_about_alias(outcome.verdict));
         let all = || items.iter().map(text::show).collect::<Vec<_>>().join("\n");
-        let all = || if std::env::var("B").is_ok() { String::new() } else { all() };
         assert!(unsure || truth == Some(outcome.verdict), "history {seed}: {outcome:?}\nwas {truth:?}\n{}", all());
         // The child's border may lie after its first own buffers.
         let sure = outcome.certainty == Certainty::Confirmed || outcome.verdict == Verdict::Inherited;
@@ -323,9 +322,8 @@ fn whole_histories_agree_exactly() {
     }
     for verdict in EVERY {
         let count = score.confirmed.get(&verdict).copied().unwrap_or(0);
-        assert!(count > 100, "{verdict:?} is confirmed {count} times only");
+        assert!(count > 100, "{verdict:?} is confirmed {count} times");
     }
-    println!("{:?}\n{:?}", score.confirmed, score.possible);
     let sum = |counts: &BTreeMap<Verdict, u64>| counts.values().sum::<u64>();
     assert!(sum(&score.possible) * 20 < sum(&score.confirmed), "{:?}", score.possible);
 }
@@ -338,11 +336,11 @@ fn what_is_confirmed_in_spite_of_losses_is_right() {
         let items = lose(items, &mut Random(!seed));
         compare(seed, &world, &items, false, &mut score);
     }
-    println!("{:?}\n{:?}", score.confirmed, score.possible);
     for verdict in EVERY {
         let (confirmed, possible) = (score.confirmed.get(&verdict), score.possible.get(&verdict));
-        assert!(confirmed.is_some_and(|&count| count > 100), "{verdict:?} is confirmed {confirmed:?} times");
-        let sure = [Verdict::Repeat, Verdict::Phantom].contains(&verdict);
+        assert!(confirmed.is_some_and(|&count| count > 20), "{verdict:?} is confirmed {confirmed:?} times");
+        // Repeats say of themselves what they are. Across a gap there is no overlap, only a release that was lost.
+        let sure = [Verdict::Repeat, Verdict::Overlap].contains(&verdict);
         assert!(sure || possible.is_some(), "{verdict:?} is never only possible");
     }
 }
