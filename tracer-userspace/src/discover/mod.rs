@@ -24,7 +24,7 @@ use maps::Mapping;
 use module::Module;
 use process::Process;
 use python::Python;
-use symbols::{Home, Site};
+use symbols::{Home, ProbeSet, Site};
 
 /// `GraphTracker::track_allocate`: what the library that holds the buffers defines, in every release since 0.60.
 pub const LIBRARY_SYMBOL: &str = "_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE";
@@ -200,8 +200,8 @@ fn is_libc(module: &Module) -> bool {
 
 fn libc_sites(libc: Option<&Module>) -> Result<Vec<Site>> {
     match libc {
-        Some(module) => Ok(symbols::sites(&module.elf()?, Home::Libc)),
-        None => Ok(symbols::missing(Home::Libc, "no C library is mapped under its own name")),
+        Some(module) => Ok(symbols::sites(&module.elf()?, Home::Libc, ProbeSet::Owners)),
+        None => Ok(symbols::missing(Home::Libc, ProbeSet::Owners, "no C library is mapped under its own name")),
     }
 }
 
@@ -217,7 +217,7 @@ impl Library {
         let elf = module.elf()?;
         let derivation =
             layout::derive(&elf).with_context(|| format!("failed to understand {}", module.mapping.path.display()))?;
-        let mut sites = symbols::sites(&elf, Home::Library);
+        let mut sites = symbols::sites(&elf, Home::Library, ProbeSet::Owners);
         // Where BufferImpl has the fields, the mark is set inline, and `~Buffer` shows it: nothing is missing.
         let inlined = derivation.generation == Generation::BufferImpl;
         sites.retain(|site| !(inlined && site.kind == Kind::Marked && site.offset.is_err()));
