@@ -165,6 +165,7 @@ fn aliases_that_outlive_their_owner() {
         event 3 t=20 p=1 tid=7 free uid=20 size=64 address=0x100 status=1 owns=1 stack=4
         event 4 t=21 p=1 tid=7 released uid=20 size=64 address=0x100 status=1 class=mesh owns=1
         event 5 t=22 p=1 tid=7 released uid=21 size=64 address=0x100 status=1 class=chip id=0 stack=5
+        event 6 t=23 p=1 tid=7 request uid=30 size=64 class=mesh allocator=0xa
         event 6 t=23 p=1 tid=7 allocated uid=30 size=64 address=0x100 class=mesh allocator=0xa
         event 7 t=24 p=1 tid=7 released uid=22 size=64 address=0x100 status=1 class=chip id=1 stack=5
         event 8 t=25 p=1 tid=7 released uid=31 size=64 address=0x100 status=1 class=chip id=1 stack=5
