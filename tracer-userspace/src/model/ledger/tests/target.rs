@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     model::Verdict,
-    trace::{DeviceClass, Event, Kind},
+    trace::{DeviceClass, Event, Item, Kind, text},
 };
 
 /// What really happened, and the times of the events that tell of it: any of them may be the one that the ledger takes.
@@ -31,6 +31,8 @@ pub(super) struct World {
     /// Whether the bulk release has a probe.
     pub(super) bulk_probe: bool,
     pub(super) clock: u64,
+    /// An event with nothing in it.
+    blank: Event,
 }
 
 /// A process: a fork copies it all.
@@ -113,14 +115,19 @@ impl World {
             forked_at: 0,
             attached_at: 0,
         };
+        let blank = match text::parse("event 0 free").as_deref() {
+            Ok([Item::Event(event)]) => *event,
+            other => panic!("{other:?}"),
+        };
         let (events, truths) = (Vec::new(), Vec::new());
-        Self { processes: vec![process], events, truths, attached: false, bulk_probe, clock: 0 }
+        Self { processes: vec![process], events, truths, attached: false, bulk_probe, clock: 0, blank }
     }
 
     fn emit(&mut self, p: usize, thread: usize, kind: Kind, fields: impl FnOnce(&mut Event)) -> u64 {
         self.clock += 1;
         let number = self.processes[p].number;
-        let mut event = blank(self.clock, number, number * 10 + thread as u32, kind);
+        let (sequence, time, thread) = (self.clock, self.clock, number * 10 + thread as u32);
+        let mut event = Event { sequence, time, process: number, thread, kind, ..self.blank };
         fields(&mut event);
         if self.attached {
             self.events.push(event);
@@ -158,15 +165,7 @@ impl World {
     pub(super) fn open_mesh(&mut self, p: usize, allocator: u64) {
         let devices = &mut self.processes[p].devices;
         let id = devices.iter().filter(|device| device.class == DeviceClass::Mesh).count() as u32;
-        devices.push(Device {
-            class: DeviceClass::Mesh,
-            id,
-            open: true,
-            exists: true,
-            allocator,
-            memory: BTreeMap::new(),
-            opened: 1,
-        });
+        devices.push(Device::new(DeviceClass::Mesh, id, allocator));
     }
 
     /// Opens the chip, for the first time or again: the object is the same.
@@ -178,15 +177,7 @@ impl World {
                 device.open = true;
                 device.opened += 1;
             }
-            None => devices.push(Device {
-                class: DeviceClass::Chip,
-                id: 0,
-                open: true,
-                exists: true,
-                allocator,
-                memory: BTreeMap::new(),
-                opened: 1,
-            }),
+            None => devices.push(Device::new(DeviceClass::Chip, 0, allocator)),
         }
         self.emit(p, thread, Kind::DeviceOpen, |event| event.device_class = DeviceClass::Chip);
     }
@@ -451,6 +442,12 @@ impl World {
     }
 }
 
+impl Device {
+    fn new(class: DeviceClass, id: u32, allocator: u64) -> Self {
+        Self { class, id, open: true, exists: true, allocator, memory: BTreeMap::new(), opened: 1 }
+    }
+}
+
 impl Object {
     /// Whether no thread is freeing it.
     pub(super) fn is_idle(&self) -> bool {
@@ -490,32 +487,5 @@ impl Process {
     fn report(&self, alias: &Object) -> Verdict {
         let live = alias.base.is_some_and(|base| self.is_live(&self.objects[base]));
         self.older(alias).unwrap_or(if live { Verdict::AliasFree } else { Verdict::StaleFree })
-    }
-}
-
-fn blank(time: u64, process: u32, thread: u32, kind: Kind) -> Event {
-    Event {
-        sequence: time,
-        time,
-        process,
-        thread,
-        kind,
-        object: 0,
-        unique_id: 0,
-        address: 0,
-        size: 0,
-        page_size: 0,
-        buffer_type: 0,
-        status: 0,
-        owns: false,
-        hooked: false,
-        unreadable: false,
-        device: 0,
-        device_class: DeviceClass::Unknown,
-        device_id: 0,
-        allocator: 0,
-        stack: 0,
-        text: 0,
-        child: 0,
     }
 }
