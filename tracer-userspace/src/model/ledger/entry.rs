@@ -64,8 +64,7 @@ pub struct Outcome {
     /// Whether this ended the buffer's life. A repeat, or a free after a bulk release, did not.
     pub ends: bool,
     /// The other buffer that it concerns: the owner at the address of an alias (the latest, if several devices have one
-    /// there), the one that a stolen free robbed, the one
-    /// that an allocation overlaps.
+    /// there), the one that a stolen free robbed, the one that an allocation overlaps.
     pub other: Option<Buffer>,
 }
 
