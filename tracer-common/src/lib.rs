@@ -55,11 +55,18 @@ pub enum Kind {
     Modules = 12,
     /// The target executes another program: nothing that was known of it holds any more.
     Exec = 13,
+    /// Entry of `Device::initialize` or `MeshDevice::initialize`: what the device held before is gone.
+    DeviceOpen = 14,
+    /// Entry of `Buffer(Impl)::create` with an address: a buffer over memory that it does not own. There is no object
+    /// yet; what it will be is in the arguments.
+    Alias = 15,
+    /// The target makes a child process, which gets a copy of all its objects.
+    Fork = 16,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Request,
         Self::Allocated,
         Self::Free,
@@ -73,6 +80,9 @@ impl Kind {
         Self::ThreadExit,
         Self::Modules,
         Self::Exec,
+        Self::DeviceOpen,
+        Self::Alias,
+        Self::Fork,
     ];
 
     /// The kind of a number that came over the border, or `None` for one that is not ours.

@@ -113,9 +113,9 @@ fn try_probe(ctx: &ProbeContext) {
         }
         // Here it may be gone: its id is known from the allocation.
         Kind::Free | Kind::Marked => object::read_buffer(&mut hit, layout),
-        Kind::DeviceClose => object::read_device(&mut hit, argument, layout),
+        Kind::DeviceOpen | Kind::DeviceClose => object::read_device(&mut hit, argument, layout),
         Kind::Modules => maps::next_epoch(target),
-        Kind::Bulk | Kind::ThreadExit | Kind::Exec => {}
+        Kind::Bulk | Kind::ThreadExit | Kind::Exec | Kind::Alias | Kind::Fork => {}
     }
     if hit.flags != 0 {
         count(Counter::Unreadable);

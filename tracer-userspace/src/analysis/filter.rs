@@ -6,7 +6,7 @@ use std::{collections::HashSet, fmt};
 use serde::Serialize;
 
 use super::{Pattern, Site, SitePattern, names};
-use crate::model::{Allocation, Buffer, Definitions, Device, Entry, Moment, Outcome, Verdict};
+use crate::model::{Definitions, Device, Entry, Moment, Outcome, Verdict};
 
 /// What to look at; what is absent matches everything.
 ///
@@ -108,8 +108,9 @@ impl Filter {
 impl Selection {
     /// Whether an entry is selected.
     pub fn takes(&mut self, entry: &Entry) -> bool {
-        let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry;
-        self.matches_verdict(entry) && self.matches_moment(&origin(entry)) && self.matches_buffer(buffer)
+        self.matches_verdict(entry)
+            && self.matches_moment(&origin(entry))
+            && self.matches_memory(entry.device(), entry.buffer_type())
     }
 
     /// What to say of it; `None` if everything is selected.
@@ -131,11 +132,11 @@ impl Selection {
             && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&moment.stack))
     }
 
-    fn matches_buffer(&mut self, buffer: &Buffer) -> bool {
-        if self.filter.buffer_type.is_some_and(|wanted| wanted != buffer.buffer_type) {
+    fn matches_memory(&mut self, device: Option<Device>, buffer_type: u32) -> bool {
+        if self.filter.buffer_type.is_some_and(|wanted| wanted != buffer_type) {
             return false;
         }
-        match (self.filter.device, buffer.device) {
+        match (self.filter.device, device) {
             (None, _) => true,
             (Some(query), Some(device)) => query.matches(device),
             (Some(_), None) => {
@@ -150,6 +151,7 @@ impl Selection {
 pub(super) fn origin(entry: &Entry) -> Moment {
     match entry {
         Entry::Allocation(allocation) => allocation.moment,
+        Entry::Alias(alias) => alias.moment,
         Entry::Outcome(outcome) => origin_of(outcome),
     }
 }
@@ -207,9 +209,9 @@ stack id=1 frames=1 end=complete
 stack id=2 frames=2 end=complete
 event 1 t=1000 p=1 tid=7 test-begin text=1
 event 2 t=1100 p=1 tid=7 request uid=1 size=8 class=mesh stack=1
-event 3 t=1100 p=1 tid=7 allocated uid=1 size=8 address=0x10 class=mesh
+event 3 t=1100 p=1 tid=7 allocated uid=1 owns=1 size=8 address=0x10 class=mesh
 event 4 t=1200 p=1 tid=7 request uid=2 size=8 class=chip type=1 stack=1
-event 5 t=1200 p=1 tid=7 allocated uid=2 size=8 address=0x10 class=chip type=1
+event 5 t=1200 p=1 tid=7 allocated uid=2 owns=1 size=8 address=0x10 class=chip type=1
 event 6 t=2000 p=1 tid=7 test-begin text=2
 event 7 t=2100 p=1 tid=7 free uid=1 size=8 address=0x10 status=1 stack=2
 event 8 t=2100 p=1 tid=7 released uid=1 size=8 status=1
@@ -227,6 +229,7 @@ end process=1 time=3000 reason=exited
             if selection.takes(entry) {
                 taken.push(match entry {
                     Entry::Allocation(allocation) => format!("+{}", allocation.buffer.unique_id),
+                    Entry::Alias(_) => "alias".to_owned(),
                     Entry::Outcome(outcome) => format!("-{}", outcome.buffer.unique_id),
                 });
             }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::{Clock, Integrity, names};
-use crate::model::{Allocation, Buffer, Certainty, Definitions, Entry, Model, Moment, Outcome, StackLines, Verdict};
+use crate::model::{Alias, Allocation, Certainty, Definitions, Entry, Model, Outcome, StackLines, Verdict};
 
 /// Which buffers to look for; what is absent matches everything.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,8 +41,8 @@ pub struct Step {
     pub thread: u32,
     /// Process number.
     pub process: u32,
-    /// Unique id of the buffer.
-    pub buffer: u64,
+    /// Unique id of the buffer; `null` for an alias that has none yet.
+    pub buffer: Option<u64>,
     /// Its device.
     pub device: Option<String>,
     /// Its type of memory.
@@ -57,6 +57,9 @@ pub struct Step {
     pub verdict: Option<Verdict>,
     /// Whether the verdict stands.
     pub certainty: Option<Certainty>,
+    /// Unique id of the other buffer that the verdict is about: the owner of an alias's memory, the one that a stolen free
+    /// robbed, the one that an allocation overlaps; absent if there is none.
+    pub other: Option<u64>,
     /// Number of the stack, 0 if there is none.
     pub stack: u32,
 }
@@ -67,9 +70,11 @@ pub struct Step {
 pub enum What {
     /// Memory was given to a buffer.
     Alloc,
+    /// A buffer was made over memory that it does not own.
+    Alias,
     /// A free.
     Free,
-    /// The end of something without a free: a failed request, or a buffer that is still live.
+    /// No free: a failed request, bytes that were given twice, or a buffer that is still live.
     End,
 }
 
@@ -78,6 +83,13 @@ pub enum What {
 pub struct TimelineFold {
     query: Query,
     entries: Vec<Entry>,
+}
+
+/// Steps numbered so far.
+#[derive(Debug, Default)]
+struct Numbers {
+    allocations: u64,
+    frees: u64,
 }
 
 impl TimelineFold {
@@ -89,8 +101,7 @@ impl TimelineFold {
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
-        let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry;
-        if self.query.matches(buffer) {
+        if self.query.matches(entry) {
             self.entries.push(*entry);
         }
     }
@@ -101,11 +112,9 @@ impl TimelineFold {
         let integrity = Integrity::of(model);
         // A log counts all of its processes together.
         let number_of = |process| if integrity.clock(process) == Clock::Lines { 0 } else { process };
-        let mut numbers: HashMap<u32, [u64; 3]> = HashMap::new();
-        let mut numbered = |entry: &Entry| {
-            let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry;
-            step(entry, numbers.entry(number_of(buffer.process)).or_default(), &model.definitions)
-        };
+        let mut numbers: HashMap<u32, Numbers> = HashMap::new();
+        let mut numbered =
+            |entry: &Entry| step(entry, numbers.entry(number_of(entry.process())).or_default(), &model.definitions);
         let mut steps: Vec<Step> = self.entries.iter().map(&mut numbered).collect();
         if model.definitions.sessions.len() > 1 {
             // Lines and nodes come after what has a time.
@@ -119,45 +128,60 @@ impl TimelineFold {
 }
 
 impl Query {
-    fn matches(&self, buffer: &Buffer) -> bool {
-        self.address.is_none_or(|address| address == buffer.address)
-            && self.buffer.is_none_or(|unique_id| unique_id == buffer.unique_id)
+    fn matches(&self, entry: &Entry) -> bool {
+        self.address.is_none_or(|address| address == entry.address())
+            && self.buffer.is_none_or(|unique_id| entry.unique_id() == Some(unique_id))
     }
 }
 
-fn step(entry: &Entry, numbers: &mut [u64; 3], definitions: &Definitions) -> Step {
-    match entry {
-        Entry::Allocation(Allocation { buffer, moment }) => new_step(What::Alloc, buffer, moment, numbers, definitions),
-        Entry::Outcome(Outcome { buffer, moment, verdict, certainty, .. }) => {
-            let by_free = match verdict {
-                Verdict::Held | Verdict::Failed => false,
-                // An imported free has no thread.
-                Verdict::Released | Verdict::PreAttach | Verdict::AliasFree | Verdict::Unmatched => true,
-                _ => moment.thread != 0,
-            };
-            let what = if by_free { What::Free } else { What::End };
-            let step = new_step(what, buffer, moment, numbers, definitions);
-            Step { verdict: Some(*verdict), certainty: Some(*certainty), ..step }
+fn step(entry: &Entry, numbers: &mut Numbers, definitions: &Definitions) -> Step {
+    let what = What::of(entry);
+    let number = match what {
+        What::Alloc => &mut numbers.allocations,
+        What::Free => &mut numbers.frees,
+        What::Alias | What::End => &mut 0,
+    };
+    if matches!(what, What::Alloc | What::Free) {
+        *number += 1;
+    }
+    let (moment, bytes) = match entry {
+        Entry::Allocation(Allocation { buffer, moment }) | Entry::Outcome(Outcome { buffer, moment, .. }) => {
+            (moment, buffer.size)
         }
-    }
-}
-
-fn new_step(what: What, buffer: &Buffer, moment: &Moment, numbers: &mut [u64; 3], definitions: &Definitions) -> Step {
-    numbers[what as usize] += 1;
+        Entry::Alias(Alias { moment, size, .. }) => (moment, *size),
+    };
+    let outcome = if let Entry::Outcome(outcome) = entry { Some(outcome) } else { None };
     Step {
         what,
-        number: if what == What::End { 0 } else { numbers[what as usize] },
+        number: *number,
         time: moment.time,
         thread: moment.thread,
-        process: buffer.process,
-        buffer: buffer.unique_id,
-        device: names::device(buffer.device),
-        buffer_type: names::buffer_type(buffer.buffer_type),
-        address: buffer.address,
-        bytes: buffer.size,
+        process: entry.process(),
+        buffer: entry.unique_id(),
+        device: names::device(entry.device()),
+        buffer_type: names::buffer_type(entry.buffer_type()),
+        address: entry.address(),
+        bytes,
         test: definitions.text(moment.test).map(str::to_owned),
-        verdict: None,
-        certainty: None,
+        verdict: outcome.map(|outcome| outcome.verdict),
+        certainty: outcome.map(|outcome| outcome.certainty),
+        other: outcome.and_then(|outcome| outcome.other).map(|buffer| buffer.unique_id),
         stack: moment.stack,
+    }
+}
+
+impl What {
+    fn of(entry: &Entry) -> Self {
+        match entry {
+            Entry::Allocation(_) => Self::Alloc,
+            Entry::Alias(_) => Self::Alias,
+            Entry::Outcome(Outcome { verdict, moment, .. }) => match verdict {
+                Verdict::Held | Verdict::Failed | Verdict::Overlap => Self::End,
+                // An imported free has no thread.
+                Verdict::Released | Verdict::PreAttach | Verdict::AliasFree | Verdict::Unmatched => Self::Free,
+                _ if moment.thread != 0 => Self::Free,
+                _ => Self::End,
+            },
+        }
     }
 }

@@ -164,7 +164,7 @@ mod tests {
         trace::Writer,
     };
 
-    const LINES: &str = "process id=1 pid=7\nevent 1 t=5 p=1 tid=7 allocated uid=1 address=0x100 size=64 class=mesh\n\
+    const LINES: &str = "process id=1 pid=7\nevent 1 t=5 p=1 tid=7 allocated uid=1 address=0x100 size=64 owns=1 class=mesh\n\
         end process=1 time=9 reason=exited\n";
 
     fn run(command: &str, path: &Path) -> (Status, String) {
@@ -198,7 +198,7 @@ mod tests {
             format!(
                 "session host={host} wall_ns={wall_ns}\nprocess id=1 pid=7 start=9 command=pytest\n\
                 border process=1 next_unique_id=1\n\
-                event 1 t=5000 p=1 tid=7 allocated uid=1 address=0x100 size=64 class=mesh\n\
+                event 1 t=5000 p=1 tid=7 allocated uid=1 owns=1 address=0x100 size=64 class=mesh\n\
                 event 2 t=6000 p=1 tid=7 free uid=1 address=0x100 size=64 status=1\n\
                 event 3 t=7000 p=1 tid=7 released uid=1 address=0x100 size=64 status=1 class=mesh\n\
                 event 4 t=8000 p=1 tid=7 free uid=1 address=0x100 size=64 status=2\n\

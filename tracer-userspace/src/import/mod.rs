@@ -116,6 +116,7 @@ fn event(kind: Kind, process: u32, number: u64) -> Event {
         allocator: 0,
         stack: 0,
         text: 0,
+        child: 0,
     }
 }
 

@@ -80,6 +80,7 @@ impl Merge {
             process: self.process(event.process),
             stack: common(&self.file.stacks, event.stack),
             text: common(&self.file.texts, event.text),
+            child: self.process(event.child),
             ..event
         }
     }

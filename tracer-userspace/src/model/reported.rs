@@ -105,7 +105,7 @@ impl Reported {
             None => (buffer(event), Verdict::PreAttach, Certainty::Possible),
         };
         let (moment, previous) = (moment(event), Previous::None);
-        sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends: true }));
+        sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends: true, other: None }));
     }
 
     fn allocated_at(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
@@ -153,7 +153,7 @@ impl Reported {
             self.ended.insert(place, (buffer, moment, verdict));
         }
         let certainty = Certainty::Possible;
-        sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends }));
+        sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends, other: None }));
     }
 
     /// What a process still has is held.
@@ -168,7 +168,7 @@ impl Reported {
         for (buffer, certainty) in held {
             let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Held };
             let previous = Previous::None;
-            sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends: true }));
+            sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends: true, other: None }));
         }
     }
 }
@@ -190,9 +190,11 @@ fn buffer(event: &Event) -> Buffer {
         process: event.process,
         unique_id: event.unique_id,
         device: Some(device(event)),
+        generation: 0,
         buffer_type: event.buffer_type,
         address: event.address,
         size: event.size,
+        page_size: event.page_size,
         allocator: event.allocator,
         phantom: event.hooked,
         allocated: None,
@@ -213,6 +215,7 @@ mod tests {
                     let alias = if buffer.phantom { " without memory" } else { "" };
                     format!("{} p{} allocated {}{alias}\n", moment.time, buffer.process, buffer.unique_id)
                 }
+                Entry::Alias(alias) => format!("{} p{} alias\n", alias.moment.time, alias.process),
                 Entry::Outcome(Outcome { buffer, verdict, certainty, moment, .. }) => {
                     let what = format!("{} p{} {} {}", moment.time, buffer.process, verdict.name(), buffer.unique_id);
                     format!("{what} of {} {certainty:?}\n", buffer.size)

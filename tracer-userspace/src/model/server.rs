@@ -171,9 +171,9 @@ mod tests {
         let text = "
             process id=1 pid=7
             border process=1 next_unique_id=0
-            event 1 t=1 p=1 tid=7 allocated uid=0 address=0x100 size=64 class=mesh id=2 type=1 allocator=0xa
-            event 2 t=2 p=1 tid=7 allocated uid=1 address=0x100 size=64 class=chip id=2 allocator=0xb
-            event 3 t=3 p=2 tid=8 allocated uid=0 address=0x100 size=64 class=chip id=2 allocator=0xc
+            event 1 t=1 p=1 tid=7 allocated uid=0 owns=1 address=0x100 size=64 class=mesh id=2 type=1 allocator=0xa
+            event 2 t=2 p=1 tid=7 allocated uid=1 owns=1 address=0x100 size=64 class=chip id=2 allocator=0xb
+            event 3 t=3 p=2 tid=8 allocated uid=0 owns=1 address=0x100 size=64 class=chip id=2 allocator=0xc
             event 4 t=4 p=1 tid=7 free uid=0 address=0x100 size=64 status=1
             event 5 t=5 p=1 tid=7 released uid=0 address=0x100 size=64 status=1 class=mesh id=2 type=1";
         assert_eq!(count(text), ["2 0x100: 3-1 unknown 0 types 0b11 []"]);
@@ -185,7 +185,7 @@ mod tests {
         let text = "
             process id=1 pid=7
             border process=1 next_unique_id=10
-            event 1 t=1 p=1 tid=7 allocated uid=12 address=0x100 size=64 class=mesh
+            event 1 t=1 p=1 tid=7 allocated uid=12 owns=1 address=0x100 size=64 class=mesh
             event 2 t=2 p=1 tid=7 free uid=12 address=0x100 size=64 status=1
             event 3 t=3 p=1 tid=7 released uid=12 address=0x100 size=64 status=1 class=mesh
             event 4 t=4 p=1 tid=7 free uid=12 address=0x100 size=64 status=2

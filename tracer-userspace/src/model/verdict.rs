@@ -4,9 +4,6 @@
 use serde::Serialize;
 
 /// What a free was, or what became of a buffer without one.
-///
-/// Those about aliases, shared bytes and forks need events that the default probes do not give; no ledger gives them
-/// until those are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -120,7 +117,9 @@ impl Verdict {
             Self::Released => "freed once by its owner, and the allocator got the memory back",
             Self::Repeat => "freed again although it was deallocated already; the call had no effect",
             Self::AliasFree => "a view without memory of its own was freed while the owner lived",
-            Self::StaleFree => "freed a block that was free already",
+            Self::StaleFree => {
+                "freed a block that was free already, as another free or its device's close had released it"
+            }
             Self::StolenFree => "released memory that by then belonged to another live buffer",
             Self::Overlap => "shares bytes with another live buffer of the same allocator",
             Self::AfterClose => "freed when its allocator or device was gone; no allocator was called",

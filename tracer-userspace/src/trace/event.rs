@@ -63,6 +63,8 @@ columns! {
         20 "stack" Decimal stack: u32,
         /// Text number (the test that begins), 0 for none.
         21 "text" Decimal text: u32,
+        /// Process number of the child that a fork made, 0 if it is not recorded.
+        22 "child" Decimal child: u32,
     }
 }
 
@@ -172,6 +174,9 @@ pub fn kind_word(kind: Kind) -> &'static str {
         Kind::ThreadExit => "thread-exit",
         Kind::Modules => "modules",
         Kind::Exec => "exec",
+        Kind::DeviceOpen => "device-open",
+        Kind::Alias => "alias",
+        Kind::Fork => "fork",
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     analysis::{Integrity, Step, Timeline, What},
-    model::Certainty,
+    model::{Certainty, Verdict},
     trace::escape,
 };
 
@@ -44,24 +44,35 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
 fn show_step(step: &Step, integrity: &Integrity) -> String {
     let what = match step.what {
         What::Alloc => format!("ALLOC #{}", step.number),
+        What::Alias => "ALIAS".to_owned(),
         What::Free => format!("FREE #{}", step.number),
         What::End => "END".to_owned(),
     };
     let several = integrity.processes.len() > 1;
     let process = if several { format!("process {}  ", step.process) } else { String::new() };
     let place = format!("{} {} {:#x}", or_unknown(step.device.as_ref()), step.buffer_type, step.address);
-    let mut line = format!(
-        "{:>12}  {what:<9}  {process}buffer {}  {place}  {}",
-        when(step.time, integrity.clock(step.process)),
-        step.buffer,
-        bytes(step.bytes)
-    );
+    let buffer = step.buffer.map_or_else(|| "new".to_owned(), |unique_id| unique_id.to_string());
+    let at = when(step.time, integrity.clock(step.process));
+    let mut line = format!("{at:>12}  {what:<9}  {process}buffer {buffer}  {place}  {}", bytes(step.bytes));
     if let Some(verdict) = step.verdict {
         let possible = if step.certainty == Some(Certainty::Possible) { " (possible)" } else { "" };
         line.push_str(&format!("  {}{possible}", verdict.name()));
+        if let Some(other) = step.other {
+            line.push_str(&format!(" ({} buffer {other})", relation(verdict)));
+        }
     }
     if let Some(test) = &step.test {
         line.push_str(&format!("  in {test}"));
     }
     line
+}
+
+/// How the buffer of a step stands to the other one of its verdict.
+fn relation(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::AliasFree => "alias of",
+        Verdict::StolenFree => "robs",
+        Verdict::Overlap => "shares bytes with",
+        _ => "and",
+    }
 }

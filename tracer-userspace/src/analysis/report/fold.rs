@@ -69,7 +69,7 @@ impl ReportFold {
             Entry::Allocation(allocation) if !allocation.buffer.phantom => {
                 self.allocation(allocation);
             }
-            Entry::Allocation(_) => {}
+            Entry::Allocation(_) | Entry::Alias(_) => {}
             Entry::Outcome(outcome) => self.outcome(outcome),
         }
     }
@@ -115,8 +115,8 @@ impl ReportFold {
         if *verdict == Verdict::Failed {
             self.failure(outcome);
         }
-        let unmet = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom);
-        if unmet || buffer.phantom {
+        let no_free = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom | Verdict::Overlap);
+        if no_free || buffer.phantom {
             return;
         }
         if outcome.ends {
