@@ -2,6 +2,7 @@
 //! The gate: rules that a run has to keep, less what is known already.
 
 mod baseline;
+mod counted;
 mod expect;
 mod rule;
 mod suppress;
@@ -15,7 +16,8 @@ use super::{Finding, Integrity, Summary, diff::gaps};
 use crate::model::{Certainty, Colour};
 
 pub use baseline::{Baseline, Known};
-pub use expect::{Counted, CountedFold, Expectation, Expectations, Expected, Unmet};
+pub use counted::{Counted, CountedFold, Counts};
+pub use expect::{CountedIn, Expectation, Expectations, Expected, Unmet};
 pub use rule::{Rule, Subject};
 pub use suppress::{Suppression, Suppressions};
 
@@ -97,13 +99,13 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Checks a run; `counted` is what its expectations are held against.
+    /// Checks a run; `counts` is what its expectations are held against.
     #[must_use]
-    pub fn check(&self, summary: &Summary, counted: &[Counted]) -> Check {
+    pub fn check(&self, summary: &Summary, counts: &Counts) -> Check {
         let sorted = self.sort(&summary.findings);
         let doubts = gaps(&summary.integrity, "the run");
         let rules: Vec<Ruling> = self.rules.iter().map(|rule| self.rule(*rule, &sorted.counting, summary)).collect();
-        let expectations: Vec<Expected> = self.expectations.hold(counted, self.strict);
+        let expectations: Vec<Expected> = self.expectations.hold(counts, self.strict);
         let unsure = !doubts.is_empty()
             || rules.iter().any(|ruling| ruling.possible > 0)
             || expectations.iter().any(|it| it.passed && !it.unmet.is_empty());

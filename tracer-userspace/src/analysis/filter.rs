@@ -6,7 +6,7 @@ use std::{collections::HashSet, fmt};
 use serde::Serialize;
 
 use super::{Pattern, Site, SitePattern, names};
-use crate::model::{Definitions, Device, Entry, Moment, Outcome, Verdict};
+use crate::model::{Definitions, Device, Entry, Moment, Origin, Outcome, Verdict};
 
 /// What to look at; what is absent matches everything.
 ///
@@ -111,6 +111,15 @@ impl Selection {
         self.matches_verdict(entry)
             && self.matches_moment(&origin(entry))
             && self.matches_memory(entry.device(), entry.buffer_type())
+    }
+
+    /// Whether what was reported of buffers with this origin is selected, by all but the time.
+    pub(super) fn takes_origin(&self, origin: &Origin, device: Device) -> bool {
+        let Origin { buffer_type, test, stack, .. } = *origin;
+        self.filter.device.is_none_or(|query| query.matches(device))
+            && self.filter.buffer_type.is_none_or(|wanted| wanted == buffer_type)
+            && self.tests.as_ref().is_none_or(|tests| tests.contains(&test))
+            && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&stack))
     }
 
     /// What to say of it; `None` if everything is selected.

@@ -23,8 +23,8 @@ mod timeline;
 
 pub use balance::{Balance, BalanceRow, Explained, Offender, ServerOffender, ServerRow};
 pub use check::{
-    Baseline, Check, Counted, CountedFold, Expectation, Expectations, Expected, Gate, Known, Rule, Ruling, Subject,
-    Suppressed, Suppression, Suppressions, TestRuling, Unmet,
+    Baseline, Check, Counted, CountedFold, CountedIn, Counts, Expectation, Expectations, Expected, Gate, Known, Rule,
+    Ruling, Subject, Suppressed, Suppression, Suppressions, TestRuling, Unmet,
 };
 pub use diff::{BalanceChange, Change, ChangeKind, Conclusion, Diff, TestChange, TestSum, VerdictChange, diff};
 pub use excess::{Excess, ExcessFold, ExcessSite, Place};

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use time::OffsetDateTime;
 
 use super::{
@@ -16,7 +16,9 @@ use super::{
     read::read,
 };
 use crate::{
-    analysis::{self, Baseline, Counted, CountedFold, Expectations, Filter, Gate, Summary, SummaryFold, Suppressions},
+    analysis::{
+        self, Baseline, CountedFold, CountedIn, Counts, Expectations, Filter, Gate, Summary, SummaryFold, Suppressions,
+    },
     trace::MAGIC,
     view,
 };
@@ -33,8 +35,8 @@ pub(super) fn diff(args: &Diff, out: &mut impl Write) -> Result<Status> {
 
 pub(super) fn check(args: &Check, out: &mut impl Write) -> Result<Status> {
     let gate = gate(args)?;
-    let (summary, counted) = summary_and_counts(&args.traces.paths, args.scope.filter())?;
-    let value = gate.check(&summary, &counted);
+    let (summary, counts) = summary_and_counts(&args.traces.paths, args.scope.filter())?;
+    let value = gate.check(&summary, &counts);
     if let Some(path) = &args.write_baseline {
         save(path, &Baseline::of(&summary).show())?;
     }
@@ -47,11 +49,16 @@ pub(super) fn check(args: &Check, out: &mut impl Write) -> Result<Status> {
 }
 
 fn gate(args: &Check) -> Result<Gate> {
+    let expectations = parse_file(args.expect.as_deref(), Expectations::parse)?.unwrap_or_default();
+    let filter = args.scope.filter();
+    if expectations.are_about(CountedIn::Server) && (filter.since.is_some() || filter.until.is_some()) {
+        bail!("the server ledger has no times: --since and --until do not go with expectations of it");
+    }
     Ok(Gate {
         rules: args.fail_on.clone(),
-        baseline: args.baseline.as_deref().map(|path| baseline(path, args.scope.filter())).transpose()?,
+        baseline: args.baseline.as_deref().map(|path| baseline(path, filter.clone())).transpose()?,
         suppressions: parse_file(args.suppress.as_deref(), Suppressions::parse)?.unwrap_or_default(),
-        expectations: parse_file(args.expect.as_deref(), Expectations::parse)?.unwrap_or_default(),
+        expectations,
         strict: args.strict,
         today: OffsetDateTime::now_utc().date(),
     })
@@ -85,13 +92,13 @@ fn summary(paths: &[PathBuf], filter: Filter) -> Result<Summary> {
     Ok(summary_and_counts(paths, filter)?.0)
 }
 
-fn summary_and_counts(paths: &[PathBuf], filter: Filter) -> Result<(Summary, Vec<Counted>)> {
+fn summary_and_counts(paths: &[PathBuf], filter: Filter) -> Result<(Summary, Counts)> {
     let (mut fold, mut counts) = (SummaryFold::default(), CountedFold::default());
-    let (model, selected) = read(paths, filter, |entry| {
+    let (model, selection) = read(paths, filter, |entry| {
         fold.entry(entry);
         counts.entry(entry);
     })?;
     let mut summary = fold.finish(&model);
-    summary.integrity.selected = selected;
-    Ok((summary, counts.finish(&model)))
+    summary.integrity.selected = selection.told();
+    Ok((summary, counts.finish(&model, &selection)))
 }

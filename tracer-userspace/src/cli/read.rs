@@ -15,7 +15,7 @@ use super::{
     args::{Dump, Excess, Explain, Held, Report, Timeline},
 };
 use crate::{
-    analysis::{ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selected, TimelineFold},
+    analysis::{ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selection, TimelineFold},
     model::{self, Entry, Model, Source, Verdict},
     trace::{Damage, Item, Reader, escape, text},
     view,
@@ -24,37 +24,37 @@ use crate::{
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
     let filter = args.scope.filter();
     let mut fold = ReportFold::new(&filter);
-    let (model, selected) = read(&args.traces.paths, filter, |entry| fold.entry(entry))?;
+    let (model, selection) = read(&args.traces.paths, filter, |entry| fold.entry(entry))?;
     let mut value = fold.finish(args.top, &model);
-    value.integrity.selected = selected;
+    value.integrity.selected = selection.told();
     let text = if args.json { view::json("report", &value) } else { view::report(&value) };
     write(out, &text, &value.integrity)
 }
 
 pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> {
     let mut fold = TimelineFold::new(args.query());
-    let (model, selected) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let (model, selection) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
     let mut value = fold.finish(&model);
-    value.integrity.selected = selected;
+    value.integrity.selected = selection.told();
     let text = if args.json { view::json("timeline", &value) } else { view::timeline(&value, args.stack_choice()) };
     write(out, &text, &value.integrity)
 }
 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
     let mut fold = ExcessFold::default();
-    let (model, selected) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let (model, selection) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
     let mut value = fold.finish(Ranking { order: args.sort.into(), top: args.top }, &model);
-    value.integrity.selected = selected;
+    value.integrity.selected = selection.told();
     let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
     write(out, &text, &value.integrity)
 }
 
 pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
     let mut fold = HeldFold::default();
-    let (model, selected) = read(&args.traces.paths, args.scope.filter(), |entry| fold.entry(entry))?;
+    let (model, selection) = read(&args.traces.paths, args.scope.filter(), |entry| fold.entry(entry))?;
     let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
     let mut value = fold.finish(args.by.into(), ranking, &model);
-    value.integrity.selected = selected;
+    value.integrity.selected = selection.told();
     let text = if args.json { view::json("held", &value) } else { view::held(&value, args.frames.frames) };
     write(out, &text, &value.integrity)
 }
@@ -95,11 +95,7 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
 
 /// Reads traces for the entries that a filter takes. One that goes by names has to know them before the first entry, so
 /// that the traces are read twice.
-pub(super) fn read(
-    paths: &[PathBuf],
-    filter: Filter,
-    mut sink: impl FnMut(&Entry),
-) -> Result<(Model, Option<Selected>)> {
+pub(super) fn read(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entry)) -> Result<(Model, Selection)> {
     let known = match filter.needs_definitions() {
         true => model::read(open(paths)?, &mut |_| {}),
         false => Model::default(),
@@ -111,7 +107,7 @@ pub(super) fn read(
         }
     };
     let model = model::read(open(paths)?, &mut take);
-    Ok((model, selection.told()))
+    Ok((model, selection))
 }
 
 fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {

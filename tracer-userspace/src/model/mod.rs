@@ -14,7 +14,7 @@ pub use definitions::{Definitions, Line, LineKind, StackLines};
 pub use explain::Explanation;
 pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Ledger, Moment, Outcome, Previous};
 pub use recent::REMEMBERED;
-pub use server::{Reports, Server};
+pub use server::{Origin, Reports, Server, Tally};
 pub use verdict::{Certainty, Colour, Verdict};
 
 use merge::Merge;

@@ -12,12 +12,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Entry, Outcome, Verdict};
+use super::{Device, Entry, Moment, Outcome, Verdict};
 use crate::trace::{ALLOCATION_SERVER, Event, Kind, Record};
 
 /// The account of every server: of each trace, and of each imported file, one.
 #[derive(Debug, Default)]
 pub struct Server {
+    /// What was reported of buffers that were allocated in one place and test at one address, by the device that it was
+    /// reported of.
+    pub origins: HashMap<(Origin, Device), Tally>,
     /// What was reported, by server (each trace and each imported file has its own, from 1), device number and address.
     pub addresses: BTreeMap<(u32, u32, u64), Reports>,
     server: u32,
@@ -26,9 +29,40 @@ pub struct Server {
     /// Processes whose source tells no buffers apart.
     nameless: HashSet<u32>,
     /// Reported allocations that no free was set against: by process and unique id, where they were counted.
-    live: BTreeMap<(u32, u64), (u32, u64)>,
+    live: BTreeMap<(u32, u64), Counted>,
+    /// The latest reported allocation of each process at each type and address.
+    latest: HashMap<(u32, u32, u64), Origin>,
+    /// When and where the event that comes next was done, and the owner of what it is about.
+    moment: Option<(Moment, Option<u64>)>,
     /// What the last event on each thread was to the other ledger.
     verdicts: HashMap<(u32, u32), (u64, Verdict)>,
+}
+
+/// Device number and address, and the origin, by which a reported allocation was counted.
+type Counted = ((u32, u64), Origin);
+
+/// What reported buffers have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// Process number.
+    pub process: u32,
+    /// Type of memory, as the target numbers them.
+    pub buffer_type: u32,
+    /// The address.
+    pub address: u64,
+    /// Text number of the test that allocated, 0 for none.
+    pub test: u32,
+    /// Stack number of the allocation, or of its owner's where an alias has none; 0 for none.
+    pub stack: u32,
+}
+
+/// How much was reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Allocations.
+    pub allocations: u64,
+    /// Frees. One whose buffer no allocation was reported of belongs to the latest allocation at its address.
+    pub frees: u64,
 }
 
 /// What was reported about one address of one device.
@@ -63,23 +97,31 @@ impl Server {
         self.server += 1;
         self.begun = false;
         self.live.clear();
+        self.latest.clear();
         self.verdicts.clear();
     }
 
     /// Takes what the other ledger made of an event, before the event itself.
     pub(super) fn entry(&mut self, event: &Event, entry: &Entry) {
-        let Entry::Outcome(Outcome { buffer, verdict, .. }) = entry else { return };
-        // Other entries of this event are about what was pending.
-        if self.nameless.contains(&event.process) || event.unique_id == buffer.unique_id {
-            self.verdicts.insert((event.process, event.thread), (event.unique_id, *verdict));
+        match entry {
+            Entry::Allocation(allocation) => self.moment = Some((allocation.moment, None)),
+            Entry::Alias(alias) => self.moment = Some((alias.moment, alias.owner)),
+            // Other entries of this event are about what was pending.
+            Entry::Outcome(Outcome { buffer, verdict, .. })
+                if self.nameless.contains(&event.process) || event.unique_id == buffer.unique_id =>
+            {
+                self.verdicts.insert((event.process, event.thread), (event.unique_id, *verdict));
+            }
+            Entry::Outcome(_) => {}
         }
     }
 
     /// Takes the next event.
     pub(super) fn event(&mut self, event: &Event) {
+        let (moment, owner) = self.moment.take().unwrap_or_default();
         match event.kind {
             _ if event.unreadable => {}
-            Kind::Allocated => self.allocated(event),
+            Kind::Allocated => self.allocated(event, moment, owner),
             Kind::Released => self.released(event),
             Kind::ThreadExit => drop(self.verdicts.remove(&(event.process, event.thread))),
             _ => {}
@@ -109,11 +151,22 @@ impl Server {
         }
     }
 
-    fn allocated(&mut self, event: &Event) {
+    fn allocated(&mut self, event: &Event, moment: Moment, owner: Option<u64>) {
         let place = (event.device_id, event.address);
+        let owner = owner.and_then(|owner| self.live.get(&(event.process, owner)));
+        let origin = Origin {
+            process: event.process,
+            buffer_type: event.buffer_type,
+            address: event.address,
+            test: moment.test,
+            stack: owner
+                .map_or(moment.stack, |(_, origin)| if moment.stack == 0 { origin.stack } else { moment.stack }),
+        };
         if !self.nameless.contains(&event.process) {
-            self.live.insert((event.process, event.unique_id), place);
+            self.live.insert((event.process, event.unique_id), (place, origin));
         }
+        self.latest.insert(self.memory(event), origin);
+        self.tally(origin, event).allocations += 1;
         let reports = self.reports(event, place);
         reports.allocations += 1;
         reports.references += 1;
@@ -129,7 +182,12 @@ impl Server {
             true => !matches!(verdict, Some(Verdict::PreAttach | Verdict::Unmatched)),
             false => known.is_some(),
         };
-        let reports = self.reports(event, known.unwrap_or((event.device_id, event.address)));
+        let older = matches!(verdict, Some(Verdict::PreAttach | Verdict::Inherited));
+        let latest = self.latest.get(&self.memory(event)).copied().filter(|_| !older);
+        if let Some(origin) = known.map(|(_, origin)| origin).or(latest) {
+            self.tally(origin, event).frees += 1;
+        }
+        let reports = self.reports(event, known.map_or((event.device_id, event.address), |(place, _)| place));
         reports.frees += 1;
         let unknown = if nameless { !matched } else { reports.references == 0 };
         reports.unknown += u64::from(unknown);
@@ -137,6 +195,19 @@ impl Server {
         if !matched {
             *reports.unmatched.entry(verdict).or_default() += 1;
         }
+    }
+
+    /// Where an event's memory is, whatever the device. A log tells neither processes nor types apart.
+    fn memory(&self, event: &Event) -> (u32, u32, u64) {
+        match self.nameless.contains(&event.process) {
+            true => (0, 0, event.address),
+            false => (event.process, event.buffer_type, event.address),
+        }
+    }
+
+    fn tally(&mut self, origin: Origin, event: &Event) -> &mut Tally {
+        let device = Device { class: event.device_class, id: event.device_id };
+        self.origins.entry((origin, device)).or_default()
     }
 
     fn reports(&mut self, event: &Event, (device, address): (u32, u64)) -> &mut Reports {

@@ -6,7 +6,7 @@ use super::{
     table::{bytes, count},
 };
 use crate::{
-    analysis::{Check, Expected, Finding, Ruling},
+    analysis::{Check, CountedIn, Expected, Finding, Ruling},
     model::Certainty,
     trace::escape,
 };
@@ -97,9 +97,10 @@ pub(super) fn show_finding(finding: &Finding, out: &mut String) {
 }
 
 fn show_expected(expected: &Expected, out: &mut String) {
-    let Expected { name, allocations, frees, addresses, unmet, passed } = expected;
+    let Expected { name, ledger, allocations, frees, addresses, unmet, passed } = expected;
     let word = if *passed { "passed" } else { "FAILED" };
-    out.push_str(&format!("{word}  {}: {}", escape(name), numbers(*allocations, *frees)));
+    let reported = if *ledger == CountedIn::Server { " reported" } else { "" };
+    out.push_str(&format!("{word}  {}: {}{reported}", escape(name), numbers(*allocations, *frees)));
     out.push_str(&match (addresses, unmet.len()) {
         (0, _) => ", and no buffer that this is about\n".to_owned(),
         (_, 0) => format!(" at {addresses} addresses\n"),
@@ -131,7 +132,9 @@ mod tests {
 
     use super::check;
     use crate::{
-        analysis::{Baseline, Check, CountedFold, Expectations, Gate, Rule, Summary, SummaryFold, Suppressions},
+        analysis::{
+            Baseline, Check, CountedFold, Expectations, Filter, Gate, Rule, Summary, SummaryFold, Suppressions,
+        },
         model::read_text,
         view::junit,
     };
@@ -185,7 +188,8 @@ end process=1 time=3000 reason=exited
             counts.entry(entry);
         });
         let summary = fold.finish(&model);
-        (gate.check(&summary, &counts.finish(&model)), summary)
+        let all = Filter::default().select(&model.definitions);
+        (gate.check(&summary, &counts.finish(&model, &all)), summary)
     }
 
     #[test]

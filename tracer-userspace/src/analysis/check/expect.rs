@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What buffers are expected to do: so many allocations and so many frees for each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Counted, Counts};
 use crate::{
-    analysis::{Pattern, Site, SitePattern, names, site::Sites},
-    model::{Buffer, Certainty, Colour, Device, Entry, Model, Moment, Outcome, Verdict},
+    analysis::{Pattern, SitePattern, names},
+    model::Certainty,
     trace::parse_buffer_type,
 };
 
@@ -19,6 +20,7 @@ use crate::{
 /// test = "*::test_mesh_buffer*"    # the test that allocates; any, if not said
 /// site = "MeshBuffer::create"      # where it allocates; any, if not said
 /// type = "DRAM"                    # any, if not said
+/// ledger = "server"                # what the graph tracker was told; "allocator", what really happened, if not said
 /// allocations = 9                  # of one buffer, at its address, on all devices together
 /// frees = 1
 /// ```
@@ -34,32 +36,20 @@ pub struct Expectation {
     test: Option<Pattern>,
     site: Option<SitePattern>,
     buffer_type: Option<String>,
+    ledger: CountedIn,
     allocations: u64,
     frees: u64,
 }
 
-/// What was counted at one address of one device for one place of allocation. Whoever counts decides what an allocation
-/// and a free is.
-#[derive(Clone, Debug)]
-pub struct Counted {
-    /// Process number.
-    pub process: u32,
-    /// Device, absent if it is not known.
-    pub device: Option<String>,
-    /// Type of memory, e.g. `L1`.
-    pub buffer_type: String,
-    /// The address.
-    pub address: u64,
-    /// The test that allocated, absent if there was none.
-    pub test: Option<String>,
-    /// Where it allocated.
-    pub site: Site,
-    /// Allocations.
-    pub allocations: u64,
-    /// Frees, also those beyond the allocations.
-    pub frees: u64,
-    /// Whether these numbers stand.
-    pub certainty: Certainty,
+/// The ledger that an expectation is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CountedIn {
+    /// What really happened.
+    #[default]
+    Allocator,
+    /// What a server at the graph tracker would have counted.
+    Server,
 }
 
 /// An expectation, and what was found.
@@ -67,6 +57,8 @@ pub struct Counted {
 pub struct Expected {
     /// Its name.
     pub name: String,
+    /// The ledger that it is about.
+    pub ledger: CountedIn,
     /// Whether there is an address, and none that is for certain not as expected.
     pub passed: bool,
     /// Allocations of one buffer.
@@ -114,6 +106,8 @@ struct Raw {
     test: Option<String>,
     site: Option<String>,
     r#type: Option<String>,
+    #[serde(default)]
+    ledger: CountedIn,
     allocations: u64,
     frees: u64,
 }
@@ -135,9 +129,19 @@ impl Expectations {
         self.0.is_empty()
     }
 
+    /// Whether one is about a ledger.
+    #[must_use]
+    pub fn are_about(&self, ledger: CountedIn) -> bool {
+        self.0.iter().any(|expectation| expectation.ledger == ledger)
+    }
+
     /// Holds them against what was counted; `strict` if numbers that may be wrong count too.
-    pub(super) fn hold(&self, counted: &[Counted], strict: bool) -> Vec<Expected> {
-        self.0.iter().map(|expectation| expectation.hold(counted, strict)).collect()
+    pub(super) fn hold(&self, counts: &Counts, strict: bool) -> Vec<Expected> {
+        let counted = |expectation: &Expectation| match expectation.ledger {
+            CountedIn::Allocator => &counts.allocator,
+            CountedIn::Server => &counts.server,
+        };
+        self.0.iter().map(|expectation| expectation.hold(counted(expectation), strict)).collect()
     }
 }
 
@@ -153,6 +157,7 @@ impl Expectation {
             buffer_type: number.transpose()?.map(names::buffer_type),
             site: site.transpose()?,
             test: raw.test.as_deref().map(Pattern::new),
+            ledger: raw.ledger,
             allocations: raw.allocations,
             frees: raw.frees,
             name: raw.name,
@@ -186,6 +191,7 @@ impl Expectation {
         let broken = unmet.iter().any(|sum| strict || sum.certainty == Certainty::Confirmed);
         Expected {
             name: self.name.clone(),
+            ledger: self.ledger,
             passed: count > 0 && !broken,
             allocations: self.allocations,
             frees: self.frees,
@@ -207,139 +213,132 @@ impl Expectation {
     }
 }
 
-/// Counts allocations and frees of owners: what really happened. Its memory grows with the number of addresses and of
-/// places that allocate.
-#[derive(Debug, Default)]
-pub struct CountedFold {
-    counts: HashMap<Key, Count>,
-}
-
-/// What rows are told apart by, in numbers of the traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Key {
-    process: u32,
-    device: Option<Device>,
-    buffer_type: u32,
-    address: u64,
-    test: u32,
-    stack: u32,
-}
-
-#[derive(Debug, Default)]
-struct Count {
-    allocations: u64,
-    frees: u64,
-    possible: bool,
-}
-
-impl CountedFold {
-    /// Takes the next entry.
-    pub fn entry(&mut self, entry: &Entry) {
-        match entry {
-            Entry::Allocation(it) if !it.buffer.phantom => self.count(&it.buffer, &it.moment).allocations += 1,
-            Entry::Allocation(_) | Entry::Alias(_) => {}
-            Entry::Outcome(outcome) => self.outcome(outcome),
-        }
-    }
-
-    /// Ends in rows, in no order that matters.
-    #[must_use]
-    pub fn finish(self, model: &Model) -> Vec<Counted> {
-        let mut sites = Sites::new(&model.definitions);
-        let row = |(key, count): (Key, Count)| Counted {
-            process: key.process,
-            device: names::device(key.device),
-            buffer_type: names::buffer_type(key.buffer_type),
-            address: key.address,
-            test: names::test_of(&model.definitions, key.test),
-            site: sites.get(key.stack).clone(),
-            allocations: count.allocations,
-            frees: count.frees,
-            certainty: if count.possible { Certainty::Possible } else { Certainty::Confirmed },
-        };
-        self.counts.into_iter().map(row).collect()
-    }
-
-    /// A free counts where its buffer was allocated; one whose allocation was not seen is none of ours.
-    fn outcome(&mut self, outcome: &Outcome) {
-        let Outcome { buffer, verdict, certainty, .. } = outcome;
-        let Some(allocated) = buffer.allocated.filter(|_| !buffer.phantom) else {
-            return;
-        };
-        let again = matches!(verdict.colour(), Colour::Excess | Colour::Red);
-        let no_free = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Overlap);
-        let freed = !no_free && (again || outcome.ends);
-        let count = self.count(buffer, &allocated);
-        count.frees += u64::from(freed);
-        count.possible |= *certainty == Certainty::Possible;
-    }
-
-    fn count(&mut self, buffer: &Buffer, allocated: &Moment) -> &mut Count {
-        let key = Key {
-            process: buffer.process,
-            device: buffer.device,
-            buffer_type: buffer.buffer_type,
-            address: buffer.address,
-            test: allocated.test,
-            stack: allocated.stack,
-        };
-        self.counts.entry(key).or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        analysis::{CountedFold, Filter, Site},
+        model::read_text,
+    };
 
-    /// A buffer of each kind, as one counts who hears of aliases too: eight chips under one mesh.
-    fn row(test: &str, device: &str, address: u64, allocations: u64, frees: u64) -> Counted {
-        Counted {
-            process: 1,
-            device: Some(device.to_owned()),
-            buffer_type: "DRAM".to_owned(),
-            address,
-            test: Some(test.to_owned()),
-            site: Site::of(None),
-            allocations,
-            frees,
-            certainty: Certainty::Confirmed,
-        }
-    }
-
+    /// What each kind of buffer should report, if the chips of a mesh report their allocations and frees are the owner's.
     const TABLE: &str = r#"
         [[expect]]
         name = "regular buffer"
         test = "test_regular"
+        ledger = "server"
         allocations = 1
         frees = 1
         [[expect]]
         name = "mesh buffer"
         test = "test_mesh"
+        ledger = "server"
         allocations = 9
         frees = 1
         [[expect]]
         name = "program pool"
         test = "test_pool"
+        ledger = "server"
         allocations = 1
         frees = 1
         [[expect]]
         name = "view"
         test = "test_view"
+        ledger = "server"
         allocations = 1
         frees = 0
     "#;
 
-    fn held(mesh_frees: u64, pool_frees: u64, view_frees: u64) -> Vec<Expected> {
-        let mut rows = vec![
-            row("test_regular", "chip0", 0x100, 3, 3),
-            row("test_regular", "chip0", 0x200, 1, 1),
-            row("test_mesh", "mesh0", 0x100, 2, 2),
-            row("test_pool", "chip0", 0x300, 1, pool_frees),
-            row("test_view", "chip0", 0x400, 1, view_frees),
-        ];
-        // Two mesh buffers, one after the other: sixteen chip buffers at the address of two that own.
-        rows.extend((0..8).map(|chip| row("test_mesh", &format!("chip{chip}"), 0x100, 2, mesh_frees)));
-        Expectations::parse(TABLE).expect("parsed").hold(&rows, false)
+    /// Writes the trace of a target in which aliases report.
+    #[derive(Default)]
+    struct Fork {
+        text: String,
+        events: u64,
+    }
+
+    impl Fork {
+        fn event(&mut self, what: &str) {
+            self.events += 1;
+            self.text += &format!("event {0} t={0} p=1 tid=7 {what}\n", self.events);
+        }
+
+        fn test(&mut self, name: &str) {
+            self.text += &format!("text id={} text=\"t.py::test_{name} (call)\"\n", self.events);
+            self.event(&format!("test-begin text={}", self.events));
+        }
+
+        /// An owner on the mesh with this id.
+        fn allocate(&mut self, uid: u64, address: u64) {
+            let about = format!("uid={uid} size=64 class=mesh owns=1 allocator=0xa");
+            self.event(&format!("request {about} stack=1"));
+            self.event(&format!("allocated {about} address={address} status=1"));
+        }
+
+        fn free(&mut self, uid: u64, address: u64) {
+            let about = format!("uid={uid} size=64 address={address} owns=1 status=1 allocator=0xa");
+            self.event(&format!("free {about}"));
+            self.event(&format!("released {about} class=mesh"));
+        }
+
+        /// Freed again, and reported again, as nothing checks the status.
+        fn free_again(&mut self, uid: u64, address: u64) {
+            self.event(&format!("free uid={uid} size=64 address={address} owns=1 status=2"));
+            self.event(&format!("released uid={uid} size=64 address={address} owns=1 status=2 class=mesh"));
+        }
+
+        fn alias(&mut self, uid: u64, address: u64, device: &str) {
+            self.event(&format!("allocated uid={uid} size=64 address={address} {device} status=1"));
+        }
+
+        fn mark(&mut self, uid: u64, address: u64, device: &str) {
+            let about = format!("uid={uid} size=64 address={address} {device} status=1");
+            self.event(&format!("marked {about}"));
+            self.event(&format!("released {about}"));
+        }
+    }
+
+    /// Two regular buffers one after the other, a mesh buffer on eight chips of which so many report a free, one that a
+    /// program keeps in its pool, and a view; the last two are freed once too often if the target is broken.
+    fn fork(chips_that_free: u64, mesh_frees: bool, broken: bool) -> String {
+        let mut fork = Fork::default();
+        fork.text = "process id=1 pid=7\nborder process=1\nframe id=1 address=1\nstack id=1 frames=1\n".to_owned();
+        fork.test("regular");
+        for uid in [0, 1] {
+            fork.allocate(uid, 0x100);
+            fork.free(uid, 0x100);
+        }
+        fork.test("mesh");
+        fork.allocate(10, 0x100);
+        let chip = |number: u64| format!("class=chip id={number}");
+        (0..8).for_each(|number| fork.alias(11 + number, 0x100, &chip(number)));
+        (0..chips_that_free).for_each(|number| fork.mark(11 + number, 0x100, &chip(number)));
+        if mesh_frees {
+            fork.free(10, 0x100);
+        }
+        fork.test("pool");
+        fork.allocate(20, 0x200);
+        fork.free(20, 0x200);
+        if broken {
+            fork.free_again(20, 0x200);
+        }
+        fork.test("base");
+        fork.allocate(30, 0x300);
+        fork.test("view");
+        fork.alias(31, 0x320, "class=mesh");
+        if broken {
+            fork.mark(31, 0x320, "class=mesh");
+        }
+        fork.text
+    }
+
+    fn counted(text: &str) -> Counts {
+        let mut fold = CountedFold::default();
+        let model = read_text(text, &mut |entry| fold.entry(entry));
+        fold.finish(&model, &Filter::default().select(&model.definitions))
+    }
+
+    fn hold(expectations: &str, counts: &Counts) -> Vec<Expected> {
+        Expectations::parse(expectations).expect("parsed").hold(counts, false)
     }
 
     fn passed(results: &[Expected]) -> Vec<bool> {
@@ -348,29 +347,66 @@ mod tests {
 
     #[test]
     fn the_table_holds_for_owners_that_free_alone_and_not_for_chips_that_free_too() {
-        assert_eq!(passed(&held(0, 1, 0)), [true; 4]);
-        let broken = held(2, 2, 1);
+        assert_eq!(passed(&hold(TABLE, &counted(&fork(0, true, false)))), [true; 4]);
+        let broken = hold(TABLE, &counted(&fork(8, true, true)));
         assert_eq!(passed(&broken), [true, false, false, false]);
-        let mesh = &broken[1].unmet[0];
-        assert_eq!((mesh.allocations, mesh.frees, mesh.devices.len()), (18, 18, 9));
-        // One of two buffers is freed once too often: no multiple.
-        assert_eq!(passed(&held(0, 2, 0)), [true, true, false, true]);
+        let numbers = |index: usize| {
+            let unmet: &Unmet = &broken[index].unmet[0];
+            (unmet.address, unmet.allocations, unmet.frees, unmet.devices.len())
+        };
+        assert_eq!([1, 2, 3].map(numbers), [(0x100, 9, 9, 9), (0x200, 1, 2, 1), (0x320, 1, 1, 1)]);
+        // The chips free, and the owner does not.
+        let chips = hold(TABLE, &counted(&fork(8, false, false)));
+        assert_eq!(passed(&chips), [true, false, true, true]);
+        assert_eq!((chips[1].unmet[0].allocations, chips[1].unmet[0].frees), (9, 8));
+    }
+
+    #[test]
+    fn the_allocator_knows_owners_alone_and_what_was_freed_too_often() {
+        let table = TABLE.replace("\"server\"", "\"allocator\"").replace("allocations = 9", "allocations = 1");
+        // Nothing was allocated in the last test: a view gets no memory.
+        assert_eq!(passed(&hold(&table, &counted(&fork(0, true, false)))), [true, true, true, false]);
+        let broken = hold(&table, &counted(&fork(8, true, true)));
+        assert_eq!(passed(&broken), [true, false, false, false]);
+        assert_eq!((broken[1].unmet[0].allocations, broken[1].unmet[0].frees), (1, 9));
+    }
+
+    #[test]
+    fn an_alias_belongs_to_the_site_of_its_owner() {
+        let counts = counted(&fork(8, true, false));
+        let mesh = counts.server.iter().filter(|row| row.test.as_deref() == Some("t.py::test_mesh"));
+        let sites: Vec<&str> = mesh.map(|row| row.site.name.as_str()).collect();
+        assert_eq!((sites.len(), sites.contains(&"no stack")), (9, false), "{sites:?}");
     }
 
     #[test]
     fn numbers_that_may_be_wrong_break_nothing_unless_asked_to() {
-        let unsure = Counted { certainty: Certainty::Possible, ..row("test_regular", "chip0", 0x100, 1, 0) };
+        let unsure = Counted {
+            process: 1,
+            device: None,
+            buffer_type: "DRAM".to_owned(),
+            address: 0x100,
+            test: Some("test_regular".to_owned()),
+            site: Site::of(None),
+            allocations: 1,
+            frees: 0,
+            certainty: Certainty::Possible,
+        };
+        let counts = Counts { server: vec![unsure], ..Counts::default() };
         let expectations = Expectations::parse(TABLE).expect("parsed");
-        let hold = |strict| expectations.hold(std::slice::from_ref(&unsure), strict)[0].passed;
-        assert!(hold(false) && !hold(true));
+        let with = |strict| expectations.hold(&counts, strict)[0].passed;
+        assert!(with(false) && !with(true));
+        // A loss may have hidden any of them.
+        let lost = fork(8, true, true) + "loss process=1 after=1 before=2 count=1 cause=ring-full\n";
+        assert_eq!(passed(&hold(TABLE, &counted(&lost))), [true; 4]);
     }
 
     #[test]
     fn an_expectation_of_nothing_fails() {
-        let expectations = Expectations::parse(TABLE).expect("parsed");
-        assert_eq!(passed(&expectations.hold(&[], false)), [false; 4]);
-        assert!(Expectations::parse("[[expect]]\nname=\"a\"\nallocations=0\nfrees=0").is_err());
-        assert!(Expectations::parse("[[expect]]\nname=\"a\"\nallocations=1\nfrees=0\ntype=\"L2\"").is_err());
-        assert!(Expectations::parse("[[expect]]\nname=\"a\"\nallocations=1").is_err());
+        assert_eq!(passed(&hold(TABLE, &Counts::default())), [false; 4]);
+        for wrong in ["allocations=0\nfrees=0", "allocations=1\nfrees=0\ntype=\"L2\"", "allocations=1"] {
+            assert!(Expectations::parse(&format!("[[expect]]\nname=\"a\"\n{wrong}")).is_err(), "{wrong}");
+        }
+        assert!(Expectations::parse("[[expect]]\nname=\"a\"\nallocations=1\nfrees=1\nledger=\"x\"").is_err());
     }
 }
