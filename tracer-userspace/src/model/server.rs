@@ -279,14 +279,15 @@ mod tests {
         }
         text += &format!("event 8 t=8 p=1 tid=7 free {backing} status=1\n");
         text += &format!("event 9 t=9 p=1 tid=7 released {backing} status=1\n");
-        // How the other ledger calls them is its own affair.
-        count(&text).iter().map(|line| line.split(" types").next().unwrap_or_default().to_owned()).collect()
+        count(&text)
     }
 
     #[test]
     fn mesh_and_chip_0_are_one_device_and_aliases_free_what_was_never_allocated() {
-        assert_eq!(modified_target(true), ["0 0x100: 2-2 unknown 0", "1 0x100: 1-1 unknown 0"]);
-        assert_eq!(modified_target(false), ["0 0x100: 1-2 unknown 1", "1 0x100: 0-1 unknown 1"]);
+        let even = ["0 0x100: 2-2 unknown 0 types 0b1 []", "1 0x100: 1-1 unknown 0 types 0b1 []"];
+        assert_eq!(modified_target(true), even);
+        let excess = |device, sums| format!("{device} 0x100: {sums} unknown 1 types 0b1 [1 alias-free]");
+        assert_eq!(modified_target(false), [excess(0, "1-2"), excess(1, "0-1")]);
     }
 
     #[test]

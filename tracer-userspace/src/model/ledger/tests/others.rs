@@ -32,6 +32,30 @@ fn a_free_by_address_can_hit_the_next_owner() {
 }
 
 #[test]
+fn an_alias_that_reports_an_allocation_gets_no_memory() {
+    // Buffer 21 is a chip's part of 20, buffer 22 a view of it on the same device; both report their frees too.
+    let events = "
+        event 3 t=12 p=1 tid=7 allocated uid=21 size=64 address=0x100 status=1 class=chip allocator=0xb
+        event 4 t=13 p=1 tid=7 allocated uid=22 size=64 address=0x100 status=1 class=mesh allocator=0xa
+        event 5 t=14 p=1 tid=7 marked uid=21 size=64 address=0x100 status=1 stack=2
+        event 6 t=15 p=1 tid=7 released uid=21 size=64 address=0x100 status=1 class=chip
+        event 7 t=16 p=1 tid=7 released uid=22 size=64 address=0x100 status=1 class=mesh
+        event 8 t=17 p=1 tid=7 free uid=20 size=64 address=0x100 status=1 owns=1 stack=3
+        event 9 t=18 p=1 tid=7 released uid=20 size=64 address=0x100 status=1 class=mesh owns=1";
+    check(
+        &[ALLOCATE, events, EXITED].concat(),
+        &expect![[r#"
+        11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+        12 alias on chip0 at 0x100 of 20 stack 0
+        13 alias on mesh0 at 0x100 of 20 stack 0
+        14 alias-free (ends nothing) 21 on ? at 0x100 stack 2 with 20
+        16 alias-free (ends nothing) 22 on mesh0 at 0x100 stack 0 with 20
+        17 released 20 on mesh0 at 0x100 stack 3
+    "#]],
+    );
+}
+
+#[test]
 fn a_free_of_what_is_free_is_stale() {
     let events = "
         event 5 t=20 p=1 tid=7 bulk object=0xa stack=5
