@@ -101,6 +101,54 @@ fn passes_and_fails(bug: &Path, rebuilt: &Path, fix: &Path, folder: &Path) -> Re
     Ok(())
 }
 
+/// What the graph tracker is told of one tensor on eight chips, and what its allocator has to do with it.
+const ONE_TENSOR: &str = r#"
+[[expect]]
+name = "reported"
+test = "test_released"
+ledger = "server"
+allocations = 1
+frees = 1
+
+[[expect]]
+name = "allocated"
+test = "test_released"
+allocations = 1
+frees = 1
+"#;
+
+#[test]
+fn chips_that_report_what_they_do_not_own_break_the_expectations() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let expected = folder.path().join("expected.toml");
+    fs::write(&expected, ONE_TENSOR)?;
+    let scenario = ["scenarios/test_lifecycle.py", "-k", "test_released"];
+    for (variant, code, frees) in [("buffer", 0, None), ("excess-reporting", 1, Some(9))] {
+        let target = recorded(lookalike_pytest(variant, &scenario))?;
+        let trace = target.path("trace.ttb");
+        let output = run(&["check", path(&trace), "--expect", path(&expected), "--json"])?;
+        assert_eq!(output.status.code(), Some(code), "{variant}");
+        let value: Value = serde_json::from_slice(&output.stdout)?;
+        for expectation in value["expectations"].as_array().into_iter().flatten() {
+            assert_eq!(expectation["addresses"], 1, "{expectation}");
+            assert_eq!(expectation["unmet"][0]["frees"].as_u64(), frees, "{expectation}");
+        }
+        // Without a buffer owned twice or freed twice: whatever is in excess was reported by an alias.
+        assert_eq!(exit_code(&["check", path(&trace), "--fail-on", "red,repeat,lost"])?, Some(0), "{variant}");
+        let report = json(&["report", path(&trace)])?;
+        let excess: u64 = report["balance"]["server"][0]["excess"].as_u64().unwrap_or(0);
+        let rows = report["balance"]["server"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let verdicts: Vec<&Value> =
+            rows.iter().flat_map(|row| row["explained"]["verdicts"].as_array()).flatten().collect();
+        assert_eq!(excess > 0, frees.is_some(), "{report}");
+        assert!(verdicts.iter().all(|row| row["verdict"] == "alias-free"), "{report}");
+    }
+    Ok(())
+}
+
 #[test]
 fn what_is_held_says_until_when() -> Result<()> {
     if !can_probe() {
