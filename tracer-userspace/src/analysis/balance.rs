@@ -178,7 +178,8 @@ impl BalanceFold {
     }
 
     /// Takes a free, or the end of a buffer, with memory behind it.
-    pub(super) fn outcome(&mut self, Outcome { buffer, verdict, ends, .. }: &Outcome) {
+    pub(super) fn outcome(&mut self, outcome: &Outcome) {
+        let (Outcome { verdict, ends, .. }, buffer) = (outcome, outcome.owner());
         let again = matches!(verdict.colour(), Colour::Excess | Colour::Red);
         if *ends || again {
             let sum = self.sum(buffer);

@@ -80,7 +80,7 @@ struct SiteSum {
     first: u64,
     verdicts: BTreeMap<Verdict, u64>,
     tests: BTreeMap<u32, u64>,
-    examples: Vec<Buffer>,
+    examples: Vec<Example>,
     places: BTreeMap<Places, u64>,
 }
 
@@ -99,6 +99,23 @@ enum Before {
     None,
     Forgotten,
     Unseen,
+}
+
+/// A buffer, and the owner of the memory that it is about: the buffer itself, or an alias's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Example {
+    buffer: Buffer,
+    owner: Buffer,
+}
+
+impl Example {
+    fn show(&self) -> String {
+        let owner = names::example(&self.owner);
+        match self.owner.unique_id == self.buffer.unique_id {
+            true => owner,
+            false => format!("buffer {}, an alias of {owner}", self.buffer.unique_id),
+        }
+    }
 }
 
 impl ExcessFold {
@@ -146,7 +163,7 @@ impl SiteSum {
             Previous::Forgotten => Before::Forgotten,
             Previous::Unseen => Before::Unseen,
         };
-        let allocation = outcome.buffer.allocated.map(|moment| moment.stack);
+        let allocation = outcome.owner().allocated.map(|moment| moment.stack);
         let places = Places { free: outcome.moment.stack, previous, allocation };
         Self {
             count: 1,
@@ -155,7 +172,7 @@ impl SiteSum {
             first: outcome.moment.time,
             verdicts: BTreeMap::from([(outcome.verdict, 1)]),
             tests: BTreeMap::from([(outcome.moment.test, 1)]),
-            examples: vec![outcome.buffer],
+            examples: vec![Example { buffer: outcome.buffer, owner: *outcome.owner() }],
             places: BTreeMap::from([(places, 1)]),
         }
     }
@@ -169,6 +186,7 @@ impl SiteSum {
         add(&mut self.tests, other.tests);
         add(&mut self.places, other.places);
         self.examples.extend(other.examples);
+        self.examples.dedup();
         self.examples.truncate(EXAMPLES);
     }
 
@@ -190,7 +208,7 @@ impl SiteSum {
             first: self.first,
             verdicts: self.verdicts.into_iter().map(|(verdict, count)| VerdictCount { verdict, count }).collect(),
             tests,
-            examples: self.examples.iter().map(names::example).collect(),
+            examples: self.examples.iter().map(Example::show).collect(),
             free: definitions.stack(places.free),
             previous: places.previous.resolve(definitions),
             allocation: allocation(places.allocation, definitions),
@@ -219,6 +237,11 @@ impl Before {
 
 /// Where a buffer was allocated, by the stack of its request.
 pub(super) fn allocation(stack: Option<u32>, definitions: &Definitions) -> Place {
-    let what = if stack.is_some() { "allocated" } else { "not in the recording" };
-    Place { what: what.to_owned(), stack: stack.and_then(|stack| definitions.stack(stack)) }
+    let lines = stack.and_then(|stack| definitions.stack(stack));
+    let what = match (stack, &lines) {
+        (Some(_), Some(_)) => "allocated",
+        (Some(_), None) => "no stack",
+        (None, _) => "not in the recording",
+    };
+    Place { what: what.to_owned(), stack: lines }
 }

@@ -47,6 +47,8 @@ pub enum Until {
     Close,
     /// The recording, while the process went on: the buffer may be freed yet.
     Stop,
+    /// The log or graph that was imported.
+    Source,
 }
 
 /// A sum of buffers.
@@ -77,7 +79,7 @@ pub struct HeldGroup {
     pub possible: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Nanoseconds from the first allocation to its end; `null` if it was not seen.
+    /// Nanoseconds from the first allocation to its end; `null` if it was not seen, or if its source has no times.
     pub oldest: Option<u64>,
     /// The same of the last allocation.
     pub youngest: Option<u64>,
@@ -185,7 +187,9 @@ struct Group {
 }
 
 impl Groups<'_> {
-    fn add(&mut self, key: Key, sum: Sum) {
+    fn add(&mut self, key: Key, mut sum: Sum) {
+        // Lines and nodes are no times.
+        sum.ages = sum.ages.filter(|_| !is_imported(key.process, self.definitions));
         let until = until(&key, self.definitions);
         let test = names::test_of(self.definitions, key.test);
         let site = key.stack.filter(|_| self.by == Grouping::Site).map(|stack| self.sites.get(stack).clone());
@@ -266,10 +270,15 @@ fn same(text: String) -> (String, String) {
     (text.clone(), text)
 }
 
+fn is_imported(process: u32, definitions: &Definitions) -> bool {
+    definitions.processes.get(&process).is_some_and(|it| !it.origin.as_str().is_empty())
+}
+
 fn until(key: &Key, definitions: &Definitions) -> Until {
     match (key.verdict, definitions.ends.get(&key.process)) {
         (Verdict::Bulk, _) => Until::Close,
-        (_, Some(end)) if end.reason.as_str() == "exited" => Until::Exit,
+        (_, Some(end)) if matches!(end.reason.as_str(), "exited" | "dead") => Until::Exit,
+        _ if is_imported(key.process, definitions) => Until::Source,
         _ => Until::Stop,
     }
 }

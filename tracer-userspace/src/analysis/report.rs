@@ -19,8 +19,11 @@ pub struct Report {
     pub totals: Vec<Total>,
     /// How many frees and ends got which verdict.
     pub verdicts: Vec<VerdictRow>,
-    /// Who held what when most was live, for each memory; empty if a selection parts allocations from their frees.
+    /// Who held what when most was live, for each memory, most bytes first; empty if a selection parts allocations from
+    /// their frees.
     pub peaks: Vec<Peak>,
+    /// Memories beyond those that were asked for.
+    pub hidden_peaks: usize,
     /// Requests that were not met, the first few in the order in which they failed.
     pub failures: Vec<Failure>,
     /// Requests that were not met and are not among these.

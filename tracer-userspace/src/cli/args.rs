@@ -108,7 +108,7 @@ pub(super) struct Report {
     pub(super) traces: Traces,
     #[command(flatten)]
     pub(super) scope: Scope,
-    /// Most addresses that are named
+    /// Most rows of the tables of addresses and of peaks
     #[arg(long, value_name = "N", default_value = "10")]
     pub(super) top: usize,
     /// Write JSON

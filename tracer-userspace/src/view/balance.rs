@@ -2,7 +2,7 @@
 //! The balance of addresses as text: first as reported, then as it was.
 
 use super::{
-    report::{or_unknown, section, verdict_counts},
+    report::{more, or_unknown, section, verdict_counts},
     table::Table,
 };
 use crate::analysis::{Balance, Explained, ServerRow};
@@ -23,12 +23,6 @@ pub(super) fn show(balance: &Balance, process: impl Fn(u32) -> String, out: &mut
 }
 
 const AS_REPORTED: &str = "Balance of addresses as reported to the graph tracker (device number and address alone)";
-
-fn more(hidden: usize, out: &mut String) {
-    if hidden > 0 {
-        out.push_str(&format!("  … and {hidden} more (--top)\n"));
-    }
-}
 
 fn server(rows: &[ServerRow]) -> Table {
     let titles = [

@@ -97,6 +97,7 @@ fn what(until: Until) -> &'static str {
         Until::Exit => "Never freed until the process ended",
         Until::Close => "Held until their device closed, or its allocator released everything",
         Until::Stop => "Live when the recording stopped; the process may free them yet",
+        Until::Source => "Live at the end of what was imported",
     }
 }
 
@@ -105,5 +106,6 @@ fn short(until: Until) -> &'static str {
         Until::Exit => "at exit",
         Until::Close => "at close",
         Until::Stop => "at stop",
+        Until::Source => "at the end",
     }
 }

@@ -15,7 +15,7 @@ const TITLES: [&str; 10] = [">at", "process", "device", "type", "", ">buffers", 
 /// What was live when most was.
 pub(super) fn peaks(report: &Report, process: impl Fn(u32) -> String) -> Table {
     let mut table = Table::new(&TITLES);
-    for peak in report.peaks.iter().filter(|peak| peak.held.buffers > 0) {
+    for peak in &report.peaks {
         let Peak { process: number, device, buffer_type, time, held } = peak;
         let at = when(*time, report.integrity.clock(*number));
         let memory = [at, process(*number), or_unknown(device.as_ref()), buffer_type.clone()];
@@ -67,7 +67,8 @@ fn row(
     test: Option<&String>,
 ) -> [String; 10] {
     let [at, process, device, buffer_type] = memory;
-    let (id, name) = site.map(|site| (site.id.clone(), site.name.clone())).unwrap_or_default();
+    let id = site.filter(|site| !site.frames.is_empty()).map(|site| site.id.clone()).unwrap_or_default();
+    let name = site.map(|site| site.name.clone()).unwrap_or_default();
     let test = test.cloned().unwrap_or_default();
     [at, process, device, buffer_type, what.to_owned(), buffers.to_string(), bytes(size), id, name, test]
 }

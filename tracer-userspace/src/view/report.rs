@@ -21,6 +21,7 @@ pub fn report(report: &Report) -> String {
     balance::show(&report.balance, process, &mut out);
     section("Tests", &tests(report), &mut out);
     section("Held at the peak", &holders::peaks(report, process), &mut out);
+    more(report.hidden_peaks, &mut out);
     section("Failed requests, and what was held then", &holders::failures(report, process), &mut out);
     if report.other_failures > 0 {
         out.push_str(&format!("  … and {} more\n", count(report.other_failures, "failed request")));
@@ -36,6 +37,13 @@ pub(super) fn or_unknown(value: Option<&String>) -> String {
 pub(super) fn verdict_counts(counts: &[VerdictCount]) -> String {
     let counts: Vec<String> = counts.iter().map(|row| format!("{} {}", row.count, row.verdict.name())).collect();
     counts.join(", ")
+}
+
+/// Says how many rows of a table are left out.
+pub(super) fn more(hidden: usize, out: &mut String) {
+    if hidden > 0 {
+        out.push_str(&format!("  … and {hidden} more (--top)\n"));
+    }
 }
 
 pub(super) fn section(title: &str, table: &Table, out: &mut String) {

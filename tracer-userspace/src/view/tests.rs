@@ -113,10 +113,10 @@ fn the_report_counts() {
 
         Held at the peak
                 at  device  type          buffers    bytes  site                                                         in
-          0.001002  mesh0   DRAM  in all        1   4096 B
-                                  held          1   4096 B  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
           0.001004  mesh0   L1    in all        1  2.0 MiB
                                   held          1  2.0 MiB  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
+          0.001002  mesh0   DRAM  in all        1   4096 B
+                                  held          1   4096 B  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
 
         Failed requests, and what was held then
                 at  device  type               buffers     bytes  site                                                         in

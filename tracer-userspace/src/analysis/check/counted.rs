@@ -114,9 +114,8 @@ impl CountedFold {
 
     /// A free counts where its buffer was allocated; one whose allocation was not seen is none of ours.
     fn outcome(&mut self, outcome: &Outcome) {
-        let Outcome { buffer, verdict, certainty, .. } = outcome;
-        // What an alias reports is set against its owner.
-        let buffer = if *verdict == Verdict::AliasFree { outcome.other.as_ref().unwrap_or(buffer) } else { buffer };
+        let Outcome { verdict, certainty, .. } = outcome;
+        let buffer = outcome.owner();
         let Some(allocated) = buffer.allocated.filter(|_| !buffer.phantom) else {
             return;
         };

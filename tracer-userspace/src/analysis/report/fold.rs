@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the report is counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 use super::{Failure, Peak, Report, TestRow, Total, VerdictCount, VerdictRow};
 use crate::{
@@ -79,13 +82,17 @@ impl ReportFold {
     pub fn finish(self, top: usize, model: &Model) -> Report {
         let peaks = !self.without_peaks;
         let sites = &mut Sites::new(&model.definitions);
-        let live = self.totals.iter().filter(|_| peaks);
+        let mut live: Vec<_> = self.totals.iter().filter(|(_, sum)| peaks && sum.live.peak().0 > 0).collect();
+        live.sort_by_key(|(_, sum)| Reverse(sum.live.peak().0));
+        let hidden_peaks = live.len().saturating_sub(top);
+        live.truncate(top);
         Report {
             integrity: Integrity::of(model),
             totals: self.totals.iter().map(|(memory, sum)| sum.total(*memory, peaks, model)).collect(),
             verdicts: self.verdicts.iter().map(|(&verdict, &counts)| verdict_row(verdict, counts)).collect(),
             balance: self.balance.finish(top, &model.server),
-            peaks: live.map(|(memory, sum)| sum.peak(*memory, sites)).collect(),
+            peaks: live.into_iter().map(|(memory, sum)| sum.peak(*memory, sites)).collect(),
+            hidden_peaks,
             failures: self.failures.into_iter().map(|(outcome, live)| failure(&outcome, live, peaks, sites)).collect(),
             other_failures: self.other_failures,
             tests: test_rows(self.tests, model),

@@ -119,6 +119,17 @@ pub struct Outcome {
     pub other: Option<Buffer>,
 }
 
+impl Outcome {
+    /// The buffer whose memory it is about: of what an alias reports, the owner's, if that is known.
+    #[must_use]
+    pub fn owner(&self) -> &Buffer {
+        match (self.verdict, &self.other) {
+            (Verdict::AliasFree, Some(owner)) => owner,
+            _ => &self.buffer,
+        }
+    }
+}
+
 /// What is known of the free before a free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Previous {
