@@ -212,7 +212,8 @@ pub(super) struct Check {
     /// (see `explain`), excess (with red), red, yellow, lost (events) or damaged (traces)
     #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = Rule::parse)]
     pub(super) fail_on: Vec<Rule>,
-    /// File of what each buffer is expected to do: [[expect]] with name, test, site, type, allocations, frees
+    /// File of what each buffer is expected to do: [[expect]] with name, test, site, type, ledger (server or allocator),
+    /// allocations, frees
     #[arg(long, value_name = "FILE")]
     pub(super) expect: Option<PathBuf>,
     /// What is known already and does not count: an earlier trace, or a file of --write-baseline

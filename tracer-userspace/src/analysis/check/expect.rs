@@ -250,7 +250,6 @@ mod tests {
     "#;
 
     /// Writes the trace of a target in which aliases report.
-    #[derive(Default)]
     struct Fork {
         text: String,
         events: u64,
@@ -300,8 +299,8 @@ mod tests {
     /// Two regular buffers one after the other, a mesh buffer on eight chips of which so many report a free, one that a
     /// program keeps in its pool, and a view; the last two are freed once too often if the target is broken.
     fn fork(chips_that_free: u64, mesh_frees: bool, broken: bool) -> String {
-        let mut fork = Fork::default();
-        fork.text = "process id=1 pid=7\nborder process=1\nframe id=1 address=1\nstack id=1 frames=1\n".to_owned();
+        let text = "process id=1 pid=7\nborder process=1\nframe id=1 address=1\nstack id=1 frames=1\n".to_owned();
+        let mut fork = Fork { text, events: 0 };
         fork.test("regular");
         for uid in [0, 1] {
             fork.allocate(uid, 0x100);
