@@ -95,7 +95,7 @@ fn id(frames: &[String]) -> String {
 /// The innermost native function, the innermost Python function of the user's own, and the outermost: the test.
 fn name(lines: &[&Line]) -> String {
     let innermost = lines.iter().find(|line| line.kind == LineKind::Native);
-    let python = lines.iter().filter(|line| line.kind == LineKind::Python);
+    let python = lines.iter().filter(|line| line.kind == LineKind::Python && line.function.is_some());
     let own: Vec<_> = python.clone().filter(|line| !line.file.as_deref().is_some_and(is_installed)).collect();
     let caller = own.first().copied().or_else(|| python.clone().next());
     let outermost = own.last().copied().filter(|last| caller.is_some_and(|first| frame(first) != frame(last)));
