@@ -7,6 +7,8 @@
 mod account;
 mod framehop;
 mod frames;
+mod gate;
+mod import;
 mod lookalike;
 mod loss;
 mod python;

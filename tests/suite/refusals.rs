@@ -177,7 +177,14 @@ fn what_is_no_trace() -> Result<()> {
     };
     let no_traces = [file("empty", b"")?, file("text", b"hello\n")?, file("begin", b"BUFT")?];
     let absent = folder.path().join("absent.ttb");
-    let commands: [&[&str]; 4] = [&["report"], &["excess"], &["dump"], &["timeline", "--buffer", "1"]];
+    let commands: [&[&str]; 6] = [
+        &["report"],
+        &["excess"],
+        &["held"],
+        &["dump"],
+        &["timeline", "--buffer", "1"],
+        &["check", "--fail-on", "red"],
+    ];
     for command in commands {
         let read = |file: &Path| run(&[command, &[path(file)]].concat());
         for file in &no_traces {

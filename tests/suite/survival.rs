@@ -200,6 +200,13 @@ fn running_out_of_memory_is_the_same_traced_or_not() -> Result<()> {
 
         let failed = by_truth(&traced.truth()?).iter().filter(|it| it.kind == Kind::Free && it.status == 0).count();
         assert_eq!((failed, confirmed(&trace, "failed")?), (1, 1));
+        let held = by_truth(&traced.truth()?).iter().filter(|it| it.kind == Kind::Allocated).count() as u64;
+        let failure = &json(&["report", path(&trace)])?["failures"][0];
+        assert_eq!((&failure["bytes"], &failure["buffer_type"]), (&(1_u64 << 30).into(), &"DRAM".into()));
+        let holder = &failure["held"]["holders"][0];
+        assert_eq!((&holder["buffers"], &holder["bytes"]), (&held.into(), &(held << 30).into()));
+        let frames = holder["site"]["frames"].as_array().and_then(|frames| frames.last());
+        assert_eq!(frames.and_then(|frame| frame.as_str()), Some("<module> (oom.py)"), "{failure}");
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ fn every_file_names_its_licence_and_says_what_it_is() {
 
 #[test]
 fn what_reads_a_trace_knows_no_process_and_no_kernel() {
-    let readers = ["trace", "model", "analysis", "view"].map(|name| format!("tracer-userspace/src/{name}"));
+    let readers = ["trace", "import", "model", "analysis", "view"].map(|name| format!("tracer-userspace/src/{name}"));
     for (path, text) in sources(&readers.each_ref().map(String::as_str), "rs") {
         for word in ["aya", "tokio", "crate::capture", "crate::discover", "crate::unwind", "/proc/"] {
             assert!(!without_comments(&text).contains(word), "{} names {word}", path.display());
@@ -63,8 +63,8 @@ fn what_reads_a_trace_knows_no_process_and_no_kernel() {
 }
 
 #[test]
-fn model_analyses_and_views_do_no_io() {
-    let pure = ["model", "analysis", "view"].map(|name| format!("tracer-userspace/src/{name}"));
+fn imports_model_analyses_and_views_do_no_io() {
+    let pure = ["import", "model", "analysis", "view"].map(|name| format!("tracer-userspace/src/{name}"));
     for (path, text) in sources(&pure.each_ref().map(String::as_str), "rs") {
         for word in ["std::fs", "File::", "println!", "eprintln!", "std::process", "std::env"] {
             assert!(!without_comments(&text).contains(word), "{} uses {word}", path.display());

@@ -207,7 +207,7 @@ fn buffers_from_before_are_told_apart(run: &Run) -> Result<()> {
     let timeline = text(&["timeline", run.trace(), "--device", "mesh0", "--address", &address])?;
     assert!(timeline.contains("pre-attach"), "{timeline}");
     let report = json(&["report", run.trace()])?;
-    assert_eq!(report["offenders"], json!([]));
+    assert_eq!(report["balance"]["allocator_offenders"], json!([]));
     Ok(())
 }
 

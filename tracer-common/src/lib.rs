@@ -57,11 +57,18 @@ pub enum Kind {
     Exec = 13,
     /// Entry of the interpreter's destructor of code objects. Not sent: what is remembered of this one is forgotten.
     CodeFreed = 14,
+    /// Entry of `Device::initialize` or `MeshDevice::initialize`: what the device held before is gone.
+    DeviceOpen = 15,
+    /// Entry of `Buffer(Impl)::create` with an address: a buffer over memory that it does not own. There is no object
+    /// yet; what it will be is in the arguments.
+    Alias = 16,
+    /// The target makes a child process, which gets a copy of all its objects.
+    Fork = 17,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Request,
         Self::Allocated,
         Self::Free,
@@ -76,6 +83,9 @@ impl Kind {
         Self::Modules,
         Self::Exec,
         Self::CodeFreed,
+        Self::DeviceOpen,
+        Self::Alias,
+        Self::Fork,
     ];
 
     /// The kind of a number that came over the border, or `None` for one that is not ours.

@@ -134,7 +134,15 @@ fn try_object(ctx: &ProbeContext, hit: &mut Hit, cookie: Cookie, target: &Target
         }
         // Here it may be gone: its id is known from the allocation.
         Kind::Free | Kind::Marked => object::read_buffer(hit, layout, window),
-        Kind::DeviceClose => object::read_device(hit, hit.object, layout, window),
+        Kind::DeviceOpen | Kind::DeviceClose => object::read_device(hit, hit.object, layout, window),
+        // There is no object yet: what it will be is in the arguments.
+        Kind::Alias => {
+            let [device, address, size, page_size, buffer_type] = creation(ctx);
+            (hit.device, hit.address, hit.size, hit.object) = (device, address, size, 0);
+            hit.page_size = page_size.min(u32::MAX.into()) as u32;
+            hit.buffer_type = (buffer_type & 0xffff_ffff).min(u8::MAX.into()) as u8;
+            object::read_device(hit, device, layout, window);
+        }
         _ => {}
     }
     if hit.flags != 0 {
@@ -167,6 +175,21 @@ fn begin(kind: Kind, tgid: u32, tid: u32) -> Hit {
 fn arguments(ctx: &ProbeContext) -> [u64; 2] {
     // SAFETY: the kernel hands a uprobe program a valid `pt_regs`; the verifier checks the reads.
     unsafe { [(&raw const (*ctx.regs).rdi).read_volatile(), (&raw const (*ctx.regs).rsi).read_volatile()] }
+}
+
+/// The arguments of `Buffer(Impl)::create` with an address, behind the hidden one for its result: device, address, size,
+/// page size and type.
+fn creation(ctx: &ProbeContext) -> [u64; 5] {
+    // SAFETY: as in `arguments`.
+    unsafe {
+        [
+            (&raw const (*ctx.regs).rsi).read_volatile(),
+            (&raw const (*ctx.regs).rdx).read_volatile(),
+            (&raw const (*ctx.regs).rcx).read_volatile(),
+            (&raw const (*ctx.regs).r8).read_volatile(),
+            (&raw const (*ctx.regs).r9).read_volatile(),
+        ]
+    }
 }
 
 fn registers(ctx: &ProbeContext) -> Registers {

@@ -8,8 +8,8 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Integrity, VerdictCount, names};
-use crate::model::{Buffer, Colour, Definitions, Entry, Model, Moment, Outcome, Previous, StackLines, Verdict};
+use super::{Integrity, Ranking, Site, VerdictCount, names, site::Sites};
+use crate::model::{Buffer, Certainty, Colour, Definitions, Entry, Model, Outcome, Previous, StackLines, Verdict};
 
 /// How many buffers are named as examples of a site.
 const EXAMPLES: usize = 5;
@@ -19,32 +19,40 @@ const EXAMPLES: usize = 5;
 pub struct Excess {
     /// How far it can be trusted.
     pub integrity: Integrity,
-    /// Sites of frees beyond the allocations, most frees first.
-    pub sites: Vec<Site>,
+    /// Sites of frees beyond the allocations, as ranked.
+    pub sites: Vec<ExcessSite>,
     /// Sites of late frees (after-close, marked), which are no excess.
-    pub late: Vec<Site>,
+    pub late: Vec<ExcessSite>,
+    /// Sites beyond those that were asked for, of both kinds.
+    pub hidden: usize,
 }
 
-/// A site: all frees with one stack.
+/// All frees that were made at one site.
 #[derive(Clone, Debug, Serialize)]
-pub struct Site {
+pub struct ExcessSite {
+    /// The site.
+    pub site: Site,
     /// Frees.
     pub count: u64,
     /// Of these, how many a loss could change.
     pub possible: u64,
+    /// Bytes of the buffers, each time that one was freed.
+    pub bytes: u64,
+    /// When the first was made.
+    pub first: u64,
     /// What they were.
     pub verdicts: Vec<VerdictCount>,
     /// The tests that ran, with their number of frees; those outside of any test are not here.
     pub tests: BTreeMap<String, u64>,
     /// The first few buffers.
     pub examples: Vec<String>,
-    /// Where this free was made.
+    /// Where this free was made: the stack that most of the frees share.
     pub free: Option<StackLines>,
-    /// Where the free before was made: the place that most of the frees share.
+    /// Where the free before was made: the place that most of these share.
     pub previous: Place,
-    /// Where the buffer was allocated: the place that most of the frees share.
+    /// Where the buffer was allocated, of the same frees.
     pub allocation: Place,
-    /// Pairs of other places for the free before and the allocation.
+    /// Other stacks of the free, of the free before and of the allocation.
     pub other_places: usize,
 }
 
@@ -57,25 +65,29 @@ pub struct Place {
     pub stack: Option<StackLines>,
 }
 
-/// Collects an [`Excess`]. Its memory grows with the number of sites.
+/// Collects an [`Excess`]. Its memory grows with the number of stacks and tests.
 #[derive(Debug, Default)]
 pub struct ExcessFold {
-    sites: HashMap<(u32, bool), SiteSum>,
+    /// By stack number, and whether it is excess.
+    stacks: HashMap<(u32, bool), SiteSum>,
 }
 
 #[derive(Debug, Default)]
 struct SiteSum {
     count: u64,
     possible: u64,
+    bytes: u64,
+    first: u64,
     verdicts: BTreeMap<Verdict, u64>,
     tests: BTreeMap<u32, u64>,
-    examples: Vec<Buffer>,
+    examples: Vec<Example>,
     places: BTreeMap<Places, u64>,
 }
 
-/// The free before and the allocation: stacks, and what stands for them where there are none.
+/// The free, the free before and the allocation: stacks, and what stands for them where there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Places {
+    free: u32,
     previous: Before,
     /// `None` if the allocation was not seen.
     allocation: Option<u32>,
@@ -89,6 +101,23 @@ enum Before {
     Unseen,
 }
 
+/// A buffer, and the owner of the memory that it is about: the buffer itself, or an alias's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Example {
+    buffer: Buffer,
+    owner: Buffer,
+}
+
+impl Example {
+    fn show(&self) -> String {
+        let owner = names::example(&self.owner);
+        match self.owner.unique_id == self.buffer.unique_id {
+            true => owner,
+            false => format!("buffer {}, an alias of {owner}", self.buffer.unique_id),
+        }
+    }
+}
+
 impl ExcessFold {
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
@@ -96,64 +125,101 @@ impl ExcessFold {
             return;
         };
         let excess = matches!(outcome.verdict.colour(), Colour::Excess | Colour::Red);
+        let excess = excess && outcome.verdict != Verdict::Overlap;
         let late = matches!(outcome.verdict, Verdict::AfterClose | Verdict::Marked);
         if excess || late {
-            self.sites.entry((outcome.moment.stack, excess)).or_default().add(outcome);
+            self.stacks.entry((outcome.moment.stack, excess)).or_default().merge(SiteSum::of(outcome));
         }
     }
 
     /// Ends in a value.
     #[must_use]
-    pub fn finish(self, model: &Model) -> Excess {
-        let mut sums: Vec<_> = self.sites.into_iter().collect();
-        sums.sort_by_key(|((stack, _), sum)| (Reverse(sum.count), *stack));
-        let (excess, late): (Vec<_>, Vec<_>) = sums.into_iter().partition(|((_, excess), _)| *excess);
-        let sites = |sums: Vec<((u32, bool), SiteSum)>| {
-            sums.into_iter().map(|((stack, _), sum)| sum.finish(stack, &model.definitions)).collect()
-        };
-        Excess { integrity: Integrity::of(model), sites: sites(excess), late: sites(late) }
+    pub fn finish(self, ranking: Ranking, model: &Model) -> Excess {
+        let mut sites = Sites::new(&model.definitions);
+        let mut sums: [BTreeMap<String, (Site, SiteSum)>; 2] = Default::default();
+        let mut stacks: Vec<_> = self.stacks.into_iter().collect();
+        stacks.sort_by_key(|&((stack, _), ref sum)| (sum.first, stack));
+        for ((stack, excess), sum) in stacks {
+            let site = sites.get(stack);
+            let empty = || (site.clone(), SiteSum::default());
+            sums[usize::from(!excess)].entry(site.id.clone()).or_insert_with(empty).1.merge(sum);
+        }
+        let mut hidden = 0;
+        let [sites, late] = sums.map(|sums| {
+            let mut ranked: Vec<_> = sums.into_values().collect();
+            ranked.sort_by_key(|(_, sum)| (ranking.key(sum.count, sum.bytes, sum.first), sum.first));
+            hidden += ranking.cut(&mut ranked);
+            ranked.into_iter().map(|(site, sum)| sum.finish(site, &model.definitions)).collect()
+        });
+        Excess { integrity: Integrity::of(model), sites, late, hidden }
     }
 }
 
 impl SiteSum {
-    fn add(&mut self, outcome: &Outcome) {
-        self.count += 1;
-        self.possible += u64::from(outcome.certainty == crate::model::Certainty::Possible);
-        *self.verdicts.entry(outcome.verdict).or_default() += 1;
-        *self.tests.entry(outcome.moment.test).or_default() += 1;
-        if self.examples.len() < EXAMPLES {
-            self.examples.push(outcome.buffer);
-        }
+    fn of(outcome: &Outcome) -> Self {
         let previous = match outcome.previous {
             Previous::None => Before::None,
             Previous::Free(moment, verdict) => Before::Free(verdict, moment.stack),
             Previous::Forgotten => Before::Forgotten,
             Previous::Unseen => Before::Unseen,
         };
-        let allocation = outcome.buffer.allocated.map(|moment| moment.stack);
-        *self.places.entry(Places { previous, allocation }).or_default() += 1;
+        let allocation = outcome.owner().allocated.map(|moment| moment.stack);
+        let places = Places { free: outcome.moment.stack, previous, allocation };
+        Self {
+            count: 1,
+            possible: u64::from(outcome.certainty == Certainty::Possible),
+            bytes: outcome.buffer.size,
+            first: outcome.moment.time,
+            verdicts: BTreeMap::from([(outcome.verdict, 1)]),
+            tests: BTreeMap::from([(outcome.moment.test, 1)]),
+            examples: vec![Example { buffer: outcome.buffer, owner: *outcome.owner() }],
+            places: BTreeMap::from([(places, 1)]),
+        }
     }
 
-    fn finish(self, stack: u32, definitions: &Definitions) -> Site {
+    fn merge(&mut self, other: Self) {
+        self.first = if self.count == 0 { other.first } else { self.first.min(other.first) };
+        self.count += other.count;
+        self.possible += other.possible;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        add(&mut self.verdicts, other.verdicts);
+        add(&mut self.tests, other.tests);
+        add(&mut self.places, other.places);
+        self.examples.extend(other.examples);
+        self.examples.dedup();
+        self.examples.truncate(EXAMPLES);
+    }
+
+    fn finish(self, site: Site, definitions: &Definitions) -> ExcessSite {
         let usual = self.places.iter().max_by_key(|&(places, &count)| (count, Reverse(*places)));
-        let places = usual.map_or(Places { previous: Before::None, allocation: None }, |(places, _)| *places);
+        let none = Places { free: 0, previous: Before::None, allocation: None };
+        let places = usual.map_or(none, |(places, _)| *places);
         let mut tests = BTreeMap::new();
         for (test, count) in self.tests {
-            if let Some(name) = definitions.test(&Moment { test, ..Moment::default() }) {
-                *tests.entry(name.to_owned()).or_default() += count;
+            if let Some(name) = names::test_of(definitions, test) {
+                *tests.entry(name).or_default() += count;
             }
         }
-        Site {
+        ExcessSite {
+            site,
             count: self.count,
             possible: self.possible,
+            bytes: self.bytes,
+            first: self.first,
             verdicts: self.verdicts.into_iter().map(|(verdict, count)| VerdictCount { verdict, count }).collect(),
             tests,
-            examples: self.examples.iter().map(example).collect(),
-            free: definitions.stack(stack),
+            examples: self.examples.iter().map(Example::show).collect(),
+            free: definitions.stack(places.free),
             previous: places.previous.resolve(definitions),
             allocation: allocation(places.allocation, definitions),
             other_places: self.places.len().saturating_sub(1),
         }
+    }
+}
+
+fn add<K: Ord>(sums: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
+    for (key, count) in more {
+        *sums.entry(key).or_default() += count;
     }
 }
 
@@ -169,13 +235,13 @@ impl Before {
     }
 }
 
-fn allocation(stack: Option<u32>, definitions: &Definitions) -> Place {
-    let what = if stack.is_some() { "allocated" } else { "not in the recording" };
-    Place { what: what.to_owned(), stack: stack.and_then(|stack| definitions.stack(stack)) }
-}
-
-fn example(buffer: &Buffer) -> String {
-    let device = names::device(buffer.device).unwrap_or_else(|| "unknown device".to_owned());
-    let kind = names::buffer_type(buffer.buffer_type);
-    format!("buffer {} ({device}, {kind} {:#x}, process {})", buffer.unique_id, buffer.address, buffer.process)
+/// Where a buffer was allocated, by the stack of its request.
+pub(super) fn allocation(stack: Option<u32>, definitions: &Definitions) -> Place {
+    let lines = stack.and_then(|stack| definitions.stack(stack));
+    let what = match (stack, &lines) {
+        (Some(_), Some(_)) => "allocated",
+        (Some(_), None) => "no stack",
+        (None, _) => "not in the recording",
+    };
+    Place { what: what.to_owned(), stack: lines }
 }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How far the traces can be trusted: what was recorded, what was lost, and what is damaged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::{model::Model, trace::HITS};
+use super::Selected;
+use crate::{
+    model::Model,
+    trace::{ALLOCATION_SERVER, GRAPH_CAPTURE, HITS},
+};
 
 /// What every view says about its traces.
 #[derive(Clone, Debug, Serialize)]
@@ -18,8 +22,8 @@ pub struct Integrity {
     pub events: u64,
     /// Events lost, by cause.
     pub losses: Vec<LossRow>,
-    /// Events that the kernel side sent and that are neither in the traces nor among the losses; `null` if the total
-    /// is not there to compare.
+    /// Events that the kernel side sent and that are neither in the traces nor among the losses, which would be a silent
+    /// loss; `null` if no trace has the total to compare.
     pub unaccounted: Option<i64>,
     /// Totals that were counted while recording.
     pub counters: Vec<CounterRow>,
@@ -29,6 +33,8 @@ pub struct Integrity {
     pub problems: Vec<String>,
     /// Whether a trace could not be read to its end.
     pub damaged: bool,
+    /// What is shown, where that is not everything. What is above is about whole traces all the same.
+    pub selected: Option<Selected>,
 }
 
 /// A traced process.
@@ -36,14 +42,30 @@ pub struct Integrity {
 pub struct ProcessRow {
     /// Number in this output.
     pub process: u32,
-    /// Process id on its host.
+    /// Its host; `null` if the trace does not say.
+    pub host: Option<String>,
+    /// Process id on its host, 0 if not known.
     pub pid: u32,
-    /// Command line.
+    /// Command line. Of an imported process, the name of the file.
     pub command: String,
+    /// What it was imported from, `allocation-server` or `graph-capture`; `null` if it was recorded.
+    pub origin: Option<String>,
     /// When it ended, or recording it did.
     pub end: Option<u64>,
-    /// `exited`, `interrupted` or `failed`; `null` if the trace was cut.
+    /// `exited`, `interrupted` or `failed`, or of an imported one `dead`, `log-ended` or `capture-ended`; `null` if the
+    /// trace was cut.
     pub reason: Option<String>,
+}
+
+/// What the times of a process are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Nanoseconds after the start.
+    Time,
+    /// Lines of a log, from 1.
+    Lines,
+    /// Nodes of a graph, by their numbers.
+    Nodes,
 }
 
 /// Lost events.
@@ -67,21 +89,48 @@ pub struct CounterRow {
 }
 
 impl Integrity {
-    /// Takes it from what was read.
+    /// How many events are missing, as far as that is known.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let known = self.losses.iter().fold(0, |sum: u64, loss| sum.saturating_add(loss.events));
+        known.saturating_add(self.unaccounted.map_or(0, i64::unsigned_abs))
+    }
+
+    /// Takes it from what was read, as if everything is shown.
     #[must_use]
     pub fn of(model: &Model) -> Self {
         let definitions = &model.definitions;
         let counters = definitions.counters.iter().map(|(name, &value)| CounterRow { name: name.clone(), value });
         Self {
-            start_ns: definitions.sessions.iter().map(|session| session.wall_ns).min(),
+            start_ns: definitions.sessions.iter().map(|session| session.wall_ns).filter(|&ns| ns != 0).min(),
             processes: processes(model),
             events: model.events,
             losses: losses(model),
-            unaccounted: unaccounted(model),
+            unaccounted: model.unaccounted,
             counters: counters.collect(),
             never_fired: never_fired(model),
             problems: problems(model),
             damaged: !model.damages.is_empty(),
+            selected: None,
+        }
+    }
+
+    /// What the times of a process are.
+    #[must_use]
+    pub fn clock(&self, process: u32) -> Clock {
+        let row = self.processes.iter().find(|row| row.process == process);
+        row.map_or(Clock::Time, ProcessRow::clock)
+    }
+}
+
+impl ProcessRow {
+    /// What its times are.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        match self.origin.as_deref() {
+            Some(ALLOCATION_SERVER) => Clock::Lines,
+            Some(GRAPH_CAPTURE) => Clock::Nodes,
+            _ => Clock::Time,
         }
     }
 }
@@ -92,8 +141,10 @@ fn processes(model: &Model) -> Vec<ProcessRow> {
         let end = definitions.ends.get(&process);
         ProcessRow {
             process,
+            host: definitions.hosts.get(&process).cloned(),
             pid: it.pid,
             command: it.command.clone(),
+            origin: Some(it.origin.to_string()).filter(|origin| !origin.is_empty()),
             end: end.map(|end| end.time),
             reason: end.map(|end| end.reason.to_string()),
         }
@@ -111,13 +162,6 @@ fn losses(model: &Model) -> Vec<LossRow> {
     by_cause.into_iter().map(|(cause, (events, gaps))| LossRow { cause: cause.to_owned(), events, gaps }).collect()
 }
 
-/// What was sent is either here or known to be lost; anything else would be a silent loss.
-fn unaccounted(model: &Model) -> Option<i64> {
-    let sent = *model.definitions.counters.get("sent")?;
-    let lost = model.definitions.losses.iter().fold(0, |sum: u64, loss| sum.saturating_add(loss.count));
-    Some(sent.wrapping_sub(model.events).wrapping_sub(lost) as i64)
-}
-
 fn never_fired(model: &Model) -> Vec<String> {
     let counters = model.definitions.counters.iter();
     let silent = counters.filter(|(_, value)| **value == 0).filter_map(|(name, _)| name.strip_prefix(HITS));
@@ -127,12 +171,19 @@ fn never_fired(model: &Model) -> Vec<String> {
 fn problems(model: &Model) -> Vec<String> {
     let definitions = &model.definitions;
     let mut problems = Vec::new();
+    let hosts: BTreeSet<&String> = definitions.hosts.values().collect();
+    if hosts.len() > 1 {
+        let hosts = hosts.len();
+        problems
+            .push(format!("these are traces of {hosts} hosts: their times compare as well as the hosts' clocks do"));
+    }
     for (name, damage) in &model.damages {
         problems.push(format!("{name} is damaged at byte {}: {}; what is before it is shown", damage.at, damage.what));
     }
     for (process, it) in &definitions.processes {
         if !definitions.ends.contains_key(process) {
-            problems.push(format!("the recording of process {} has no end: it was cut", it.pid));
+            let what = if it.origin.as_str().is_empty() { "recording" } else { "source" };
+            problems.push(format!("the {what} of process {process} has no end: it was cut"));
         }
     }
     if model.skipped > 0 {

@@ -4,13 +4,38 @@
 //! The values are what `--json` writes, so the names of their fields are stable. In all of them times are nanoseconds
 //! after `integrity.start_ns`, sizes are bytes on one device, and an absent value is `null`.
 
+mod balance;
+mod check;
+mod diff;
 mod excess;
+mod filter;
+mod function;
+mod held;
+mod holders;
 mod integrity;
 mod names;
+mod order;
+mod pattern;
 mod report;
+mod site;
+mod summary;
 mod timeline;
 
-pub use excess::{Excess, ExcessFold, Place, Site};
-pub use integrity::{CounterRow, Integrity, LossRow, ProcessRow};
-pub use report::{BalanceRow, Offender, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
-pub use timeline::{DeviceQuery, Query, Step, Timeline, TimelineFold, What};
+pub use balance::{Balance, BalanceRow, Explained, Offender, ServerOffender, ServerRow};
+pub use check::{
+    Baseline, Check, Counted, CountedFold, CountedIn, Counts, Expectation, Expectations, Expected, Gate, Known, Rule,
+    Ruling, Subject, Suppressed, Suppression, Suppressions, TestRuling, Unmet,
+};
+pub use diff::{BalanceChange, Change, ChangeKind, Conclusion, Diff, TestChange, TestSum, VerdictChange, diff};
+pub use excess::{Excess, ExcessFold, ExcessSite, Place};
+pub use filter::{DeviceQuery, Filter, Selected, Selection};
+pub use function::shorten;
+pub use held::{Grouping, Held, HeldFold, HeldGroup, HeldTotal, Until};
+pub use holders::{Holder, LiveSet};
+pub use integrity::{Clock, CounterRow, Integrity, LossRow, ProcessRow};
+pub use order::{Order, Ranking};
+pub use pattern::{Pattern, SitePattern};
+pub use report::{Failure, Peak, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
+pub use site::Site;
+pub use summary::{BalanceSum, Finding, Summary, SummaryFold};
+pub use timeline::{Query, Step, Timeline, TimelineFold, What};

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The words for the numbers of an entry.
 
-use crate::model::{Definitions, Device, Moment};
+use crate::{
+    model::{Buffer, Definitions, Device, Moment},
+    trace::BUFFER_TYPES,
+};
 
-/// `BufferType` of the target.
 pub(super) fn buffer_type(number: u32) -> String {
-    match ["DRAM", "L1", "SYSTEM_MEMORY", "L1_SMALL", "TRACE"].get(number as usize) {
+    match BUFFER_TYPES.get(number as usize) {
         Some(name) => (*name).to_owned(),
+        None if number == u32::MAX => "unknown".to_owned(),
         None => format!("type {number}"),
     }
 }
@@ -17,4 +20,16 @@ pub(super) fn device(device: Option<Device>) -> Option<String> {
 
 pub(super) fn test(definitions: &Definitions, moment: &Moment) -> Option<String> {
     definitions.test(moment).map(str::to_owned)
+}
+
+/// The test of a text number.
+pub(super) fn test_of(definitions: &Definitions, text: u32) -> Option<String> {
+    test(definitions, &Moment { test: text, ..Moment::default() })
+}
+
+/// A buffer in a few words, as an example of many.
+pub(super) fn example(buffer: &Buffer) -> String {
+    let device = device(buffer.device).unwrap_or_else(|| "unknown device".to_owned());
+    let kind = buffer_type(buffer.buffer_type);
+    format!("buffer {} ({device}, {kind} {:#x}, process {})", buffer.unique_id, buffer.address, buffer.process)
 }

@@ -5,8 +5,8 @@ mod fold;
 
 use serde::Serialize;
 
-use super::Integrity;
-use crate::model::{Colour, Verdict};
+use super::{Balance, Integrity, LiveSet, Site};
+use crate::model::{Certainty, Colour, Verdict};
 
 pub use fold::ReportFold;
 
@@ -19,10 +19,17 @@ pub struct Report {
     pub totals: Vec<Total>,
     /// How many frees and ends got which verdict.
     pub verdicts: Vec<VerdictRow>,
-    /// How many addresses have as many frees as allocations.
-    pub balance: Vec<BalanceRow>,
-    /// The addresses with most frees beyond their allocations, at most ten.
-    pub offenders: Vec<Offender>,
+    /// Who held what when most was live, for each memory, most bytes first; empty if a selection parts allocations from
+    /// their frees.
+    pub peaks: Vec<Peak>,
+    /// Memories beyond those that were asked for.
+    pub hidden_peaks: usize,
+    /// Requests that were not met, the first few in the order in which they failed.
+    pub failures: Vec<Failure>,
+    /// Requests that were not met and are not among these.
+    pub other_failures: u64,
+    /// How many addresses have as many frees as allocations, by two ledgers.
+    pub balance: Balance,
     /// By test, in the order of their first entry. The row without a test is what happened outside of any.
     pub tests: Vec<TestRow>,
 }
@@ -48,12 +55,51 @@ pub struct Total {
     pub live: u64,
     /// Their bytes.
     pub bytes_live: u64,
-    /// Most bytes live at once, of buffers allocated in the recording.
-    pub peak_bytes: u64,
+    /// Most bytes live at once, of buffers allocated in the recording; `null` if a selection parts allocations from
+    /// their frees.
+    pub peak_bytes: Option<u64>,
     /// When that was.
-    pub peak_time: u64,
+    pub peak_time: Option<u64>,
     /// The test that ran.
     pub peak_test: Option<String>,
+}
+
+/// What one type of memory of one device held when most bytes were live.
+#[derive(Clone, Debug, Serialize)]
+pub struct Peak {
+    /// Process number.
+    pub process: u32,
+    /// Device.
+    pub device: Option<String>,
+    /// Type of memory.
+    pub buffer_type: String,
+    /// When.
+    pub time: u64,
+    /// What was live, of what was allocated in the recording.
+    pub held: LiveSet,
+}
+
+/// A request that was not met, e.g. out of memory, and what the memory held then.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// Process number.
+    pub process: u32,
+    /// Device.
+    pub device: Option<String>,
+    /// Type of memory.
+    pub buffer_type: String,
+    /// When.
+    pub time: u64,
+    /// Bytes requested on one device.
+    pub bytes: u64,
+    /// Whether it is sure that the request failed.
+    pub certainty: Certainty,
+    /// Test that ran; `null` for none.
+    pub test: Option<String>,
+    /// The site of the request.
+    pub site: Site,
+    /// What was live, of what was allocated in the recording; `null` if a selection parts allocations from their frees.
+    pub held: Option<LiveSet>,
 }
 
 /// A verdict and how often it was given.
@@ -69,44 +115,6 @@ pub struct VerdictRow {
     pub possible: u64,
     /// What it means.
     pub meaning: &'static str,
-}
-
-/// The balance of the addresses of one type of memory of one device. A free after a bulk release is none of these.
-#[derive(Clone, Debug, Serialize)]
-pub struct BalanceRow {
-    /// Process number.
-    pub process: u32,
-    /// Device; `null` for what was allocated before the recording.
-    pub device: Option<String>,
-    /// Type of memory.
-    pub buffer_type: String,
-    /// Addresses with an allocation or a free.
-    pub addresses: u64,
-    /// With as many frees as allocations.
-    pub even: u64,
-    /// With fewer frees.
-    pub not_freed: u64,
-    /// With more frees.
-    pub freed_more: u64,
-}
-
-/// An address with more frees than allocations.
-#[derive(Clone, Debug, Serialize)]
-pub struct Offender {
-    /// Process number.
-    pub process: u32,
-    /// Device; `null` for what was allocated before the recording.
-    pub device: Option<String>,
-    /// Type of memory.
-    pub buffer_type: String,
-    /// The address.
-    pub address: u64,
-    /// Allocations seen, and those from before the recording that were freed in it.
-    pub allocations: u64,
-    /// Frees seen.
-    pub frees: u64,
-    /// What the frees without an allocation, and those that came again, were.
-    pub excess: Vec<VerdictCount>,
 }
 
 /// A verdict and a number.

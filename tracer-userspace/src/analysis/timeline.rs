@@ -1,36 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The timeline: everything that happened to a device, an address or a buffer, in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::{Integrity, names};
-use crate::model::{
-    Allocation, Buffer, Certainty, Definitions, Device, Entry, Model, Moment, Outcome, StackLines, Verdict,
-};
+use super::{Clock, Integrity, names};
+use crate::model::{Alias, Allocation, Certainty, Definitions, Entry, Model, Outcome, StackLines, Verdict};
 
-/// What to look for; what is absent matches everything.
+/// Which buffers to look for; what is absent matches everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Query {
-    /// The device.
-    pub device: Option<DeviceQuery>,
     /// The device address at which a buffer begins.
     pub address: Option<u64>,
     /// The unique id.
     pub buffer: Option<u64>,
 }
 
-/// A device by class and id, or by id alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceQuery {
-    /// This one.
-    Exactly(Device),
-    /// A mesh or a chip with this id.
-    Any(u32),
-}
-
-/// Steps in the order in which they were decided.
+/// Steps, of each trace in the order in which they were decided; those of several traces are in the order of their times.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timeline {
     /// How far it can be trusted.
@@ -39,8 +26,6 @@ pub struct Timeline {
     pub steps: Vec<Step>,
     /// The stacks that the steps name by number.
     pub stacks: BTreeMap<u32, StackLines>,
-    /// Frees that match all but the device, which is not known because their allocation was not seen.
-    pub without_device: u64,
 }
 
 /// One thing that happened.
@@ -48,7 +33,7 @@ pub struct Timeline {
 pub struct Step {
     /// What it was.
     pub what: What,
-    /// Counts allocations and frees, each from 1; 0 for what is neither.
+    /// Counts the allocations and frees of a process, or of a log, each from 1; 0 for what is neither.
     pub number: u64,
     /// When.
     pub time: u64,
@@ -56,8 +41,8 @@ pub struct Step {
     pub thread: u32,
     /// Process number.
     pub process: u32,
-    /// Unique id of the buffer.
-    pub buffer: u64,
+    /// Unique id of the buffer; `null` for an alias that has none yet.
+    pub buffer: Option<u64>,
     /// Its device.
     pub device: Option<String>,
     /// Its type of memory.
@@ -72,6 +57,9 @@ pub struct Step {
     pub verdict: Option<Verdict>,
     /// Whether the verdict stands.
     pub certainty: Option<Certainty>,
+    /// Unique id of the other buffer that the verdict is about: the owner of an alias's memory, the one that a stolen free
+    /// robbed, the one that an allocation overlaps; absent if there is none.
+    pub other: Option<u64>,
     /// Number of the stack, 0 if there is none.
     pub stack: u32,
 }
@@ -82,9 +70,11 @@ pub struct Step {
 pub enum What {
     /// Memory was given to a buffer.
     Alloc,
+    /// A buffer was made over memory that it does not own.
+    Alias,
     /// A free.
     Free,
-    /// The end of something without a free: a failed request, or a buffer that is still live.
+    /// No free: a failed request, bytes that were given twice, or a buffer that is still live.
     End,
 }
 
@@ -93,85 +83,105 @@ pub enum What {
 pub struct TimelineFold {
     query: Query,
     entries: Vec<Entry>,
-    without_device: u64,
+}
+
+/// Steps numbered so far.
+#[derive(Debug, Default)]
+struct Numbers {
+    allocations: u64,
+    frees: u64,
 }
 
 impl TimelineFold {
     /// Begins with what to look for.
     #[must_use]
     pub fn new(query: Query) -> Self {
-        Self { query, entries: Vec::new(), without_device: 0 }
+        Self { query, entries: Vec::new() }
     }
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
-        let (Entry::Allocation(Allocation { buffer, .. }) | Entry::Outcome(Outcome { buffer, .. })) = entry;
-        if !self.query.matches_place(buffer) {
-            return;
-        }
-        match (self.query.device, buffer.device) {
-            (Some(_), None) => self.without_device += 1,
-            (Some(query), Some(device)) if !query.matches(device) => {}
-            _ => self.entries.push(*entry),
+        if self.query.matches(entry) {
+            self.entries.push(*entry);
         }
     }
 
     /// Ends in a timeline.
     #[must_use]
     pub fn finish(self, model: &Model) -> Timeline {
-        let mut numbers = [0; 3];
-        let steps: Vec<Step> = self.entries.iter().map(|entry| step(entry, &mut numbers, &model.definitions)).collect();
+        let integrity = Integrity::of(model);
+        // A log counts all of its processes together.
+        let number_of = |process| if integrity.clock(process) == Clock::Lines { 0 } else { process };
+        let mut numbers: HashMap<u32, Numbers> = HashMap::new();
+        let mut numbered =
+            |entry: &Entry| step(entry, numbers.entry(number_of(entry.process())).or_default(), &model.definitions);
+        let mut steps: Vec<Step> = self.entries.iter().map(&mut numbered).collect();
+        if model.definitions.sessions.len() > 1 {
+            // Lines and nodes come after what has a time.
+            steps.sort_by_key(|step| (integrity.clock(step.process) != Clock::Time, step.time));
+        }
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
         let stacks =
             numbers.into_iter().filter_map(|number| Some((number, model.definitions.stack(number)?))).collect();
-        Timeline { integrity: Integrity::of(model), steps, stacks, without_device: self.without_device }
+        Timeline { integrity, steps, stacks }
     }
 }
 
 impl Query {
-    fn matches_place(&self, buffer: &Buffer) -> bool {
-        self.address.is_none_or(|address| address == buffer.address)
-            && self.buffer.is_none_or(|unique_id| unique_id == buffer.unique_id)
+    fn matches(&self, entry: &Entry) -> bool {
+        self.address.is_none_or(|address| address == entry.address())
+            && self.buffer.is_none_or(|unique_id| entry.unique_id() == Some(unique_id))
     }
 }
 
-impl DeviceQuery {
-    fn matches(self, device: Device) -> bool {
-        match self {
-            Self::Exactly(wanted) => wanted == device,
-            Self::Any(id) => id == device.id,
+fn step(entry: &Entry, numbers: &mut Numbers, definitions: &Definitions) -> Step {
+    let what = What::of(entry);
+    let number = match what {
+        What::Alloc => &mut numbers.allocations,
+        What::Free => &mut numbers.frees,
+        What::Alias | What::End => &mut 0,
+    };
+    if matches!(what, What::Alloc | What::Free) {
+        *number += 1;
+    }
+    let (moment, bytes) = match entry {
+        Entry::Allocation(Allocation { buffer, moment }) | Entry::Outcome(Outcome { buffer, moment, .. }) => {
+            (moment, buffer.size)
         }
-    }
-}
-
-fn step(entry: &Entry, numbers: &mut [u64; 3], definitions: &Definitions) -> Step {
-    match entry {
-        Entry::Allocation(Allocation { buffer, moment }) => new_step(What::Alloc, buffer, moment, numbers, definitions),
-        Entry::Outcome(Outcome { buffer, moment, verdict, certainty, .. }) => {
-            let by_free = moment.thread != 0 && *verdict != Verdict::Failed;
-            let what = if by_free { What::Free } else { What::End };
-            let step = new_step(what, buffer, moment, numbers, definitions);
-            Step { verdict: Some(*verdict), certainty: Some(*certainty), ..step }
-        }
-    }
-}
-
-fn new_step(what: What, buffer: &Buffer, moment: &Moment, numbers: &mut [u64; 3], definitions: &Definitions) -> Step {
-    numbers[what as usize] += 1;
+        Entry::Alias(Alias { moment, size, .. }) => (moment, *size),
+    };
+    let outcome = if let Entry::Outcome(outcome) = entry { Some(outcome) } else { None };
     Step {
         what,
-        number: if what == What::End { 0 } else { numbers[what as usize] },
+        number: *number,
         time: moment.time,
         thread: moment.thread,
-        process: buffer.process,
-        buffer: buffer.unique_id,
-        device: names::device(buffer.device),
-        buffer_type: names::buffer_type(buffer.buffer_type),
-        address: buffer.address,
-        bytes: buffer.size,
+        process: entry.process(),
+        buffer: entry.unique_id(),
+        device: names::device(entry.device()),
+        buffer_type: names::buffer_type(entry.buffer_type()),
+        address: entry.address(),
+        bytes,
         test: definitions.text(moment.test).map(str::to_owned),
-        verdict: None,
-        certainty: None,
+        verdict: outcome.map(|outcome| outcome.verdict),
+        certainty: outcome.map(|outcome| outcome.certainty),
+        other: outcome.and_then(|outcome| outcome.other).map(|buffer| buffer.unique_id),
         stack: moment.stack,
+    }
+}
+
+impl What {
+    fn of(entry: &Entry) -> Self {
+        match entry {
+            Entry::Allocation(_) => Self::Alloc,
+            Entry::Alias(_) => Self::Alias,
+            Entry::Outcome(Outcome { verdict, moment, .. }) => match verdict {
+                Verdict::Held | Verdict::Failed | Verdict::Overlap => Self::End,
+                // An imported free has no thread.
+                Verdict::Released | Verdict::PreAttach | Verdict::AliasFree | Verdict::Unmatched => Self::Free,
+                _ if moment.thread != 0 => Self::Free,
+                _ => Self::End,
+            },
+        }
     }
 }

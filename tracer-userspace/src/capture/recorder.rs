@@ -167,6 +167,7 @@ impl Recorder {
             allocator: hit.allocator,
             stack,
             text,
+            child: 0,
         }
     }
 

@@ -374,6 +374,7 @@ fn process_record(discovery: &Discovery) -> trace::Process {
         pid: discovery.process.pid,
         start: discovery.process.start,
         command: discovery.process.command.clone(),
+        origin: trace::Name::default(),
         python: discovery.python.as_ref().map(|python| python.version.clone()).unwrap_or_default(),
     }
 }

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can be said on the command line. Nothing else knows clap.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+};
 
-use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
+use clap::{
+    ArgGroup, Args as ClapArgs, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
 
+use super::scope::{By, Scope, Sort, Verdicts, parse_verdict};
 use crate::{
-    analysis::{DeviceQuery, Query},
-    model::Device,
-    trace::DeviceClass,
+    analysis::{Query, Rule},
+    model::Verdict,
     view::{Frames, StackChoice},
 };
 
@@ -26,12 +33,22 @@ pub(super) enum Command {
     Record(Record),
     /// Say what tracing needs and does not have, for this machine and for a process
     Doctor(Doctor),
+    /// Make a trace of an allocation server's log, or of ttnn's graph captures
+    Import(Import),
     /// Totals, verdicts, the balance of each address, and the same by test
     Report(Report),
     /// Everything that happened to a device, an address or a buffer
     Timeline(Timeline),
     /// Where buffers are freed too often: this free, the free before it, the allocation
     Excess(Excess),
+    /// What was not freed: leak candidates by site, test, device or type, with their age
+    Held(Held),
+    /// What another run changed, e.g. the one with a fix: what appeared, and what vanished
+    Diff(Diff),
+    /// Whether a run keeps rules, for continuous integration: the exit code is 1 if it does not
+    Check(Check),
+    /// What a verdict means, what usually causes it, and where to look
+    Explain(Explain),
     /// Every record and event as a line of text
     Dump(Dump),
 }
@@ -76,34 +93,50 @@ pub(super) struct Doctor {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct Import {
+    /// Logs of an allocation server and graph captures in JSON; each is a source of its own
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Trace file
+    #[arg(short, long, value_name = "TRACE")]
+    pub(super) output: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct Report {
     #[command(flatten)]
     pub(super) traces: Traces,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    /// Most rows of the tables of addresses and of peaks
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub(super) top: usize,
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(group(ArgGroup::new("query").args(["device", "address", "buffer"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("query").args(["device", "address", "buffer", "type", "test", "site", "verdict"])
+    .required(true).multiple(true)))]
 pub(super) struct Timeline {
     #[command(flatten)]
     pub(super) traces: Traces,
-    /// Device: mesh0, chip3, or a number for either
-    #[arg(long, value_parser = parse_device)]
-    device: Option<DeviceQuery>,
     /// Device address, in decimal or as 0x…
     #[arg(long, value_parser = parse_address)]
     address: Option<u64>,
     /// Unique id of a buffer
     #[arg(long)]
     buffer: Option<u64>,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    #[command(flatten)]
+    pub(super) verdicts: Verdicts,
     /// Show the stack of each step
     #[arg(long)]
     stacks: bool,
-    /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
-    #[arg(long, default_value = "16", value_parser = parse_frames)]
-    frames: Frames,
+    #[command(flatten)]
+    frames: StackLength,
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -113,9 +146,103 @@ pub(super) struct Timeline {
 pub(super) struct Excess {
     #[command(flatten)]
     pub(super) traces: Traces,
-    /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
-    #[arg(long, default_value = "16", value_parser = parse_frames)]
-    pub(super) frames: Frames,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    #[command(flatten)]
+    pub(super) verdicts: Verdicts,
+    /// What comes first
+    #[arg(long, value_name = "ORDER", default_value = "count")]
+    pub(super) sort: Sort,
+    /// Most sites that are shown, of excess and of late frees each
+    #[arg(long, value_name = "N")]
+    pub(super) top: Option<usize>,
+    #[command(flatten)]
+    pub(super) frames: StackLength,
+    /// Write JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Held {
+    #[command(flatten)]
+    pub(super) traces: Traces,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    /// What buffers are grouped by
+    #[arg(long, default_value = "site")]
+    pub(super) by: By,
+    /// What comes first
+    #[arg(long, value_name = "ORDER", default_value = "bytes")]
+    pub(super) sort: Sort,
+    /// Most groups that are shown
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub(super) top: usize,
+    #[command(flatten)]
+    pub(super) frames: StackLength,
+    /// Write JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Diff {
+    /// Trace of the earlier run; several are joined by commas
+    #[arg(value_name = "BEFORE", value_parser = OsStringValueParser::new().map(Side::from))]
+    pub(super) before: Side,
+    /// Trace of the later run; several are joined by commas
+    #[arg(value_name = "AFTER", value_parser = OsStringValueParser::new().map(Side::from))]
+    pub(super) after: Side,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    /// Most rows of each table
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub(super) top: usize,
+    /// Write JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group(ArgGroup::new("asked").args(["fail_on", "expect", "write_baseline"]).required(true).multiple(true)))]
+pub(super) struct Check {
+    #[command(flatten)]
+    pub(super) traces: Traces,
+    /// Rules, joined by commas: SUBJECT, SUBJECT>N, or SUBJECT/test>N for each test by itself. A subject is a verdict
+    /// (see `explain`), excess (with red), red, yellow, lost (events) or damaged (traces)
+    #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = Rule::parse)]
+    pub(super) fail_on: Vec<Rule>,
+    /// File of what each buffer is expected to do: [[expect]] with name, test, site, type, ledger (server or allocator),
+    /// allocations, frees
+    #[arg(long, value_name = "FILE")]
+    pub(super) expect: Option<PathBuf>,
+    /// What is known already and does not count: an earlier trace, or a file of --write-baseline
+    #[arg(long, value_name = "FILE")]
+    pub(super) baseline: Option<PathBuf>,
+    /// Write what is found to a file for --baseline
+    #[arg(long, value_name = "FILE")]
+    pub(super) write_baseline: Option<PathBuf>,
+    /// File of what does not count: [[suppress]] with site, verdict, test, reason, expires
+    #[arg(long, value_name = "FILE")]
+    pub(super) suppress: Option<PathBuf>,
+    /// Fail also on what is only possible, and if events were lost
+    #[arg(long)]
+    pub(super) strict: bool,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+    /// Write the outcome as JUnit XML too
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Explain {
+    /// The verdict; without one, all are listed
+    #[arg(value_parser = parse_verdict)]
+    pub(super) verdict: Option<Verdict>,
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -134,13 +261,31 @@ pub(super) struct Traces {
     pub(super) paths: Vec<PathBuf>,
 }
 
+/// How much of a stack is shown.
+#[derive(Debug, ClapArgs)]
+pub(super) struct StackLength {
+    /// Lines shown of each stack: a number, without the Python interpreter's own functions, or all
+    #[arg(long, default_value = "16", value_parser = parse_frames)]
+    pub(super) frames: Frames,
+}
+
+/// The traces of one run.
+#[derive(Clone, Debug)]
+pub(super) struct Side(pub(super) Vec<PathBuf>);
+
+impl From<OsString> for Side {
+    fn from(text: OsString) -> Self {
+        Self(text.as_bytes().split(|&byte| byte == b',').map(|path| OsStr::from_bytes(path).into()).collect())
+    }
+}
+
 impl Timeline {
     pub(super) fn query(&self) -> Query {
-        Query { device: self.device, address: self.address, buffer: self.buffer }
+        Query { address: self.address, buffer: self.buffer }
     }
 
     pub(super) fn stack_choice(&self) -> StackChoice {
-        if self.stacks { StackChoice::Show(self.frames) } else { StackChoice::Hide }
+        if self.stacks { StackChoice::Show(self.frames.frames) } else { StackChoice::Hide }
     }
 }
 
@@ -148,16 +293,6 @@ impl Timeline {
 fn parse_ring(text: &str) -> Result<u32, String> {
     let mebibytes: Option<u32> = text.parse().ok().filter(|size: &u32| size.is_power_of_two() && *size <= 1024);
     mebibytes.map(|size| size << 20).ok_or_else(|| "a power of two from 1 to 1024".to_owned())
-}
-
-fn parse_device(text: &str) -> Result<DeviceQuery, String> {
-    let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip)];
-    let exact = classes.into_iter().find_map(|(word, class)| Some((class, text.strip_prefix(word)?)));
-    let query = match exact {
-        Some((class, id)) => id.parse().map(|id| DeviceQuery::Exactly(Device { class, id })),
-        None => text.parse().map(DeviceQuery::Any),
-    };
-    query.map_err(|_| "a device is mesh0, chip3 or 0, with any number".to_owned())
 }
 
 fn parse_address(text: &str) -> Result<u64, String> {
@@ -187,12 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_and_addresses_are_understood() {
-        let exactly = |class, id| Ok(DeviceQuery::Exactly(Device { class, id }));
-        assert_eq!(parse_device("mesh0"), exactly(DeviceClass::Mesh, 0));
-        assert_eq!(parse_device("chip31"), exactly(DeviceClass::Chip, 31));
-        assert_eq!(parse_device("7"), Ok(DeviceQuery::Any(7)));
-        assert!(parse_device("mesh").is_err() && parse_device("gpu0").is_err());
+    fn addresses_are_understood() {
         assert_eq!((parse_address("0x100400"), parse_address("1049600")), (Ok(1_049_600), Ok(1_049_600)));
         assert!(parse_address("100400h").is_err());
     }

@@ -2,8 +2,11 @@
 //! The command line: parses, dispatches, writes the view, and turns errors into a line and an exit code.
 
 mod args;
+mod compare;
+mod import;
 mod read;
 mod record;
+mod scope;
 
 use std::{
     io::{self, Write},
@@ -15,7 +18,7 @@ use clap::Parser;
 
 use crate::trace::ReadError;
 
-/// Exit code: done, but the traces had problems.
+/// Exit code: done, but the traces had problems, or did not pass a check.
 const PROBLEMS: u8 = 1;
 /// Exit code: misuse or failure. clap uses it too.
 const FAILURE: u8 = 2;
@@ -25,7 +28,7 @@ const FAILURE: u8 = 2;
 enum Status {
     /// All is well.
     Done,
-    /// A trace could not be read to its end, but what could be is shown.
+    /// A trace could not be read to its end, but what could be is shown; or a check failed.
     Problems,
 }
 
@@ -56,9 +59,14 @@ fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
     match command {
         Command::Record(args) => record::record(args),
         Command::Doctor(args) => record::doctor(&args, out),
+        Command::Import(args) => import::import(&args),
         Command::Report(args) => read::report(&args, out),
         Command::Timeline(args) => read::timeline(&args, out),
         Command::Excess(args) => read::excess(&args, out),
+        Command::Held(args) => read::held(&args, out),
+        Command::Diff(args) => compare::diff(&args, out),
+        Command::Check(args) => compare::check(&args, out),
+        Command::Explain(args) => read::explain(&args, out),
         Command::Dump(args) => read::dump(&args, out),
     }
 }

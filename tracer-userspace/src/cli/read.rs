@@ -4,50 +4,76 @@
 use std::{
     fs::File,
     io::{BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
 use super::{
     Status,
-    args::{Dump, Excess, Report, Timeline, Traces},
+    args::{Dump, Excess, Explain, Held, Report, Timeline},
 };
 use crate::{
-    analysis::{ExcessFold, Integrity, ReportFold, TimelineFold},
-    model::{self, Entry, Model, Source},
+    analysis::{ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selection, TimelineFold},
+    model::{self, Entry, Model, Source, Verdict},
     trace::{Damage, Item, Reader, escape, text},
     view,
 };
 
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
-    let mut fold = ReportFold::default();
-    let model = read(&args.traces, |entry| fold.entry(entry))?;
-    let value = fold.finish(&model);
+    let filter = args.scope.filter();
+    let mut fold = ReportFold::new(&filter);
+    let (model, selection) = read(&args.traces.paths, filter, |entry| fold.entry(entry))?;
+    let mut value = fold.finish(args.top, &model);
+    value.integrity.selected = selection.told();
     let text = if args.json { view::json("report", &value) } else { view::report(&value) };
     write(out, &text, &value.integrity)
 }
 
 pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> {
     let mut fold = TimelineFold::new(args.query());
-    let model = read(&args.traces, |entry| fold.entry(entry))?;
-    let value = fold.finish(&model);
+    let (model, selection) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let mut value = fold.finish(&model);
+    value.integrity.selected = selection.told();
     let text = if args.json { view::json("timeline", &value) } else { view::timeline(&value, args.stack_choice()) };
     write(out, &text, &value.integrity)
 }
 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
     let mut fold = ExcessFold::default();
-    let model = read(&args.traces, |entry| fold.entry(entry))?;
-    let value = fold.finish(&model);
-    let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames) };
+    let (model, selection) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let mut value = fold.finish(Ranking { order: args.sort.into(), top: args.top }, &model);
+    value.integrity.selected = selection.told();
+    let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
     write(out, &text, &value.integrity)
+}
+
+pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
+    let mut fold = HeldFold::default();
+    let (model, selection) = read(&args.traces.paths, args.scope.filter(), |entry| fold.entry(entry))?;
+    let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
+    let mut value = fold.finish(args.by.into(), ranking, &model);
+    value.integrity.selected = selection.told();
+    let text = if args.json { view::json("held", &value) } else { view::held(&value, args.frames.frames) };
+    write(out, &text, &value.integrity)
+}
+
+pub(super) fn explain(args: &Explain, out: &mut impl Write) -> Result<Status> {
+    let text = match (args.verdict, args.json) {
+        (Some(verdict), true) => view::json("explain", &verdict.explain()),
+        (Some(verdict), false) => view::explain(&verdict.explain()),
+        (None, true) => view::json("verdicts", &json!({ "verdicts": Verdict::ALL.map(Verdict::explain) })),
+        (None, false) => view::verdicts(),
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(Status::Done)
 }
 
 /// Shows each file as it is, one after the other, so that the text can be read back.
 pub(super) fn dump(args: &Dump, out: &mut impl Write) -> Result<Status> {
     let mut status = Status::Done;
-    for mut trace in open(&args.traces)? {
+    for mut trace in open(&args.traces.paths)? {
         for item in trace.by_ref() {
             writeln!(out, "{}", text::show(&item))?;
         }
@@ -67,12 +93,25 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
     Ok(if integrity.damaged { Status::Problems } else { Status::Done })
 }
 
-fn read(traces: &Traces, mut sink: impl FnMut(&Entry)) -> Result<Model> {
-    Ok(model::read(open(traces)?, &mut sink))
+/// Reads traces for the entries that a filter takes. One that goes by names has to know them before the first entry, so
+/// that the traces are read twice.
+pub(super) fn read(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entry)) -> Result<(Model, Selection)> {
+    let known = match filter.needs_definitions() {
+        true => model::read(open(paths)?, &mut |_| {}),
+        false => Model::default(),
+    };
+    let mut selection = filter.select(&known.definitions);
+    let mut take = |entry: &Entry| {
+        if selection.takes(entry) {
+            sink(entry);
+        }
+    };
+    let model = model::read(open(paths)?, &mut take);
+    Ok((model, selection))
 }
 
-fn open(traces: &Traces) -> Result<Vec<TraceFile>> {
-    traces.paths.iter().map(|path| TraceFile::open(path)).collect()
+fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
+    paths.iter().map(|path| TraceFile::open(path)).collect()
 }
 
 /// A trace file and its name.
@@ -121,31 +160,108 @@ mod tests {
         trace::Writer,
     };
 
-    const LINES: &str = "process id=1 pid=7\nevent 1 t=5 p=1 tid=7 allocated uid=1 address=0x100 size=64 class=mesh\n\
+    const LINES: &str = "process id=1 pid=7\nevent 1 t=5 p=1 tid=7 allocated uid=1 address=0x100 size=64 owns=1 class=mesh\n\
         end process=1 time=9 reason=exited\n";
 
     fn run(command: &str, path: &Path) -> (Status, String) {
-        let path = path.to_str().expect("UTF-8");
-        let words = ["tt-buftrace"].into_iter().chain(command.split(' ')).chain([path]);
+        run_all(command, &[path])
+    }
+
+    fn run_all(command: &str, paths: &[&Path]) -> (Status, String) {
+        let paths = paths.iter().map(|path| path.to_str().expect("UTF-8"));
+        let words = ["tt-buftrace"].into_iter().chain(command.split(' ')).chain(paths);
         let mut out = Vec::new();
         let status = dispatch(Args::try_parse_from(words).expect("parsed").command, &mut out).expect("read");
         (status, String::from_utf8(out).expect("UTF-8"))
     }
 
-    #[test]
-    fn a_trace_is_read_by_each_command_and_damage_is_said() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.trace");
-        let mut writer = Writer::create(&path).expect("created");
-        for item in text::parse(LINES).expect("parsed") {
+    fn write_trace(path: &Path, lines: &str) {
+        let mut writer = Writer::create(path).expect("created");
+        for item in text::parse(lines).expect("parsed") {
             match item {
                 Item::Record(record) => writer.record(record),
                 Item::Event(event) => writer.event(event),
             }
         }
         writer.flush().expect("written");
+    }
+
+    /// Two hosts whose processes have one number, one start and buffers of one id at one address; `b` began 2 s later.
+    #[test]
+    fn traces_of_several_hosts_are_one_model_in_which_nothing_is_confused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let trace = |host: &str, wall_ns: u64, sent: &str| {
+            format!(
+                "session host={host} wall_ns={wall_ns}\nprocess id=1 pid=7 start=9 command=pytest\n\
+                border process=1 next_unique_id=1\n\
+                event 1 t=5000 p=1 tid=7 allocated uid=1 owns=1 address=0x100 size=64 class=mesh\n\
+                event 2 t=6000 p=1 tid=7 free uid=1 address=0x100 size=64 status=1\n\
+                event 3 t=7000 p=1 tid=7 released uid=1 address=0x100 size=64 status=1 class=mesh\n\
+                event 4 t=8000 p=1 tid=7 free uid=1 address=0x100 size=64 status=2\n\
+                {sent}end process=1 time=9000 reason=exited\n"
+            )
+        };
+        let [a, b] = ["b", "a"].map(|name| folder.path().join(name));
+        // Given in the wrong order; one is damaged behind its end, and lacks its total.
+        write_trace(&a, &trace("b", 1_735_689_601_000_000_000, ""));
+        write_trace(&b, &trace("a", 1_735_689_599_000_000_000, "counter name=sent value=4\n"));
+        let whole = std::fs::read(&a).expect("read");
+        std::fs::write(&a, [&whole[..], b"junk"].concat()).expect("written");
+        let run = |command: &str| run_all(command, &[&a, &b]);
+        let head = "Start 2024-12-31 23:59:59 UTC, times in seconds after it\n\
+            Process 1: pid 7 on b, pytest, exited at 2.000009\nProcess 2: pid 7 on a, pytest, exited at 0.000009\n\
+            8 events, none lost\n";
+        for command in ["report", "timeline --address 256", "excess"] {
+            let (status, text) = run(command);
+            assert_eq!(status, Status::Problems, "{command}");
+            assert!(text.starts_with(head), "{text}");
+            assert!(text.contains("traces of 2 hosts"), "{text}");
+            assert!(!text.contains("were sent"), "one trace does not say what was sent: {text}");
+            assert!(text.contains(&format!("{} is damaged at byte {}", a.display(), whole.len())), "{text}");
+        }
+        let (_, timeline) = run("timeline --address 256");
+        let steps: Vec<&str> = timeline.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
+        assert_eq!(
+            steps,
+            [
+                "    0.000005  ALLOC #1   process 2  buffer 1  mesh0 DRAM 0x100  64 B",
+                "    0.000006  FREE #1    process 2  buffer 1  mesh0 DRAM 0x100  64 B  released",
+                "    0.000008  FREE #2    process 2  buffer 1  mesh0 DRAM 0x100  64 B  repeat",
+                "    2.000005  ALLOC #1   process 1  buffer 1  mesh0 DRAM 0x100  64 B",
+                "    2.000006  FREE #1    process 1  buffer 1  mesh0 DRAM 0x100  64 B  released",
+                "    2.000008  FREE #2    process 1  buffer 1  mesh0 DRAM 0x100  64 B  repeat",
+            ]
+        );
+        let report: serde_json::Value = serde_json::from_str(&run("report --json").1).expect("JSON");
+        for (row, process) in report["balance"]["allocator_offenders"].as_array().expect("rows").iter().zip(1..) {
+            assert_eq!((&row["process"], &row["allocations"], &row["frees"]), (&process.into(), &1.into(), &2.into()));
+        }
+        let server: Vec<_> = report["balance"]["server"].as_array().expect("rows").iter().collect();
+        assert_eq!(server.iter().map(|row| row["even"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(1), Some(2)]);
+        // Both made the same mistake at one place: one site, two frees.
+        let excess: serde_json::Value = serde_json::from_str(&run("excess --json").1).expect("JSON");
+        assert_eq!(excess["sites"][0]["count"], 2);
+        assert_eq!(run("dump").0, Status::Problems);
+    }
+
+    #[test]
+    fn a_trace_is_read_by_each_command_and_damage_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.trace");
+        write_trace(&path, LINES);
         assert_eq!(run("dump", &path), (Status::Done, LINES.to_owned()));
-        let commands = ["report", "report --json", "timeline --buffer 1", "excess", "excess --json"];
+        let diff = format!("diff {}", path.display());
+        let commands = [
+            "report --site nothing --top 0",
+            "report --json",
+            "timeline --buffer 1",
+            "excess --sort time --top 1",
+            "excess --json --verdict repeat",
+            "held --by test",
+            "held --json --since 0.5",
+            "check --fail-on excess,held>1",
+            &diff,
+        ];
         for command in commands {
             let (status, text) = run(command, &path);
             assert_eq!(status, Status::Done);

@@ -24,7 +24,7 @@ use maps::Mapping;
 use module::Module;
 use process::Process;
 use python::Python;
-use symbols::{Home, Site};
+use symbols::{Home, ProbeSet, Site};
 
 /// `GraphTracker::track_allocate`: what the library that holds the buffers defines, in every release since 0.60.
 pub const LIBRARY_SYMBOL: &str = "_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE";
@@ -217,8 +217,8 @@ fn is_linker(module: &Module) -> bool {
 
 fn sites_of(home: Home, module: Option<&Module>) -> Result<Vec<Site>> {
     match module {
-        Some(module) => Ok(symbols::sites(&module.elf()?, home)),
-        None => Ok(symbols::missing(home, "the module is not mapped under its own name")),
+        Some(module) => Ok(symbols::sites(&module.elf()?, home, ProbeSet::Owners)),
+        None => Ok(symbols::missing(home, ProbeSet::Owners, "the module is not mapped under its own name")),
     }
 }
 
@@ -234,7 +234,7 @@ impl Library {
         let elf = module.elf()?;
         let derivation =
             layout::derive(&elf).with_context(|| format!("failed to understand {}", module.mapping.path.display()))?;
-        let mut sites = symbols::sites(&elf, Home::Library);
+        let mut sites = symbols::sites(&elf, Home::Library, ProbeSet::Owners);
         // Where BufferImpl has the fields, the mark is set inline, and `~Buffer` shows it: nothing is missing.
         let inlined = derivation.generation == Generation::BufferImpl;
         sites.retain(|site| !(inlined && site.kind == Kind::Marked && site.offset.is_err()));

@@ -17,7 +17,16 @@ struct Wanted {
     required: bool,
 }
 
-/// In the library that holds the buffers.
+/// How much is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeSet {
+    /// What tells of buffers that own memory, and of their devices.
+    Owners,
+    /// Also the making of buffers that own none: as many events more as a mesh has chips.
+    Full,
+}
+
+/// In the library that holds the buffers: what tells of owners.
 const LIBRARY: &[Wanted] = &[
     Wanted {
         kind: Kind::Request,
@@ -88,7 +97,34 @@ const LIBRARY: &[Wanted] = &[
         stack: true,
         required: false,
     },
+    // Ids of chips return. Those of meshes do not, so a mesh needs no such event.
+    Wanted {
+        kind: Kind::DeviceOpen,
+        candidates: &[("_ZN2tt8tt_metal6Device10initializeEhmmmSt4spanIKjLm18446744073709551615EEb", 0)],
+        stack: true,
+        required: false,
+    },
 ];
+
+/// In the library that holds the buffers: what else there is.
+const ALIASES: &[Wanted] = &[Wanted {
+    kind: Kind::Alias,
+    // It returns a shared_ptr through a hidden first argument; the device is the second.
+    candidates: &[
+        (
+            "_ZN2tt8tt_metal6Buffer6createEPNS0_7IDeviceEmmmNS0_10BufferTypeERKNS0_18BufferShardingArgsESt8optionalIbE\
+             S8_IN4ttsl10StrongTypeIhNS0_14SubDeviceIdTagEEEE",
+            1,
+        ),
+        (
+            "_ZN2tt8tt_metal10BufferImpl6createEPNS0_7IDeviceEmmmNS0_10BufferTypeERKNS0_18BufferShardingArgsE\
+             St8optionalIbES8_IN4ttsl10StrongTypeIhNS0_14SubDeviceIdTagEEEE",
+            1,
+        ),
+    ],
+    stack: true,
+    required: false,
+}];
 
 /// In libc: pytest sets and removes its variable by these.
 const LIBC: &[Wanted] = &[
@@ -156,23 +192,24 @@ pub fn code_destructor(offset: Result<u64, String>) -> Site {
 
 /// The sites in a module.
 #[must_use]
-pub fn sites(elf: &Elf, home: Home) -> Vec<Site> {
-    wanted(home).iter().map(|wanted| wanted.site(home, |name| offset(elf, name))).collect()
+pub fn sites(elf: &Elf, home: Home, set: ProbeSet) -> Vec<Site> {
+    wanted(home, set).map(|wanted| wanted.site(home, |name| offset(elf, name))).collect()
 }
 
 /// The sites of a module that is not there.
 #[must_use]
-pub fn missing(home: Home, reason: &str) -> Vec<Site> {
-    wanted(home).iter().map(|wanted| wanted.site(home, |_| Err(reason.to_string()))).collect()
+pub fn missing(home: Home, set: ProbeSet, reason: &str) -> Vec<Site> {
+    wanted(home, set).map(|wanted| wanted.site(home, |_| Err(reason.to_string()))).collect()
 }
 
-fn wanted(home: Home) -> &'static [Wanted] {
-    match home {
-        Home::Library => LIBRARY,
-        Home::Libc => LIBC,
-        Home::Linker => LINKER,
-        Home::Interpreter => &[],
-    }
+fn wanted(home: Home, set: ProbeSet) -> impl Iterator<Item = &'static Wanted> {
+    let (owners, others) = match home {
+        Home::Library => (LIBRARY, ALIASES),
+        Home::Libc => (LIBC, &[][..]),
+        Home::Linker => (LINKER, &[][..]),
+        Home::Interpreter => (&[][..], &[][..]),
+    };
+    owners.iter().chain(if set == ProbeSet::Full { others } else { &[] })
 }
 
 /// The uprobe offset of a symbol.
@@ -241,6 +278,16 @@ mod tests {
         let marked = site(Kind::Marked, &[]);
         assert_eq!(marked.offset, Err("absent".into()));
         assert_eq!(marked.symbol, "_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv");
+    }
+
+    #[test]
+    fn aliases_are_in_the_full_set_only() {
+        let kinds = |set| missing(Home::Library, set, "absent").into_iter().map(|site| site.kind).collect::<Vec<_>>();
+        assert!(!kinds(ProbeSet::Owners).contains(&Kind::Alias));
+        assert!(kinds(ProbeSet::Full).contains(&Kind::Alias));
+        assert!(kinds(ProbeSet::Full).starts_with(&kinds(ProbeSet::Owners)));
+        let names: Vec<&str> = ALIASES[0].candidates.iter().map(|(name, _)| *name).collect();
+        assert!(names.iter().all(|name| !name.contains(' ')), "{names:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a trace says besides its events.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -39,10 +39,14 @@ pub struct Definitions {
     pub problems: Vec<String>,
     /// The Python interpreters.
     pub interpreters: Vec<Interpreter>,
+    /// The hosts of the processes, where their traces say.
+    pub hosts: BTreeMap<u32, String>,
     /// How each process ended. One that is not here was cut off.
     pub ends: BTreeMap<u32, End>,
     /// The counters of the trace that is being read, which later records may replace.
     latest: BTreeMap<String, u64>,
+    /// The host of the trace that is being read.
+    host: String,
     modules: HashMap<u32, Module>,
     texts: HashMap<u32, String>,
     frames: HashMap<u32, Frame>,
@@ -101,14 +105,21 @@ pub struct Line {
 }
 
 impl Definitions {
+    /// Begins the next trace.
+    pub(super) fn begin(&mut self) {
+        self.latest.clear();
+        self.host.clear();
+    }
+
     /// Adds a record.
     pub(super) fn add(&mut self, record: Record) {
         match record {
             Record::Session(it) => {
                 self.latest.clear();
+                self.host.clone_from(&it.host);
                 self.sessions.push(it);
             }
-            Record::Process(it) => drop(self.processes.insert(it.id, it)),
+            Record::Process(it) => self.add_process(it),
             Record::Module(it) => drop(self.modules.insert(it.id, it)),
             Record::Mapping(it) => self.mappings.push(it),
             Record::LayoutField(it) => self.layout.push(it),
@@ -131,6 +142,11 @@ impl Definitions {
         }
     }
 
+    /// A total of the trace that is being read.
+    pub(super) fn latest(&self, name: &str) -> Option<u64> {
+        self.latest.get(name).copied()
+    }
+
     /// The text of a number, absent for 0.
     #[must_use]
     pub fn text(&self, number: u32) -> Option<&str> {
@@ -141,6 +157,23 @@ impl Definitions {
     #[must_use]
     pub fn test(&self, moment: &Moment) -> Option<&str> {
         self.text(moment.test).map(without_phase)
+    }
+
+    /// The tests that ran, by their ids without phases, whether or not they touched a buffer.
+    #[must_use]
+    pub fn tests(&self) -> BTreeSet<&str> {
+        let tests = self.texts.values().map(|text| (text.as_str(), without_phase(text)));
+        tests.filter(|(text, test)| text != test).map(|(_, test)| test).collect()
+    }
+
+    /// The numbers of all texts.
+    pub fn text_numbers(&self) -> impl Iterator<Item = u32> {
+        self.texts.keys().copied()
+    }
+
+    /// The numbers of all stacks.
+    pub fn stack_numbers(&self) -> impl Iterator<Item = u32> {
+        self.stacks.keys().copied()
     }
 
     /// The stack of a number, absent for 0.
@@ -160,6 +193,13 @@ impl Definitions {
             }
         }
         Some(StackLines { lines, end: stack.end.to_string(), python })
+    }
+
+    fn add_process(&mut self, process: Process) {
+        if !self.host.is_empty() {
+            self.hosts.insert(process.id, self.host.clone());
+        }
+        self.processes.insert(process.id, process);
     }
 
     fn add_lines(&self, frame: &Frame, lines: &mut Vec<Line>) {
@@ -227,7 +267,6 @@ impl Definitions {
     }
 }
 
-/// pytest writes the phase (`setup`, `call` or `teardown`) in parentheses behind the id of a test.
 /// ctypes and the library that it calls by.
 fn is_glue_module(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -239,6 +278,7 @@ fn is_glue_function(name: &str) -> bool {
     name.contains("nanobind::detail::") || name.contains("pybind11::cpp_function::")
 }
 
+/// pytest writes the phase (`setup`, `call` or `teardown`) in parentheses behind the id of a test.
 fn without_phase(text: &str) -> &str {
     [" (setup)", " (call)", " (teardown)"].iter().find_map(|phase| text.strip_suffix(phase)).unwrap_or(text)
 }

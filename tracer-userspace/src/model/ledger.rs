@@ -1,134 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The account of buffers: from events to allocations and verdicts, one event at a time.
 //!
-//! A buffer is (process, unique id); its address and object are reused at once and identify nothing. Memory is bounded
-//! by the live buffers, one pending event a thread, and [`REMEMBERED`](super::REMEMBERED) freed buffers a process.
+//! A buffer is (process, unique id); its address and object are reused at once and identify nothing. A block is
+//! (process, device, generation of the device, allocator, buffer type, address). Memory is bounded by the live buffers,
+//! one pending event a thread, and [`REMEMBERED`](super::REMEMBERED) freed buffers a process.
 //!
 //! How the target behaves, and what follows:
 //!
 //! - A request is followed by its allocation on the same thread, or by a free with status "requested" if it failed.
 //! - A free of an allocated buffer is followed, as the thread's next event about a buffer, by the release at the
 //!   allocator. If it is not, the device was closed before and no allocator was called. So the verdict waits for that
-//!   event.
+//!   event; the table in [`rule`] says what it is. A release and what the allocator then does count as one.
+//! - An allocator frees by address and knows no owners. So whose block a free releases is a matter of what the allocator
+//!   gave out since: its own, another's, or nobody's.
 //! - Closing a device releases all buffers of its allocator without a word to them: they are freed again later, without
-//!   effect. Such a late free is no excess.
+//!   effect. Such a late free is no excess, unless it reaches an allocator.
 //! - A device that is gone leaves its buffers only marked; newer targets do that inline, and only the destructor of the
 //!   buffer, with status "deallocated", shows it.
-//! - A gap makes what it touches possible: nothing that happened in it can be ruled out.
+//! - A buffer that owns nothing is given no memory and has nothing to free; some builds report allocations and frees of
+//!   such buffers nevertheless. An owner is told by its request, or by saying so.
+//! - A forked child has copies of its parent's buffers. What it does to them stays in the child.
+//! - A gap makes what it touches possible: nothing that happened in it can be ruled out. An allocator gives no memory
+//!   twice, so what seems to be given twice across a gap was released in it.
 
 mod account;
+mod entry;
+mod rule;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
+
+pub use entry::{Alias, Allocation, Buffer, Device, Entry, Moment, Outcome, Previous};
 
 use account::Account;
 
-use super::{Certainty, Verdict};
-use crate::trace::{DeviceClass, Event, Kind, Record};
-
-/// Something that the account learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// A buffer got memory.
-    Allocation(Allocation),
-    /// A free, or the end of a buffer, with its verdict.
-    Outcome(Outcome),
-}
-
-/// A buffer that got memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allocation {
-    /// The buffer.
-    pub buffer: Buffer,
-    /// When and where: the stack is that of the request.
-    pub moment: Moment,
-}
-
-/// What a free was, or what became of a buffer without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The buffer.
-    pub buffer: Buffer,
-    /// What it was.
-    pub verdict: Verdict,
-    /// Whether that stands.
-    pub certainty: Certainty,
-    /// When and where.
-    pub moment: Moment,
-    /// The free that took effect before this one.
-    pub previous: Previous,
-    /// Whether this ended the buffer's life. A repeat, or a free after a bulk release, did not.
-    pub ends: bool,
-}
-
-/// What is known of the free before a free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Previous {
-    /// There was none.
-    None,
-    /// This one took effect.
-    Free(Moment, Verdict),
-    /// There was one, too many buffers ago to be remembered.
-    Forgotten,
-    /// There was one that is not in the recording: before it began, or lost.
-    Unseen,
-}
-
-/// A buffer, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Buffer {
-    /// Process number.
-    pub process: u32,
-    /// Its number in the process, never reused.
-    pub unique_id: u64,
-    /// The device it was allocated on; absent if the allocation was not seen.
-    pub device: Option<Device>,
-    /// 0 DRAM, 1 L1, 2 system memory, 3 L1 small, 4 trace.
-    pub buffer_type: u32,
-    /// Device address, 0 if there is none.
-    pub address: u64,
-    /// Bytes on one device.
-    pub size: u64,
-    /// The allocator object.
-    pub allocator: u64,
-    /// Whether there is no memory behind it.
-    pub phantom: bool,
-    /// When and where it was allocated; absent if that was not seen.
-    pub allocated: Option<Moment>,
-}
-
-/// A device, or mesh of devices, by its id within its class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Device {
-    /// Meshes and chips count apart.
-    pub class: DeviceClass,
-    /// Id within the class.
-    pub id: u32,
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.class {
-            DeviceClass::Chip => write!(f, "chip{}", self.id),
-            DeviceClass::Mesh => write!(f, "mesh{}", self.id),
-            DeviceClass::Unknown => f.write_str("unknown"),
-        }
-    }
-}
-
-/// When and where something happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moment {
-    /// Nanoseconds after the start.
-    pub time: u64,
-    /// Thread id, 0 if no thread did it.
-    pub thread: u32,
-    /// Text number of the test that ran, 0 for none.
-    pub test: u32,
-    /// Stack number, 0 for none.
-    pub stack: u32,
-}
+use crate::trace::{Event, Kind, Record};
 
 /// The account of one trace.
 #[derive(Debug, Default)]
@@ -150,6 +57,10 @@ impl Ledger {
             return;
         }
         account.event(event, sink);
+        if event.kind == Kind::Fork && event.child != 0 {
+            let parent = account.parent();
+            self.account(event.child).inherit(parent);
+        }
     }
 
     /// Takes the next record; only some matter here.
@@ -184,6 +95,12 @@ impl Ledger {
     /// What was odd, as sentences.
     pub fn problems(&self) -> Vec<String> {
         self.accounts.values().flat_map(Account::problems).collect()
+    }
+
+    /// How much is kept: live buffers, blocks given, owners, their addresses, addresses that some left, ended buffers.
+    #[cfg(test)]
+    fn kept(&self) -> [usize; 6] {
+        self.accounts.values().map(Account::kept).fold([0; 6], |sum, kept| std::array::from_fn(|at| sum[at] + kept[at]))
     }
 
     fn account(&mut self, process: u32) -> &mut Account {

@@ -44,7 +44,7 @@ impl Merge {
     /// Takes the first item of each file, by which it learns the earliest start.
     pub(super) fn new<'a>(firsts: impl Iterator<Item = &'a Item>) -> Self {
         let walls = firsts.filter_map(|item| match item {
-            Item::Record(Record::Session(Session { wall_ns, .. })) => Some(*wall_ns),
+            Item::Record(Record::Session(Session { wall_ns, .. })) => Some(*wall_ns).filter(|&ns| ns != 0),
             _ => None,
         });
         Self {
@@ -80,6 +80,7 @@ impl Merge {
             process: self.process(event.process),
             stack: common(&self.file.stacks, event.stack),
             text: common(&self.file.texts, event.text),
+            child: self.process(event.child),
             ..event
         }
     }

@@ -2,17 +2,23 @@
 //! What a trace says: its definitions, and the account of its buffers. Pure: items come in, values come out.
 
 mod definitions;
+mod explain;
 mod ledger;
 mod merge;
 mod recent;
+mod reported;
+mod server;
 mod verdict;
 
 pub use definitions::{Definitions, Line, LineKind, StackLines};
-pub use ledger::{Allocation, Buffer, Device, Entry, Ledger, Moment, Outcome, Previous};
+pub use explain::Explanation;
+pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Ledger, Moment, Outcome, Previous};
 pub use recent::REMEMBERED;
+pub use server::{Origin, Reports, Server, Tally};
 pub use verdict::{Certainty, Colour, Verdict};
 
 use merge::Merge;
+use reported::Reported;
 
 use crate::trace::{Damage, Item};
 
@@ -31,8 +37,13 @@ pub trait Source: Iterator<Item = Item> {
 pub struct Model {
     /// The definitions of all traces, under common numbers.
     pub definitions: Definitions,
+    /// What the graph trackers reported, as a server that keeps a log of it would count.
+    pub server: Server,
     /// Events read.
     pub events: u64,
+    /// Events that the kernel side sent and that are neither here nor among the losses, of the traces that have the total;
+    /// absent if none has.
+    pub unaccounted: Option<i64>,
     /// Damage by trace name.
     pub damages: Vec<(String, Damage)>,
     /// Items that only a later version of the tool can read.
@@ -50,21 +61,45 @@ pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model 
     let mut merge = Merge::new(sources.iter().filter_map(|(first, _)| first.as_ref()));
     for (first, source) in &mut sources {
         let mut ledger = Ledger::default();
+        let mut reported = Reported::default();
+        let (events, losses) = (model.events, model.definitions.losses.len());
         merge.begin();
+        model.definitions.begin();
+        model.server.begin();
         for item in first.take().into_iter().chain(source.by_ref()) {
             match merge.item(item) {
                 Item::Event(event) => {
                     model.events += 1;
-                    ledger.event(&event, sink);
+                    let server = &mut model.server;
+                    let mut sink = |entry: &Entry| {
+                        server.entry(&event, entry);
+                        sink(entry);
+                    };
+                    match reported.covers(event.process) {
+                        true => reported.event(&event, &mut sink),
+                        false => ledger.event(&event, &mut sink),
+                    }
+                    model.server.event(&event);
                 }
                 Item::Record(record) => {
-                    ledger.record(&record, sink);
+                    model.server.record(&record);
+                    match reported.record(&record, sink) {
+                        true => {}
+                        false => ledger.record(&record, sink),
+                    }
                     model.definitions.add(record);
                 }
             }
         }
         ledger.finish(sink);
+        reported.finish(sink);
         model.definitions.problems.extend(ledger.problems());
+        if let Some(sent) = model.definitions.latest("sent") {
+            let lost = model.definitions.losses.iter().skip(losses).fold(0_u64, |sum, it| sum.saturating_add(it.count));
+            let here = (model.events - events).wrapping_add(lost);
+            let unaccounted = model.unaccounted.unwrap_or(0);
+            model.unaccounted = Some(unaccounted.wrapping_add(sent.wrapping_sub(here) as i64));
+        }
         model.skipped += source.skipped();
         model.damages.extend(source.damage().map(|damage| (source.name().to_owned(), damage)));
     }

@@ -4,9 +4,6 @@
 use serde::Serialize;
 
 /// What a free was, or what became of a buffer without one.
-///
-/// Those about aliases, shared bytes and forks need events that the default probes do not give; no ledger gives them
-/// until those are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -38,6 +35,8 @@ pub enum Verdict {
     Inherited,
     /// The buffer was still live at the end.
     Held,
+    /// A free was reported where no allocation was, by a source that does not tell buffers apart.
+    Unmatched,
 }
 
 /// How much attention a verdict asks for.
@@ -64,6 +63,19 @@ pub enum Certainty {
     Possible,
 }
 
+impl Colour {
+    /// The name in output, the same as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Yellow => "yellow",
+            Self::Excess => "excess",
+            Self::Red => "red",
+        }
+    }
+}
+
 impl Verdict {
     /// The name in output, the same as in JSON.
     #[must_use]
@@ -83,6 +95,7 @@ impl Verdict {
             Self::PreAttach => "pre-attach",
             Self::Inherited => "inherited",
             Self::Held => "held",
+            Self::Unmatched => "unmatched",
         }
     }
 
@@ -92,7 +105,7 @@ impl Verdict {
         match self {
             Self::Released | Self::Bulk | Self::Phantom | Self::PreAttach | Self::Inherited => Colour::Normal,
             Self::AfterClose | Self::Marked | Self::Failed | Self::Held => Colour::Yellow,
-            Self::Repeat | Self::AliasFree => Colour::Excess,
+            Self::Repeat | Self::AliasFree | Self::Unmatched => Colour::Excess,
             Self::StaleFree | Self::StolenFree | Self::Overlap => Colour::Red,
         }
     }
@@ -104,7 +117,9 @@ impl Verdict {
             Self::Released => "freed once by its owner, and the allocator got the memory back",
             Self::Repeat => "freed again although it was deallocated already; the call had no effect",
             Self::AliasFree => "a view without memory of its own was freed while the owner lived",
-            Self::StaleFree => "freed a block that was free already",
+            Self::StaleFree => {
+                "freed a block that was free already, as another free or its device's close had released it"
+            }
             Self::StolenFree => "released memory that by then belonged to another live buffer",
             Self::Overlap => "shares bytes with another live buffer of the same allocator",
             Self::AfterClose => "freed when its allocator or device was gone; no allocator was called",
@@ -115,6 +130,7 @@ impl Verdict {
             Self::PreAttach => "freed here, allocated before the recording began",
             Self::Inherited => "a fork's copy of its parent's buffer; the parent's memory is not touched",
             Self::Held => "still live at the end",
+            Self::Unmatched => "reported free where nothing was allocated; the source does not tell why",
         }
     }
 }

@@ -9,6 +9,15 @@ use super::{
     text::Words,
 };
 
+/// The names of the target's `BufferType`, by its numbers.
+pub const BUFFER_TYPES: [&str; 5] = ["DRAM", "L1", "SYSTEM_MEMORY", "L1_SMALL", "TRACE"];
+
+/// The number of a type of memory, e.g. of `L1`; in small letters it is understood too.
+#[must_use]
+pub fn parse_buffer_type(name: &str) -> Option<u32> {
+    (0..).zip(BUFFER_TYPES).find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(number, _)| number)
+}
+
 columns! {
     /// One hit of one probe. What a kind does not have is zero.
     pub struct Event {
@@ -24,7 +33,7 @@ columns! {
         5 "" Kind kind: Kind,
         /// `Buffer*`, or the allocator or device that the event is about.
         6 "object" Hex object: u64,
-        /// `unique_id_`.
+        /// `unique_id_`; 0 in an import from a source that does not tell buffers apart.
         7 "uid" Decimal unique_id: u64,
         /// Device address; known from `Kind::Allocated` on.
         8 "address" Hex address: u64,
@@ -32,7 +41,7 @@ columns! {
         9 "size" Decimal size: u64,
         /// Bytes a page.
         10 "page" Decimal page_size: u64,
-        /// 0 DRAM, 1 L1, 2 system memory, 3 L1 small, 4 trace.
+        /// One of [`BUFFER_TYPES`]; `u32::MAX` if it is not known.
         11 "type" Decimal buffer_type: u32,
         /// Status at entry: 0 requested, 1 allocated, 2 deallocated.
         12 "status" Decimal status: u8,
@@ -54,6 +63,8 @@ columns! {
         20 "stack" Decimal stack: u32,
         /// Text number (the test that begins), 0 for none.
         21 "text" Decimal text: u32,
+        /// Process number of the child that a fork made, 0 if it is not recorded.
+        22 "child" Decimal child: u32,
     }
 }
 
@@ -164,6 +175,9 @@ pub fn kind_word(kind: Kind) -> &'static str {
         Kind::Modules => "modules",
         Kind::Exec => "exec",
         Kind::CodeFreed => "code-freed",
+        Kind::DeviceOpen => "device-open",
+        Kind::Alias => "alias",
+        Kind::Fork => "fork",
     }
 }
 

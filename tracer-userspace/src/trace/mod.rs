@@ -39,17 +39,17 @@ mod tests;
 pub mod text;
 mod writer;
 
-pub use event::{DeviceClass, Event, Kind, kind_word};
+pub use event::{BUFFER_TYPES, DeviceClass, Event, Kind, kind_word, parse_buffer_type};
 pub use field::{Hex, Name, escape};
 pub use reader::{Damage, ReadError, Reader};
 pub use record::{
-    Border, Code, CounterValue, End, Frame, HITS, Interpreter, LayoutField, Loss, Mapping, Module, Probe, Problem,
-    Process, PythonFrame, Record, Session, Stack, Symbol, Text,
+    ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField, Loss,
+    Mapping, Module, Probe, Problem, Process, PythonFrame, Record, Session, Stack, Symbol, Text,
 };
 pub use writer::Writer;
 
 /// First bytes of every trace file.
-const MAGIC: [u8; 8] = *b"BUFTRACE";
+pub const MAGIC: [u8; 8] = *b"BUFTRACE";
 /// The version that this tool writes, and the newest that it reads.
 const VERSION: u16 = 1;
 /// The oldest version that this tool reads, and the oldest tool that reads what it writes.

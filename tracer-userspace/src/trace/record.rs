@@ -7,6 +7,11 @@ use super::macros::records;
 /// What the names of counters begin with that say how often the probes of a kind fired.
 pub const HITS: &str = "hits.";
 
+/// [`Process::origin`] of what a log-keeping allocation server printed: it knows buffers by device and address only.
+pub const ALLOCATION_SERVER: &str = "allocation-server";
+/// [`Process::origin`] of ttnn's graph capture: it tells buffers apart, by its nodes.
+pub const GRAPH_CAPTURE: &str = "graph-capture";
+
 records! {
     /// What was recorded, by what, where and when. The first record of a file.
     1 "session" Session {
@@ -16,7 +21,7 @@ records! {
         host: String,
         /// Kernel release, as `uname -r` has it.
         kernel: String,
-        /// Wall-clock time at `boot_ns`, in nanoseconds since 1970.
+        /// Wall-clock time at `boot_ns`, in nanoseconds since 1970; 0 if not known.
         wall_ns: u64,
         /// The time that the events' times are relative to, in nanoseconds since boot.
         boot_ns: u64,
@@ -25,14 +30,17 @@ records! {
     2 "process" Process {
         /// Number of the process in this file, from 1.
         id: u32,
-        /// Process id on the recording host.
+        /// Process id on the recording host, 0 if not known.
         pid: u32,
         /// Start time in clock ticks since boot (`/proc/PID/stat`, field 22): with host and pid, the process's identity.
         start: u64,
-        /// Command line, words joined by a space.
+        /// Command line, words joined by a space. Of an imported process, the name of the file.
         command: String,
         /// Python version, empty if there is no interpreter or it could not be read.
         python: String,
+        /// Empty if it was recorded, else what it was imported from: `allocation-server` or `graph-capture`. Its times
+        /// are then lines of the log, or nodes of the graph.
+        origin: Name,
     }
     /// A mapped file.
     3 "module" Module {
@@ -185,7 +193,7 @@ records! {
         /// Empty if Python frames are recorded, else why they can't be.
         missing: String,
     }
-    /// A Python code object: a function, or the body of a class or module.
+    /// A Python code object: a function, or the body of a class or module. In a graph capture, an operation.
     17 "code" Code {
         /// Number in this file, from 1.
         id: u32,

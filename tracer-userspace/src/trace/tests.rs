@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::{
-    Damage, Item, ReadError, Reader, Text, Writer,
+    Damage, Item, Kind, ReadError, Reader, Text, Writer,
     chunk::MAX_PAYLOAD,
     event::{Event, Row},
     reader::{HEAD, decompress},
@@ -28,8 +28,11 @@ stack id=2 frames=1,2 end=complete python=complete
 event 1 t=20 p=1 tid=41 test-begin text=1
 event 2 t=21 p=1 tid=41 request object=0x5510 uid=27 size=2048 type=1 owns=1 stack=1
 event 3 t=22 p=1 tid=41 allocated object=0x5510 uid=27 address=0x100400 size=2048 page=1024 type=1 status=1 owns=1 device=0x77 class=mesh id=2 allocator=0x99
+event 4 t=23 p=1 tid=41 device-open object=0x78 class=chip id=3
+event 5 t=24 p=1 tid=41 alias address=0x100400 size=2048 device=0x78 class=chip id=3
+event 6 t=25 p=1 tid=41 fork child=2
 symbol frame=1 function="main" offset=0x10 file="a.c" line=3
-loss process=1 after=22 before=30 count=4 cause=ring-full
+loss process=1 after=25 before=30 count=1 cause=ring-full
 event 8 t=30 p=1 tid=41 free object=0x5510 uid=27 unreadable=1
 counter name=sent value=8
 problem text="a thing"
@@ -94,13 +97,13 @@ fn any_event_survives() {
         for number in &mut row {
             *number = random() >> (random() % 64);
         }
-        row[4] = 1 + row[4] % 11; // kind
+        row[4] = 1 + row[4] % Kind::ALL.len() as u64;
         for flag in [12, 13, 14] {
             row[flag] %= 2;
         }
         row[11] %= 256; // status
         row[16] %= 3; // device class
-        for index in [2, 3, 10, 17, 19, 20] {
+        for index in [2, 3, 10, 17, 19, 20, 21] {
             row[index] %= 1 << 32;
         }
         items.push(Item::Event(Event::from_row(row).expect("in bounds")));

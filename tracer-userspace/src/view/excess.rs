@@ -3,7 +3,7 @@
 
 use super::{Frames, integrity, report::verdict_counts, stack, table::count};
 use crate::{
-    analysis::{Excess, Place, Site},
+    analysis::{Excess, ExcessSite, Place},
     trace::escape,
 };
 
@@ -29,15 +29,18 @@ pub fn excess(excess: &Excess, frames: Frames) -> String {
         out.push_str(&format!("\nLate site {}: {}", index + 1, count(site.count, "late free")));
         show_site(site, frames, &mut out);
     }
+    if excess.hidden > 0 {
+        out.push_str(&format!("\n… and {} more (--top)\n", count(excess.hidden as u64, "site")));
+    }
     out
 }
 
-fn show_site(site: &Site, frames: Frames, out: &mut String) {
+fn show_site(site: &ExcessSite, frames: Frames, out: &mut String) {
     out.push_str(&format!(" ({})", verdict_counts(&site.verdicts)));
     if site.possible > 0 {
         out.push_str(&format!(", {} of them only possible", site.possible));
     }
-    out.push('\n');
+    out.push_str(&format!("\n  {} {}\n", site.site.id, escape(&site.site.name)));
     for (test, count) in site.tests.iter().take(TESTS) {
         out.push_str(&format!("  {count} in {}\n", escape(test)));
     }
@@ -54,7 +57,7 @@ fn show_site(site: &Site, frames: Frames, out: &mut String) {
     show_place(&before, &site.previous, frames, out);
     show_place("the allocation", &site.allocation, frames, out);
     if site.other_places > 0 {
-        out.push_str(&format!("  (other such frees and allocations: {}, not shown)\n", site.other_places));
+        out.push_str(&format!("  (the same with other stacks of these three: {}, not shown)\n", site.other_places));
     }
 }
 

@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every view says first: of which processes, from when, and what is missing.
 
+use std::collections::BTreeSet;
+
 use time::{OffsetDateTime, macros::format_description};
 
-use super::table::{count, time};
+use super::table::{count, when};
 use crate::{
-    analysis::{Integrity, ProcessRow},
+    analysis::{Clock, Integrity, ProcessRow},
     trace::escape,
 };
 
 /// Appends the head of a view.
 pub(super) fn show(integrity: &Integrity, out: &mut String) {
-    let start = integrity.start_ns.map_or_else(|| "at an unknown time".to_owned(), wall_clock);
-    out.push_str(&format!("Start {start}, times in seconds after it\n"));
+    if integrity.processes.is_empty() || integrity.processes.iter().any(|row| row.clock() == Clock::Time) {
+        let start = integrity.start_ns.map_or_else(|| "at an unknown time".to_owned(), wall_clock);
+        out.push_str(&format!("Start {start}, times in seconds after it\n"));
+    }
+    let hosts: BTreeSet<_> = integrity.processes.iter().filter_map(|row| row.host.as_ref()).collect();
     for process in &integrity.processes {
-        out.push_str(&show_process(process));
+        out.push_str(&show_process(process, hosts.len() > 1));
     }
     out.push_str(&count(integrity.events, "event"));
     for loss in &integrity.losses {
@@ -31,17 +36,36 @@ pub(super) fn show(integrity: &Integrity, out: &mut String) {
     for problem in &integrity.problems {
         out.push_str(&format!("! {}\n", escape(problem)));
     }
+    if let Some(selected) = &integrity.selected {
+        out.push_str(&format!("Only {}\n", escape(&selected.only)));
+        if selected.without_device > 0 {
+            let more = selected.without_device;
+            out.push_str(&format!("! {more} more match all but the device, which is known of seen allocations only\n"));
+        }
+    }
 }
 
-fn show_process(row: &ProcessRow) -> String {
+fn show_process(row: &ProcessRow, hosts: bool) -> String {
+    let host = row.host.as_ref().filter(|_| hosts).map_or(String::new(), |host| format!(" on {host}"));
+    let pid = if row.pid == 0 { "pid not known".to_owned() } else { format!("pid {}{host}", row.pid) };
+    let at = |end| when(end, row.clock());
     let end = match (row.reason.as_deref(), row.end) {
-        (Some("exited"), Some(end)) => format!("exited at {}", time(end)),
-        (Some("interrupted"), Some(end)) => format!("recorded until {}", time(end)),
-        (Some("executed"), Some(end)) => format!("executed another program at {}", time(end)),
-        (Some(reason), Some(end)) => format!("{reason} at {}", time(end)),
+        (Some("exited"), Some(end)) => format!("exited at {}", at(end)),
+        (Some("interrupted"), Some(end)) => format!("recorded until {}", at(end)),
+        (Some("dead"), Some(end)) => format!("found dead at {}", at(end)),
+        (Some("log-ended" | "capture-ended"), Some(end)) => format!("to {}", at(end)),
+        (Some(reason), Some(end)) => format!("{reason} at {}", at(end)),
         _ => "its recording was cut".to_owned(),
     };
-    format!("Process {}: pid {}, {}, {}\n", row.process, row.pid, escape(&row.command), escape(&end))
+    let source = match row.clock() {
+        Clock::Time => String::new(),
+        Clock::Lines => {
+            ", a log: no times, threads or stacks; it tells no buffers apart, so that no verdict is confirmed"
+                .to_owned()
+        }
+        Clock::Nodes => ", a graph capture: no times or threads; operations for stacks".to_owned(),
+    };
+    format!("Process {}: {pid}, {}, {}{source}\n", row.process, escape(&row.command), escape(&end))
 }
 
 /// UTC, to the second.

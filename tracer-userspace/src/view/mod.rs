@@ -4,13 +4,21 @@
 //! # JSON
 //!
 //! One object: `schema` names the value and its version, e.g. `tt-buftrace/report/1`, and the other fields are those of
-//! the value: [`Report`](crate::analysis::Report), [`Timeline`](crate::analysis::Timeline) or
-//! [`Excess`](crate::analysis::Excess), by the names in Rust. A version changes when a field is renamed, removed or
-//! changes its meaning; a new field does not change it.
+//! the value, by the names in Rust: [`Report`](crate::analysis::Report), [`Timeline`](crate::analysis::Timeline),
+//! [`Excess`](crate::analysis::Excess), [`Held`](crate::analysis::Held), [`Diff`](crate::analysis::Diff),
+//! [`Check`](crate::analysis::Check), or for `explain` an [`Explanation`](crate::model::Explanation), for `verdicts` a
+//! list of them. A version changes when a field is renamed, removed or changes its meaning; a new field does not change
+//! it.
 
+mod balance;
+mod check;
+mod diff;
 mod excess;
+mod explain;
+mod held;
+mod holders;
 mod integrity;
-mod names;
+mod junit;
 mod report;
 mod stack;
 mod table;
@@ -20,7 +28,12 @@ mod timeline;
 
 use serde::Serialize;
 
+pub use check::check;
+pub use diff::diff;
 pub use excess::excess;
+pub use explain::{explain, verdicts};
+pub use held::held;
+pub use junit::junit;
 pub use report::report;
 pub use stack::Frames;
 pub use table::bytes;

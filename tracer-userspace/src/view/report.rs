@@ -2,8 +2,8 @@
 //! The report as text.
 
 use super::{
-    integrity,
-    table::{Table, bytes, signed_bytes, time},
+    balance, holders, integrity,
+    table::{Table, bytes, count, signed_bytes, when},
 };
 use crate::analysis::{Report, VerdictCount};
 
@@ -18,9 +18,14 @@ pub fn report(report: &Report) -> String {
     };
     section("Memory", &totals(report, process), &mut out);
     section("Verdicts", &verdicts(report), &mut out);
-    section("Balance of addresses", &balance(report, process), &mut out);
-    section("Addresses freed more often than allocated", &offenders(report, process), &mut out);
+    balance::show(&report.balance, process, &mut out);
     section("Tests", &tests(report), &mut out);
+    section("Held at the peak", &holders::peaks(report, process), &mut out);
+    more(report.hidden_peaks, &mut out);
+    section("Failed requests, and what was held then", &holders::failures(report, process), &mut out);
+    if report.other_failures > 0 {
+        out.push_str(&format!("  … and {} more\n", count(report.other_failures, "failed request")));
+    }
     out
 }
 
@@ -34,7 +39,14 @@ pub(super) fn verdict_counts(counts: &[VerdictCount]) -> String {
     counts.join(", ")
 }
 
-fn section(title: &str, table: &Table, out: &mut String) {
+/// Says how many rows of a table are left out.
+pub(super) fn more(hidden: usize, out: &mut String) {
+    if hidden > 0 {
+        out.push_str(&format!("  … and {hidden} more (--top)\n"));
+    }
+}
+
+pub(super) fn section(title: &str, table: &Table, out: &mut String) {
     let mut text = String::new();
     table.show(&mut text);
     if !text.is_empty() {
@@ -68,8 +80,8 @@ fn totals(report: &Report, process: impl Fn(u32) -> String) -> Table {
             bytes(row.bytes_freed),
             row.live.to_string(),
             bytes(row.bytes_live),
-            bytes(row.peak_bytes),
-            time(row.peak_time),
+            row.peak_bytes.map(bytes).unwrap_or_default(),
+            row.peak_time.map(|at| when(at, report.integrity.clock(row.process))).unwrap_or_default(),
             row.peak_test.clone().unwrap_or_default(),
         ]);
     }
@@ -81,41 +93,6 @@ fn verdicts(report: &Report) -> Table {
     for row in &report.verdicts {
         let meaning = row.meaning.to_owned();
         table.row(&[row.verdict.name().to_owned(), row.confirmed.to_string(), row.possible.to_string(), meaning]);
-    }
-    table
-}
-
-fn balance(report: &Report, process: impl Fn(u32) -> String) -> Table {
-    let titles = ["process", "device", "type", ">addresses", ">allocs = frees", ">not freed", ">freed more"];
-    let mut table = Table::new(&titles);
-    for row in &report.balance {
-        table.row(&[
-            process(row.process),
-            or_unknown(row.device.as_ref()),
-            row.buffer_type.clone(),
-            row.addresses.to_string(),
-            row.even.to_string(),
-            row.not_freed.to_string(),
-            row.freed_more.to_string(),
-        ]);
-    }
-    table
-}
-
-fn offenders(report: &Report, process: impl Fn(u32) -> String) -> Table {
-    let mut table =
-        Table::new(&["process", "device", "type", ">address", ">allocs", ">frees", ">excess", "which were"]);
-    for row in &report.offenders {
-        table.row(&[
-            process(row.process),
-            or_unknown(row.device.as_ref()),
-            row.buffer_type.clone(),
-            format!("{:#x}", row.address),
-            row.allocations.to_string(),
-            row.frees.to_string(),
-            format!("+{}", row.frees.saturating_sub(row.allocations)),
-            verdict_counts(&row.excess),
-        ]);
     }
     table
 }

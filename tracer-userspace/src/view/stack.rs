@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Stacks, a function a line.
 
-use super::names::shorten;
 use crate::{
+    analysis::shorten,
     model::{Line, LineKind, StackLines},
     trace::escape,
 };
@@ -51,12 +51,16 @@ pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut S
     }
 }
 
-fn show_line(line: &Line) -> String {
-    let function = match (line.kind, line.function.as_deref()) {
+fn function(line: &Line) -> String {
+    match (line.kind, line.function.as_deref()) {
         (LineKind::Python, Some(name)) => name.to_owned(),
         (_, Some(name)) => shorten(name),
         (_, None) => "?".to_owned(),
-    };
+    }
+}
+
+fn show_line(line: &Line) -> String {
+    let function = function(line);
     let source = match (&line.file, line.line) {
         (Some(file), Some(number)) => format!(" ({file}:{number})"),
         (Some(file), None) => format!(" ({file})"),

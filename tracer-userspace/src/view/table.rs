@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Columns that line up, and numbers as people read them.
 
-use crate::trace::escape;
+use crate::{analysis::Clock, trace::escape};
 
 /// Rows of cells; a column whose title begins with `>` is set to the right.
 pub(super) struct Table {
@@ -17,6 +17,13 @@ impl Table {
     /// Adds a row with a cell for each title. Cells are made safe to print.
     pub(super) fn row<const N: usize>(&mut self, cells: &[String; N]) {
         self.rows.push(cells.iter().map(|cell| escape(cell)).collect());
+    }
+
+    /// Keeps the first rows; returns how many are left out.
+    pub(super) fn cut(&mut self, top: usize) -> usize {
+        let hidden = self.rows.len().saturating_sub(top);
+        self.rows.truncate(top);
+        hidden
     }
 
     /// Appends the table with each line indented by two; without rows, nothing. A column with empty cells only is left
@@ -80,9 +87,28 @@ pub(super) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// A time, by what the times of its process are.
+pub(super) fn when(at: u64, clock: Clock) -> String {
+    match clock {
+        Clock::Time => time(at),
+        Clock::Lines => format!("line {at}"),
+        Clock::Nodes => format!("node {at}"),
+    }
+}
+
 /// A time relative to the start, in seconds.
-pub(super) fn time(ns: u64) -> String {
+fn time(ns: u64) -> String {
     format!("{}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1000)
+}
+
+/// A span of time, as people say it.
+pub(super) fn seconds(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("{} µs", ns / 1000),
+        1_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
+        1_000_000_000..600_000_000_000 => format!("{:.1} s", ns as f64 / 1e9),
+        _ => format!("{} min", ns / 60_000_000_000),
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +121,8 @@ mod tests {
         assert_eq!(shown, ["0 B", "2048 B", "10.0 KiB", "1.0 MiB", "1.4 GiB", "16777216 TiB"]);
         assert_eq!([5, 0, -20_480].map(signed_bytes), ["+5 B", "0 B", "-20.0 KiB"]);
         assert_eq!(time(61_000_002_500), "61.000002");
+        let spans = [2_000, 3_900_000, 61_040_000_000, 7_200_000_000_000].map(seconds);
+        assert_eq!(spans, ["2 µs", "3 ms", "61.0 s", "120 min"]);
     }
 
     #[test]

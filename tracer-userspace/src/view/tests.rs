@@ -3,11 +3,13 @@
 
 use expect_test::expect;
 
-use super::{Frames, StackChoice, excess, json, report, timeline};
+use super::{Frames, StackChoice, diff, excess, held, json, report, timeline};
 use crate::{
-    analysis::{DeviceQuery, ExcessFold, Query, ReportFold, TimelineFold},
-    model::{Device, Entry, Model, read_text},
-    trace::DeviceClass,
+    analysis::{
+        self, CountedFold, ExcessFold, Expectations, Filter, Gate, Grouping, HeldFold, Order, Query, Ranking,
+        ReportFold, Rule, SummaryFold, Suppressions, TimelineFold,
+    },
+    model::{Entry, Model, read_text},
 };
 
 /// Two tests on a mesh; the second frees again what the first left in a list. One older buffer, one that stays.
@@ -35,10 +37,10 @@ event 3 t=1002000 p=1 tid=40 allocated uid=10 size=4096 address=0x100400 class=m
 event 4 t=1003000 p=1 tid=40 request uid=11 size=2097152 type=1 class=mesh stack=1
 event 5 t=1004000 p=1 tid=40 allocated uid=11 size=2097152 address=0x17f800 type=1 class=mesh allocator=0xa
 event 6 t=1005000 p=1 tid=40 free uid=10 size=4096 address=0x100400 status=1 stack=2
-event 7 t=1006000 p=1 tid=40 released uid=10 status=1
+event 7 t=1006000 p=1 tid=40 released uid=10 address=0x100400 status=1 class=mesh
 event 8 t=1500000 p=1 tid=40 test-begin text=2
 event 9 t=1501000 p=1 tid=40 free uid=3 size=64 address=0x100800 status=1 stack=2
-event 10 t=1502000 p=1 tid=40 released uid=3 status=1
+event 10 t=1502000 p=1 tid=40 released uid=3 address=0x100800 status=1 class=mesh
 event 11 t=1600000 p=1 tid=40 test-end
 event 12 t=2000000 p=1 tid=40 test-begin text=3
 event 13 t=2001000 p=1 tid=41 free uid=10 size=4096 address=0x100400 status=2 stack=3
@@ -56,6 +58,8 @@ symbol frame=3 function="main" offset=0x20
 counter name=sent value=21
 end process=1 time=3000000 reason=exited
 "##;
+
+const ALL: Ranking = Ranking { order: Order::Count, top: None };
 
 fn read(mut entry: impl FnMut(&Entry)) -> Model {
     read_text(TRACE, &mut entry)
@@ -85,11 +89,18 @@ fn the_report_counts() {
           pre-attach           1         0  freed here, allocated before the recording began
           held                 0         1  still live at the end
 
-        Balance of addresses
-          device   type  addresses  allocs = frees  not freed  freed more
-          unknown  DRAM          1               1          0           0
-          mesh0    DRAM          1               0          0           1
-          mesh0    L1            1               0          1           0
+        Balance of addresses as reported to the graph tracker (device number and address alone)
+          device  addresses  allocs = frees  not freed  freed more  unknown  excess  which were
+          0               3               0    2 (67%)     1 (33%)        1       1  1 pre-attach
+
+        Addresses with more reported frees than allocations
+          device   address           type  allocs  frees  unknown  balance  which were
+          0       0x100800  1050624  DRAM       0      1        1       -1  1 pre-attach
+
+        Balance of addresses in the allocators
+          device  type  addresses  allocs = frees  not freed  freed more
+          mesh0   DRAM          2               1          0           1
+          mesh0   L1            1               0          1           0
 
         Addresses freed more often than allocated
           device  type   address  allocs  frees  excess  which were
@@ -99,14 +110,25 @@ fn the_report_counts() {
           test       allocs  frees    bytes      left  verdicts
           t.py::one       2      2  2.0 MiB  +2.0 MiB  1 released, 1 pre-attach, 1 held
           t.py::two       1      1   4096 B       0 B  1 repeat, 1 after-close, 1 failed
+
+        Held at the peak
+                at  device  type          buffers    bytes  site                                                         in
+          0.001004  mesh0   L1    in all        1  2.0 MiB
+                                  held          1  2.0 MiB  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
+          0.001002  mesh0   DRAM  in all        1   4096 B
+                                  held          1   4096 B  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
+
+        Failed requests, and what was held then
+                at  device  type               buffers     bytes  site                                                         in
+          0.002006  mesh0   DRAM  requested          1  95.4 MiB  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::two
+                                  held in all        0       0 B
     "#]]
-    .assert_eq(&report(&fold.finish(&model)));
+    .assert_eq(&report(&fold.finish(10, &model)));
 }
 
 #[test]
 fn the_timeline_of_an_address() {
-    let query = |device| Query { device, address: Some(0x10_0400), buffer: None };
-    let mut fold = TimelineFold::new(query(None));
+    let mut fold = TimelineFold::new(Query { address: Some(0x10_0400), buffer: None });
     let model = read(|entry| fold.entry(entry));
     let value = fold.finish(&model);
     expect![[r#"
@@ -122,17 +144,11 @@ fn the_timeline_of_an_address() {
             0.002004  FREE #3    buffer 12  mesh0 DRAM 0x100400  4096 B  after-close  in t.py::two (call)
     "#]]
     .assert_eq(&timeline(&value, StackChoice::Hide));
-
-    let mut fold = TimelineFold::new(query(Some(DeviceQuery::Any(1))));
-    let model = read(|entry| fold.entry(entry));
-    assert!(fold.finish(&model).steps.is_empty());
 }
 
 #[test]
 fn the_timeline_of_a_buffer_with_stacks() {
-    let mesh = Device { class: DeviceClass::Mesh, id: 0 };
-    let mut fold =
-        TimelineFold::new(Query { device: Some(DeviceQuery::Exactly(mesh)), address: None, buffer: Some(10) });
+    let mut fold = TimelineFold::new(Query { address: None, buffer: Some(10) });
     let model = read(|entry| fold.entry(entry));
     expect![[r#"
         Start 2024-12-31 23:59:59 UTC, times in seconds after it
@@ -160,7 +176,7 @@ fn the_timeline_of_a_buffer_with_stacks() {
 fn the_sites_of_excess() {
     let mut fold = ExcessFold::default();
     let model = read(|entry| fold.entry(entry));
-    let value = fold.finish(&model);
+    let value = fold.finish(ALL, &model);
     expect![[r#"
         Start 2024-12-31 23:59:59 UTC, times in seconds after it
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
@@ -168,6 +184,7 @@ fn the_sites_of_excess() {
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
 
         Site 1: 1 excess free (1 repeat)
+          0a94d40f7912 ? (libtt_metal)
           1 in t.py::two
           e.g. buffer 10 (mesh0, DRAM 0x100400, process 1)
           this free:
@@ -187,6 +204,7 @@ fn the_sites_of_excess() {
         Late frees, no excess: the memory was gone with its device or allocator
 
         Late site 1: 1 late free (1 after-close)
+          b777b1d0c592 tt::tt_metal::distributed::MeshBuffer::create
           1 in t.py::two
           e.g. buffer 12 (mesh0, DRAM 0x100400, process 1)
           this free:
@@ -213,10 +231,45 @@ fn the_sites_of_excess() {
 }
 
 #[test]
+fn what_is_held_by_site_and_by_device() {
+    let value = |by| {
+        let mut fold = HeldFold::default();
+        let model = read(|entry| fold.entry(entry));
+        fold.finish(by, ALL, &model)
+    };
+    expect![[r#"
+        Start 2024-12-31 23:59:59 UTC, times in seconds after it
+        Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
+        19 events, 2 lost in 1 gap (ring-full)
+        ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+
+        Never freed until the process ended: 1 buffer, 2.0 MiB, 1 of them only possible
+
+        Site b777b1d0c592: tt::tt_metal::distributed::MeshBuffer::create
+          1 buffer, 2.0 MiB, at exit, 1 ms old, 1 of them only possible
+          1 of t.py::one
+          e.g. buffer 11 (mesh0, L1 0x17f800, process 1)
+            #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
+            #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
+            … 1 more (--frames all)
+    "#]]
+    .assert_eq(&held(&value(Grouping::Site), Frames::First(2)));
+    let table = held(&value(Grouping::Device), Frames::All);
+    let begin = table.find("Never freed").unwrap_or(0);
+    expect![[r#"
+        Never freed until the process ended: 1 buffer, 2.0 MiB, 1 of them only possible
+
+          until    device  buffers  possible    bytes  age
+          at exit  mesh0         1         1  2.0 MiB  1 ms
+    "#]]
+    .assert_eq(&table[begin..]);
+}
+
+#[test]
 fn the_report_as_json() {
     let mut fold = ReportFold::default();
     let model = read(|entry| fold.entry(entry));
-    let json: serde_json::Value = serde_json::from_str(&json("report", &fold.finish(&model))).expect("JSON");
+    let json: serde_json::Value = serde_json::from_str(&json("report", &fold.finish(10, &model))).expect("JSON");
     assert_eq!(json["schema"], "tt-buftrace/report/1");
     let totals = &json["totals"][1];
     assert_eq!((&totals["device"], &totals["buffer_type"]), (&"mesh0".into(), &"L1".into()));
@@ -230,6 +283,14 @@ fn forged_numbers_are_shown_or_left_out() {
     let digits = |c: char| c.is_ascii_digit();
     let places: Vec<usize> =
         TRACE.char_indices().filter(|&(at, c)| digits(c) && !TRACE[..at].ends_with(digits)).map(|(at, _)| at).collect();
+    let gate = Gate {
+        rules: ["excess/test", "held", "lost"].map(|rule| Rule::parse(rule).expect("a rule")).to_vec(),
+        baseline: None,
+        suppressions: Suppressions::default(),
+        expectations: Expectations::parse("[[expect]]\nname = \"all\"\nallocations = 1\nfrees = 1").expect("parsed"),
+        strict: false,
+        today: time::Date::MIN,
+    };
     for number in ["0", "1", "4294967295", "18446744073709551615"] {
         for &at in &places {
             let rest = TRACE[at..].trim_start_matches(digits);
@@ -239,15 +300,25 @@ fn forged_numbers_are_shown_or_left_out() {
             }
             let (mut counts, mut sites) = (ReportFold::default(), ExcessFold::default());
             let mut steps = TimelineFold::new(Query::default());
+            let (mut lives, mut summary, mut owners) =
+                (HeldFold::default(), SummaryFold::default(), CountedFold::default());
             let model = read_text(&forged, &mut |entry| {
+                lives.entry(entry);
+                summary.entry(entry);
+                owners.entry(entry);
                 counts.entry(entry);
                 sites.entry(entry);
                 steps.entry(entry);
             });
-            assert!(report(&counts.finish(&model)).contains("Verdicts"));
-            assert!(excess(&sites.finish(&model), Frames::All).contains("events"));
+            assert!(report(&counts.finish(10, &model)).contains("Verdicts"));
+            assert!(excess(&sites.finish(ALL, &model), Frames::All).contains("events"));
             let stacks = StackChoice::Show(Frames::First(usize::MAX));
             assert!(timeline(&steps.finish(&model), stacks).contains("ALLOC #1"));
+            assert!(held(&lives.finish(Grouping::Site, ALL, &model), Frames::All).contains("events"));
+            let summary = summary.finish(&model);
+            assert!(diff(&analysis::diff(&summary, &summary), 10).contains("Verdicts"));
+            let all = Filter::default().select(&model.definitions);
+            let _ = gate.check(&summary, &owners.finish(&model, &all));
         }
     }
 }

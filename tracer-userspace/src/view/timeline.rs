@@ -5,11 +5,11 @@ use super::{
     Frames, integrity,
     report::or_unknown,
     stack,
-    table::{bytes, time},
+    table::{bytes, when},
 };
 use crate::{
-    analysis::{Step, Timeline, What},
-    model::Certainty,
+    analysis::{Integrity, Step, Timeline, What},
+    model::{Certainty, Verdict},
     trace::escape,
 };
 
@@ -29,7 +29,7 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
     integrity::show(&timeline.integrity, &mut out);
     out.push('\n');
     for step in &timeline.steps {
-        out.push_str(&escape(&show_step(step)));
+        out.push_str(&escape(&show_step(step, &timeline.integrity)));
         out.push('\n');
         if let (StackChoice::Show(frames), Some(lines)) = (stacks, timeline.stacks.get(&step.stack)) {
             stack::show(lines, frames, "      ", &mut out);
@@ -38,28 +38,41 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
     if timeline.steps.is_empty() {
         out.push_str("Nothing matches.\n");
     }
-    if timeline.without_device > 0 {
-        let count = timeline.without_device;
-        out.push_str(&format!("{count} more match all but the device, which is known of seen allocations only.\n"));
-    }
     out
 }
 
-fn show_step(step: &Step) -> String {
+fn show_step(step: &Step, integrity: &Integrity) -> String {
     let what = match step.what {
         What::Alloc => format!("ALLOC #{}", step.number),
+        What::Alias => "ALIAS".to_owned(),
         What::Free => format!("FREE #{}", step.number),
         What::End => "END".to_owned(),
     };
+    let several = integrity.processes.len() > 1;
+    let process = if several { format!("process {}  ", step.process) } else { String::new() };
     let place = format!("{} {} {:#x}", or_unknown(step.device.as_ref()), step.buffer_type, step.address);
-    let mut line =
-        format!("{:>12}  {what:<9}  buffer {}  {place}  {}", time(step.time), step.buffer, bytes(step.bytes));
+    let buffer = step.buffer.map_or_else(|| "new".to_owned(), |unique_id| unique_id.to_string());
+    let at = when(step.time, integrity.clock(step.process));
+    let mut line = format!("{at:>12}  {what:<9}  {process}buffer {buffer}  {place}  {}", bytes(step.bytes));
     if let Some(verdict) = step.verdict {
         let possible = if step.certainty == Some(Certainty::Possible) { " (possible)" } else { "" };
         line.push_str(&format!("  {}{possible}", verdict.name()));
+        if let Some(other) = step.other {
+            line.push_str(&format!(" ({} buffer {other})", relation(verdict)));
+        }
     }
     if let Some(test) = &step.test {
         line.push_str(&format!("  in {test}"));
     }
     line
+}
+
+/// How the buffer of a step stands to the other one of its verdict.
+fn relation(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::AliasFree => "alias of",
+        Verdict::StolenFree => "robs",
+        Verdict::Overlap => "shares bytes with",
+        _ => "and",
+    }
 }

@@ -2,26 +2,36 @@
 //! How the report is counted.
 
 use std::{
-    cmp::{Ordering, Reverse},
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
 };
 
-use super::{BalanceRow, Offender, Report, TestRow, Total, VerdictCount, VerdictRow};
+use super::{Failure, Peak, Report, TestRow, Total, VerdictCount, VerdictRow};
 use crate::{
-    analysis::{Integrity, names},
-    model::{Allocation, Buffer, Certainty, Colour, Device, Entry, Model, Moment, Outcome, Verdict},
+    analysis::{
+        Filter, Integrity,
+        balance::BalanceFold,
+        filter::origin_of,
+        holders::{Live, Snapshot},
+        names,
+        site::Sites,
+    },
+    model::{Allocation, Buffer, Certainty, Device, Entry, Model, Moment, Outcome, Verdict},
 };
 
-/// How many offenders are named.
-const OFFENDERS: usize = 10;
+/// How many failed requests are shown, with what was live then.
+const FAILURES: usize = 5;
 
 /// Collects a [`Report`]. Its memory grows with the number of addresses and tests, not with that of events.
 #[derive(Debug, Default)]
 pub struct ReportFold {
     totals: BTreeMap<Memory, Sum>,
     verdicts: BTreeMap<Verdict, [u64; 2]>,
-    addresses: HashMap<(Memory, u64), Balance>,
+    balance: BalanceFold,
     tests: HashMap<u32, TestSum>,
+    without_peaks: bool,
+    failures: Vec<(Outcome, Snapshot)>,
+    other_failures: u64,
 }
 
 /// One type of memory of one device: process, device, type.
@@ -33,16 +43,9 @@ struct Sum {
     frees: u64,
     bytes_allocated: u64,
     bytes_freed: u64,
-    peak_bytes: u64,
-    peak: Moment,
-}
-
-#[derive(Debug, Default)]
-struct Balance {
-    /// Allocations seen, and those from before the recording, of which a free tells.
-    allocations: u64,
-    frees: u64,
-    excess: BTreeMap<Verdict, u64>,
+    /// Buffers live at the end, and their bytes.
+    held: (u64, u64),
+    live: Live,
 }
 
 #[derive(Debug, Default)]
@@ -56,39 +59,53 @@ struct TestSum {
 }
 
 impl ReportFold {
+    /// Begins one for the entries that a filter takes. They may be an allocation without its free, or the other way
+    /// round, which leaves no peaks.
+    #[must_use]
+    pub fn new(filter: &Filter) -> Self {
+        Self { without_peaks: filter.parts_lives(), balance: BalanceFold::new(filter), ..Self::default() }
+    }
+
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
         match entry {
             Entry::Allocation(allocation) if !allocation.buffer.phantom => {
                 self.allocation(allocation);
             }
-            Entry::Allocation(_) => {}
+            Entry::Allocation(_) | Entry::Alias(_) => {}
             Entry::Outcome(outcome) => self.outcome(outcome),
         }
     }
 
-    /// Ends in a report.
+    /// Ends in a report that names at most so many offenders.
     #[must_use]
-    pub fn finish(self, model: &Model) -> Report {
+    pub fn finish(self, top: usize, model: &Model) -> Report {
+        let peaks = !self.without_peaks;
+        let sites = &mut Sites::new(&model.definitions);
+        let mut live: Vec<_> = self.totals.iter().filter(|(_, sum)| peaks && sum.live.peak().0 > 0).collect();
+        live.sort_by_key(|(_, sum)| Reverse(sum.live.peak().0));
+        let hidden_peaks = live.len().saturating_sub(top);
+        live.truncate(top);
         Report {
             integrity: Integrity::of(model),
-            totals: self.totals.iter().map(|(memory, sum)| sum.total(*memory, model)).collect(),
+            totals: self.totals.iter().map(|(memory, sum)| sum.total(*memory, peaks, model)).collect(),
             verdicts: self.verdicts.iter().map(|(&verdict, &counts)| verdict_row(verdict, counts)).collect(),
-            balance: balance_rows(&self.addresses),
-            offenders: offenders(&self.addresses),
+            balance: self.balance.finish(top, &model.server),
+            peaks: live.into_iter().map(|(memory, sum)| sum.peak(*memory, sites)).collect(),
+            hidden_peaks,
+            failures: self.failures.into_iter().map(|(outcome, live)| failure(&outcome, live, peaks, sites)).collect(),
+            other_failures: self.other_failures,
             tests: test_rows(self.tests, model),
         }
     }
 
-    fn allocation(&mut self, Allocation { buffer, moment }: &Allocation) {
+    fn allocation(&mut self, allocation: &Allocation) {
+        let Allocation { buffer, moment } = allocation;
         let sum = self.totals.entry(memory(buffer)).or_default();
         sum.allocations += 1;
         sum.bytes_allocated = sum.bytes_allocated.saturating_add(buffer.size);
-        let live = sum.bytes_allocated.saturating_sub(sum.bytes_freed);
-        if live > sum.peak_bytes {
-            (sum.peak_bytes, sum.peak) = (live, *moment);
-        }
-        self.addresses.entry((memory(buffer), buffer.address)).or_default().allocations += 1;
+        sum.live.add(moment, buffer.size);
+        self.balance.allocation(allocation);
         let test = self.test(moment);
         test.allocations += 1;
         test.bytes_allocated = test.bytes_allocated.saturating_add(buffer.size);
@@ -97,10 +114,16 @@ impl ReportFold {
     fn outcome(&mut self, outcome: &Outcome) {
         let Outcome { buffer, verdict, moment, .. } = outcome;
         self.verdicts.entry(*verdict).or_default()[usize::from(outcome.certainty == Certainty::Possible)] += 1;
-        let origin = buffer.allocated.filter(|_| *verdict == Verdict::Held);
-        *self.test(&origin.unwrap_or(*moment)).verdicts.entry(*verdict).or_default() += 1;
-        let unmet = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom);
-        if unmet || buffer.phantom {
+        *self.test(&origin_of(outcome)).verdicts.entry(*verdict).or_default() += 1;
+        if *verdict == Verdict::Held && buffer.allocated.is_some() {
+            let held = &mut self.totals.entry(memory(buffer)).or_default().held;
+            *held = (held.0 + 1, held.1.saturating_add(buffer.size));
+        }
+        if *verdict == Verdict::Failed {
+            self.failure(outcome);
+        }
+        let no_free = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom | Verdict::Overlap);
+        if no_free || buffer.phantom {
             return;
         }
         if outcome.ends {
@@ -108,20 +131,21 @@ impl ReportFold {
             test.frees += 1;
             test.bytes_freed = test.bytes_freed.saturating_add(buffer.size);
         }
-        if outcome.ends && buffer.allocated.is_some() {
+        if let Some(allocated) = buffer.allocated.filter(|_| outcome.ends) {
             let sum = self.totals.entry(memory(buffer)).or_default();
+            sum.live.remove(&allocated, buffer.size);
             sum.frees += 1;
             sum.bytes_freed = sum.bytes_freed.saturating_add(buffer.size);
         }
-        let again = matches!(verdict.colour(), Colour::Excess | Colour::Red);
-        if outcome.ends || again {
-            let balance = self.addresses.entry((memory(buffer), buffer.address)).or_default();
-            balance.frees += 1;
-            if *verdict == Verdict::PreAttach {
-                balance.allocations += 1;
-            } else if again || buffer.allocated.is_none() {
-                *balance.excess.entry(*verdict).or_default() += 1;
-            }
+        self.balance.outcome(outcome);
+    }
+
+    fn failure(&mut self, outcome: &Outcome) {
+        if self.failures.len() < FAILURES {
+            let live = self.totals.get(&memory(&outcome.buffer)).map(|sum| sum.live.now());
+            self.failures.push((*outcome, live.unwrap_or_default()));
+        } else {
+            self.other_failures += 1;
         }
     }
 
@@ -132,7 +156,8 @@ impl ReportFold {
 }
 
 impl Sum {
-    fn total(&self, (process, device, buffer_type): Memory, model: &Model) -> Total {
+    fn total(&self, (process, device, buffer_type): Memory, peaks: bool, model: &Model) -> Total {
+        let (peak_bytes, peak) = self.live.peak();
         Total {
             process,
             device: names::device(device),
@@ -141,17 +166,42 @@ impl Sum {
             frees: self.frees,
             bytes_allocated: self.bytes_allocated,
             bytes_freed: self.bytes_freed,
-            live: self.allocations.saturating_sub(self.frees),
-            bytes_live: self.bytes_allocated.saturating_sub(self.bytes_freed),
-            peak_bytes: self.peak_bytes,
-            peak_time: self.peak.time,
-            peak_test: names::test(&model.definitions, &self.peak),
+            live: self.held.0,
+            bytes_live: self.held.1,
+            peak_bytes: peaks.then_some(peak_bytes),
+            peak_time: peaks.then_some(peak.time),
+            peak_test: names::test(&model.definitions, &peak).filter(|_| peaks),
+        }
+    }
+
+    fn peak(&self, (process, device, buffer_type): Memory, sites: &mut Sites) -> Peak {
+        Peak {
+            process,
+            device: names::device(device),
+            buffer_type: names::buffer_type(buffer_type),
+            time: self.live.peak().1.time,
+            held: self.live.at_peak(sites),
         }
     }
 }
 
 fn memory(buffer: &Buffer) -> Memory {
     (buffer.process, buffer.device, buffer.buffer_type)
+}
+
+fn failure(outcome: &Outcome, live: Snapshot, peaks: bool, sites: &mut Sites) -> Failure {
+    let Outcome { buffer, moment, certainty, .. } = outcome;
+    Failure {
+        process: buffer.process,
+        device: names::device(buffer.device),
+        buffer_type: names::buffer_type(buffer.buffer_type),
+        time: moment.time,
+        bytes: buffer.size,
+        certainty: *certainty,
+        test: names::test(sites.definitions(), moment),
+        site: sites.get(moment.stack).clone(),
+        held: peaks.then(|| live.resolve(sites)),
+    }
 }
 
 fn verdict_row(verdict: Verdict, [confirmed, possible]: [u64; 2]) -> VerdictRow {
@@ -162,48 +212,11 @@ fn counts(verdicts: &BTreeMap<Verdict, u64>) -> Vec<VerdictCount> {
     verdicts.iter().map(|(&verdict, &count)| VerdictCount { verdict, count }).collect()
 }
 
-fn balance_rows(addresses: &HashMap<(Memory, u64), Balance>) -> Vec<BalanceRow> {
-    let mut rows: BTreeMap<Memory, [u64; 3]> = BTreeMap::new();
-    for ((memory, _), balance) in addresses {
-        let row = rows.entry(*memory).or_default();
-        match balance.frees.cmp(&balance.allocations) {
-            Ordering::Equal => row[0] += 1,
-            Ordering::Less => row[1] += 1,
-            Ordering::Greater => row[2] += 1,
-        }
-    }
-    let row = |((process, device, buffer_type), [even, not_freed, freed_more]): (Memory, [u64; 3])| BalanceRow {
-        process,
-        device: names::device(device),
-        buffer_type: names::buffer_type(buffer_type),
-        addresses: even + not_freed + freed_more,
-        even,
-        not_freed,
-        freed_more,
-    };
-    rows.into_iter().map(row).collect()
-}
-
-fn offenders(addresses: &HashMap<(Memory, u64), Balance>) -> Vec<Offender> {
-    let mut worst: Vec<_> = addresses.iter().filter(|(_, balance)| balance.frees > balance.allocations).collect();
-    worst.sort_by_key(|(key, balance)| (Reverse(balance.frees - balance.allocations), *key));
-    let row = |(((process, device, buffer_type), address), balance): (&(Memory, u64), &Balance)| Offender {
-        process: *process,
-        device: names::device(*device),
-        buffer_type: names::buffer_type(*buffer_type),
-        address: *address,
-        allocations: balance.allocations,
-        frees: balance.frees,
-        excess: counts(&balance.excess),
-    };
-    worst.into_iter().take(OFFENDERS).map(row).collect()
-}
-
 /// The phases of a test are texts of their own; here they become one row.
 fn test_rows(tests: HashMap<u32, TestSum>, model: &Model) -> Vec<TestRow> {
     let mut by_name: HashMap<Option<String>, TestSum> = HashMap::new();
     for (text, sum) in tests {
-        let name = names::test(&model.definitions, &Moment { test: text, ..Moment::default() });
+        let name = names::test_of(&model.definitions, text);
         let total = by_name.entry(name).or_insert_with(|| TestSum { first: sum.first, ..TestSum::default() });
         total.first = total.first.min(sum.first);
         total.allocations += sum.allocations;

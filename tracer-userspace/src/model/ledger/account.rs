@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The account of one process.
 
+mod aliases;
+mod blocks;
+mod ends;
 mod frees;
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Allocation, Buffer, Device, Entry, Moment, Outcome, Previous};
+use blocks::{Blocks, Place};
+
+use super::{Allocation, Buffer, Device, Entry, Moment, Outcome, Previous, rule::Origin};
 use crate::{
-    model::{
-        Certainty, Verdict,
-        recent::{Ended, Recent},
-    },
+    model::{Certainty, Verdict, recent::Recent},
     trace::{DeviceClass, Event, Kind},
 };
 
@@ -18,6 +20,8 @@ use crate::{
 const REQUESTED: u8 = 0;
 /// Status at entry of a free: it takes effect.
 const ALLOCATED: u8 = 1;
+/// Status at entry of a destructor: the memory went before.
+const DEALLOCATED: u8 = 2;
 
 /// What is known of one process. It ends more than once if the trace goes on after its end.
 #[derive(Debug)]
@@ -25,24 +29,53 @@ pub(super) struct Account {
     process: u32,
     /// The `next_unique_id` when recording began.
     pub(super) border: Option<u64>,
+    /// In a forked child: the parent had given all unique ids below this.
+    inherited: Option<u64>,
+    /// Above every unique id that was seen.
+    seen: u64,
     /// Events that could not be attributed, because their object could not be read.
     pub(super) unreadable: u64,
-    live: BTreeMap<u64, Buffer>,
+    live: BTreeMap<u64, Live>,
+    blocks: Blocks,
     recent: Recent,
     threads: HashMap<u32, Pending>,
+    /// How often each device was opened.
+    generations: HashMap<Device, u32>,
     /// The test that runs; pytest's variable belongs to the process.
     pub(super) test: u32,
     /// Time of the first event behind the latest gap.
     gap: Option<u64>,
+    /// When owners may last have ended without a word: those from before the recording in a bulk release, all of a device
+    /// at its close.
+    unseen_ends: Option<u64>,
     /// Events that cannot be, given those before.
     contradictions: u64,
+}
+
+/// What a child gets from its parent.
+pub(super) struct Parent {
+    seen: u64,
+    generations: HashMap<Device, u32>,
+    test: u32,
+}
+
+/// A live owner.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    buffer: Buffer,
+    /// When it was asked for: buffers with a greater unique id were made later. 0 if that was not seen.
+    requested: u64,
+    /// The free of another buffer that released its block.
+    robbed: Option<Moment>,
 }
 
 /// What a thread began, and its next event about a buffer decides.
 #[derive(Clone, Copy, Debug)]
 enum Pending {
     Request(Buffer, Moment),
-    Free(Outcome),
+    Free(Outcome, Origin),
+    /// The mark of this buffer has its verdict; some builds report it as a release, too.
+    Marked(u64),
 }
 
 impl Account {
@@ -50,12 +83,17 @@ impl Account {
         Self {
             process,
             border: None,
+            inherited: None,
+            seen: 0,
             unreadable: 0,
             live: BTreeMap::new(),
+            blocks: Blocks::default(),
             recent: Recent::default(),
             threads: HashMap::new(),
+            generations: HashMap::new(),
             test: 0,
             gap: None,
+            unseen_ends: None,
             contradictions: 0,
         }
     }
@@ -63,6 +101,19 @@ impl Account {
     /// Notes that events before this time were lost.
     pub(super) fn add_gap(&mut self, time: u64) {
         self.gap = self.gap.max(Some(time));
+    }
+
+    /// What a child that is made now gets.
+    pub(super) fn parent(&self) -> Parent {
+        let seen = self.seen.max(self.border.unwrap_or(0)).max(self.inherited.unwrap_or(0));
+        Parent { seen, generations: self.generations.clone(), test: self.test }
+    }
+
+    /// Makes this the account of a forked child.
+    pub(super) fn inherit(&mut self, parent: Parent) {
+        self.inherited = Some(parent.seen);
+        self.generations = parent.generations;
+        self.test = parent.test;
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
@@ -85,15 +136,22 @@ impl Account {
 
     pub(super) fn event(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
         let moment = Moment { time: event.time, thread: event.thread, test: self.test, stack: event.stack };
-        let pending = match event.kind.is_about_buffer() || event.kind == Kind::ThreadExit {
-            true => self.threads.remove(&event.thread),
-            false => None,
-        };
+        let mut pending = None;
+        if event.kind.is_about_buffer() {
+            self.seen = self.seen.max(event.unique_id.saturating_add(1));
+        }
+        if event.kind.is_about_buffer() || event.kind == Kind::ThreadExit {
+            pending = self.threads.remove(&event.thread);
+        }
         match event.kind {
             Kind::Request => {
                 self.settle(pending, true, sink);
-                let request = Buffer { device: device(event), ..self.buffer(event) };
+                let request = self.with_device(self.buffer(event), event);
                 self.threads.insert(event.thread, Pending::Request(request, moment));
+            }
+            Kind::Allocated if !event.owns && !is_requested(pending, event.unique_id) => {
+                self.settle(pending, true, sink);
+                self.alias(event, Some(event.unique_id), moment, sink);
             }
             Kind::Allocated => self.allocated(event, moment, pending, sink),
             Kind::Free if event.status == REQUESTED => self.failed(event, moment, pending, sink),
@@ -111,50 +169,66 @@ impl Account {
             }
             Kind::Destroyed => {
                 self.settle(pending, true, sink);
-                self.destroyed(event, moment, sink);
+                // Of an owner that is allocated still, the free comes next.
+                if event.status == DEALLOCATED {
+                    self.destroyed(event, moment, sink);
+                }
             }
             Kind::Bulk => self.bulk(event, moment, sink),
+            Kind::DeviceOpen => self.opened(event),
+            Kind::Alias => self.alias(event, None, moment, sink),
             Kind::TestBegin => self.test = event.text,
             Kind::TestEnd => self.test = 0,
             Kind::ThreadExit => self.settle(pending, true, sink),
-            // What a close does to buffers has events of its own; what follows an exec is another program's.
-            Kind::DeviceClose | Kind::Modules | Kind::Exec | Kind::CodeFreed => {}
-        }
-    }
-
-    /// Ends the account: what is live is held. `exited` if the process itself ended, `complete` if the trace says how.
-    pub(super) fn end(&mut self, time: u64, exited: bool, complete: bool, sink: &mut impl FnMut(&Entry)) {
-        let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
-        threads.sort_by_key(|(thread, _)| *thread);
-        for (_, pending) in threads {
-            self.settle(Some(pending), exited, sink);
-        }
-        for buffer in std::mem::take(&mut self.live).into_values() {
-            let since = buffer.allocated.map_or(0, |moment| moment.time);
-            let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Held };
-            let certainty = if complete { self.certainty_since(since) } else { Certainty::Possible };
-            let moment = Moment { time, thread: 0, test: 0, stack: 0 };
-            sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous: Previous::None, ends: true }));
+            // What a close does to buffers is told by a bulk release, if that has a probe.
+            Kind::DeviceClose => self.unseen_ends = Some(event.time),
+            // A fork concerns the child's account; what follows an exec is another program's.
+            Kind::Fork | Kind::Modules | Kind::Exec | Kind::CodeFreed => {}
         }
     }
 
     fn allocated(&mut self, event: &Event, moment: Moment, pending: Option<Pending>, sink: &mut impl FnMut(&Entry)) {
-        let moment = match pending {
+        let (moment, requested) = match pending {
             Some(Pending::Request(request, requested)) if request.unique_id == event.unique_id => {
-                Moment { stack: requested.stack, ..moment }
+                (Moment { stack: requested.stack, ..moment }, requested.time)
             }
-            // Its request was lost, or made before recording began: the stack is not known.
+            // Its request was lost, or made before recording began: neither time nor stack is known.
             other => {
                 self.settle(other, true, sink);
-                moment
+                (moment, 0)
             }
         };
-        let buffer = Buffer { device: device(event), allocated: Some(moment), ..self.buffer(event) };
-        if let Some(lost) = self.live.insert(event.unique_id, buffer) {
+        let buffer = Buffer { allocated: Some(moment), ..self.with_device(self.buffer(event), event) };
+        if let Some(lost) = self.remove_live(event.unique_id, moment) {
             self.contradictions += 1;
-            self.end_unseen(lost, moment, sink);
+            self.end_unseen(lost.buffer, Verdict::Marked, moment, sink);
         }
+        let overlapped = self.give(&buffer, moment, sink);
+        if self.recent.ended_since(buffer.buffer_type, buffer.address, requested) {
+            self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
+        }
+        self.live.insert(event.unique_id, Live { buffer, requested, robbed: None });
         sink(&Entry::Allocation(Allocation { buffer, moment }));
+        if let Some(other) = overlapped {
+            let outcome = Outcome { other: Some(other), ends: false, ..end(buffer, Verdict::Overlap, moment) };
+            sink(&Entry::Outcome(outcome));
+        }
+    }
+
+    /// Puts a new owner in its place; returns the live owner that has bytes there.
+    fn give(&mut self, buffer: &Buffer, moment: Moment, sink: &mut impl FnMut(&Entry)) -> Option<Buffer> {
+        let place = Place::of(buffer, buffer.generation)?;
+        let mut overlapped = None;
+        while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.live.get(&owner)).copied() {
+            if self.certainty_since_allocation(&live.buffer) == Certainty::Confirmed {
+                overlapped = Some(live.buffer);
+                break;
+            }
+            self.remove_live(live.buffer.unique_id, moment);
+            self.end_unseen(live.buffer, Verdict::Released, moment, sink);
+        }
+        self.blocks.give(place, buffer.unique_id);
+        overlapped
     }
 
     /// A free that says that the request was not met. The stack is that of the request, which is what failed.
@@ -168,47 +242,57 @@ impl Account {
                 (self.buffer(event), moment.stack)
             }
         };
-        let moment = Moment { stack, ..moment };
-        emit(buffer, Verdict::Failed, Certainty::Confirmed, moment, Previous::None, true, sink);
+        sink(&Entry::Outcome(end(buffer, Verdict::Failed, Moment { stack, ..moment })));
     }
 
     /// Decides what was pending on a thread that did something else by now; if it did not go on, that is unsure.
     fn settle(&mut self, pending: Option<Pending>, went_on: bool, sink: &mut impl FnMut(&Entry)) {
-        let unsure = |since| !went_on || self.gap.is_some_and(|gap| gap >= since);
         match pending {
-            None => {}
-            Some(Pending::Free(outcome)) => {
-                let certainty = if unsure(outcome.moment.time) { Certainty::Possible } else { outcome.certainty };
-                self.decide(Outcome { certainty, ..outcome }, sink);
-            }
+            None | Some(Pending::Marked(_)) => {}
+            Some(Pending::Free(outcome, origin)) => self.settle_free(outcome, origin, went_on, sink),
             // The thread went on without the allocation and without the free that tells of a failure.
             Some(Pending::Request(buffer, moment)) => {
-                emit(buffer, Verdict::Failed, Certainty::Possible, moment, Previous::None, true, sink);
+                let certainty = Certainty::Possible;
+                sink(&Entry::Outcome(Outcome { certainty, ..end(buffer, Verdict::Failed, moment) }));
             }
         }
     }
 
-    fn decide(&mut self, outcome: Outcome, sink: &mut impl FnMut(&Entry)) {
-        self.remember(&outcome);
-        sink(&Entry::Outcome(outcome));
+    /// Takes an owner out of the live ones. Its block stays given until somebody says what came of it.
+    fn remove_live(&mut self, unique_id: u64, moment: Moment) -> Option<Live> {
+        let live = self.live.remove(&unique_id)?;
+        if let Some(place) = Place::of(&live.buffer, live.buffer.generation) {
+            self.blocks.leave(place, unique_id, moment.time);
+        }
+        Some(live)
     }
 
-    /// Ends a buffer's life.
-    fn close(
-        &mut self,
-        buffer: Buffer,
-        verdict: Verdict,
-        certainty: Certainty,
-        moment: Moment,
-        sink: &mut impl FnMut(&Entry),
-    ) {
-        let outcome = Outcome { buffer, verdict, certainty, moment, previous: Previous::None, ends: true };
-        self.decide(outcome, sink);
+    /// Forgets the block of an owner that no allocator was told of.
+    fn forget_block(&mut self, buffer: &Buffer) {
+        if let Some(place) = Place::of(buffer, buffer.generation) {
+            self.blocks.forget(place, buffer.unique_id);
+        }
     }
 
-    fn remember(&mut self, outcome: &Outcome) {
-        let Outcome { buffer, moment, verdict, .. } = *outcome;
-        self.recent.insert(Ended { buffer, moment, verdict });
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> [usize; 6] {
+        let [given, owners, addresses, left] = self.blocks.kept();
+        [self.live.len(), given, owners, addresses, left, self.recent.kept()]
+    }
+
+    fn opened(&mut self, event: &Event) {
+        match device(event) {
+            Some(device) => {
+                let generation = self.generations.entry(device).or_default();
+                *generation = generation.saturating_add(1);
+            }
+            // It may be any.
+            None => self.add_gap(event.time),
+        }
+    }
+
+    fn generation(&self, device: Option<Device>) -> u32 {
+        device.and_then(|device| self.generations.get(&device)).copied().unwrap_or(0)
     }
 
     /// What a verdict about everything after `since` is worth.
@@ -216,36 +300,56 @@ impl Account {
         if self.gap.is_some_and(|gap| gap >= since) { Certainty::Possible } else { Certainty::Confirmed }
     }
 
-    /// The buffer of an event, as far as the event alone tells. Without the device, see [`device`].
+    /// What a verdict about a buffer's whole life is worth.
+    fn certainty_since_allocation(&self, buffer: &Buffer) -> Certainty {
+        self.certainty_since(buffer.allocated.map_or(0, |moment| moment.time))
+    }
+
+    /// The buffer of an event, as far as the event alone tells, without the device.
     fn buffer(&self, event: &Event) -> Buffer {
         Buffer {
             process: self.process,
             unique_id: event.unique_id,
             device: None,
+            generation: 0,
             buffer_type: event.buffer_type,
             address: event.address,
             size: event.size,
+            page_size: event.page_size,
             allocator: event.allocator,
             phantom: event.hooked || event.size == 0,
             allocated: None,
         }
     }
+
+    /// The buffer with the device of the event. Right for a request, an allocation and a release: there the device is
+    /// alive. At a free the pointer to it may be dangling.
+    fn with_device(&self, buffer: Buffer, event: &Event) -> Buffer {
+        if buffer.device.is_some() {
+            return buffer;
+        }
+        let device = device(event);
+        Buffer { device, generation: self.generation(device), ..buffer }
+    }
 }
 
-/// The device, as it is when a buffer is requested, allocated or released. At a free the pointer to it may be dangling.
+/// Whether an allocation was asked for: only owners ask.
+fn is_requested(pending: Option<Pending>, unique_id: u64) -> bool {
+    matches!(pending, Some(Pending::Request(request, _)) if request.unique_id == unique_id)
+}
+
 fn device(event: &Event) -> Option<Device> {
     let known = event.device_class != DeviceClass::Unknown;
     known.then_some(Device { class: event.device_class, id: event.device_id })
 }
 
-fn emit(
-    buffer: Buffer,
-    verdict: Verdict,
-    certainty: Certainty,
-    moment: Moment,
-    previous: Previous,
-    ends: bool,
-    sink: &mut impl FnMut(&Entry),
-) {
-    sink(&Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends }));
+/// The end of a buffer, confirmed, with nothing before it.
+fn end(buffer: Buffer, verdict: Verdict, moment: Moment) -> Outcome {
+    let certainty = Certainty::Confirmed;
+    Outcome { buffer, verdict, certainty, moment, previous: Previous::None, ends: true, other: None }
+}
+
+/// What two certainties are worth together.
+fn both(a: Certainty, b: Certainty) -> Certainty {
+    if a == Certainty::Possible { a } else { b }
 }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each verdict, from the events that the target is known to make.
 
+mod histories;
+mod others;
+mod target;
+
 use std::collections::HashMap;
 
 use expect_test::{Expect, expect};
 
-use super::{Allocation, Entry, Ledger, Outcome, Previous};
+use super::{Alias, Allocation, Entry, Ledger, Outcome, Previous};
 use crate::{
     model::{Buffer, Certainty, REMEMBERED},
     trace::{Item, Kind, kind_word, text},
@@ -38,9 +42,14 @@ fn show(entry: &Entry) -> String {
         Entry::Allocation(Allocation { buffer, moment }) => {
             format!("{} allocated {} stack {} test {}\n", moment.time, place(buffer), moment.stack, moment.test)
         }
-        Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends }) => {
+        Entry::Alias(Alias { device, address, owner, moment, .. }) => {
+            let device = device.map_or_else(|| "?".to_owned(), |device| device.to_string());
+            let owner = owner.map_or_else(|| "nobody".to_owned(), |owner| owner.to_string());
+            format!("{} alias on {device} at {address:#x} of {owner} stack {}\n", moment.time, moment.stack)
+        }
+        Entry::Outcome(Outcome { buffer, verdict, certainty, moment, previous, ends, other }) => {
             let possible = if *certainty == Certainty::Possible { " possible" } else { "" };
-            let late = if *ends { "" } else { " (life had ended)" };
+            let late = if *ends { "" } else { " (ends nothing)" };
             let previous = match previous {
                 Previous::None => String::new(),
                 Previous::Free(moment, verdict) => {
@@ -49,8 +58,9 @@ fn show(entry: &Entry) -> String {
                 Previous::Forgotten => " after something forgotten".to_owned(),
                 Previous::Unseen => " after something unseen".to_owned(),
             };
-            let name = verdict.name();
-            format!("{} {name}{possible}{late} {} stack {}{previous}\n", moment.time, place(buffer), moment.stack)
+            let other = other.map_or(String::new(), |other| format!(" with {}", other.unique_id));
+            let (name, place) = (verdict.name(), place(buffer));
+            format!("{} {name}{possible}{late} {place} stack {}{previous}{other}\n", moment.time, moment.stack)
         }
     }
 }
@@ -97,9 +107,9 @@ fn repeat_knows_the_free_before() {
         &expect![[r#"
             11 allocated 20 on mesh0 at 0x100 stack 1 test 0
             20 released 20 on mesh0 at 0x100 stack 2
-            30 repeat (life had ended) 20 on mesh0 at 0x100 stack 3 after released at 20
-            31 repeat (life had ended) 20 on mesh0 at 0x100 stack 3 after released at 20
-            32 repeat (life had ended) 4 on ? at 0x0 stack 3 after something unseen
+            30 repeat (ends nothing) 20 on mesh0 at 0x100 stack 3 after released at 20
+            31 repeat (ends nothing) 20 on mesh0 at 0x100 stack 3 after released at 20
+            32 repeat (ends nothing) 4 on ? at 0x0 stack 3 after something unseen
         "#]],
     );
 }
@@ -139,8 +149,8 @@ fn what_is_pending_is_decided_at_the_end() {
 #[test]
 fn bulk_takes_what_its_allocator_holds_and_later_frees_are_late() {
     let events = "
-        event 3 t=12 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=mesh allocator=0xa
-        event 4 t=13 p=1 tid=7 allocated uid=22 size=64 address=0x200 class=mesh id=1 allocator=0xb
+        event 3 t=12 p=1 tid=7 allocated uid=21 owns=1 size=64 address=0x200 class=mesh allocator=0xa
+        event 4 t=13 p=1 tid=7 allocated uid=22 owns=1 size=64 address=0x200 class=mesh id=1 allocator=0xb
         event 5 t=20 p=1 tid=7 bulk object=0xa stack=5
         event 6 t=30 p=1 tid=7 free uid=20 size=64 status=1 stack=2
         event 7 t=31 p=1 tid=7 marked uid=21 size=64 status=1 stack=3
@@ -153,8 +163,8 @@ fn bulk_takes_what_its_allocator_holds_and_later_frees_are_late() {
             13 allocated 22 on mesh1 at 0x200 stack 0 test 0
             20 bulk 20 on mesh0 at 0x100 stack 5
             20 bulk 21 on mesh0 at 0x200 stack 5
-            30 after-close (life had ended) 20 on mesh0 at 0x100 stack 2 after bulk at 20
-            31 marked (life had ended) 21 on mesh0 at 0x200 stack 3 after bulk at 20
+            30 after-close (ends nothing) 20 on mesh0 at 0x100 stack 2 after bulk at 20
+            31 marked (ends nothing) 21 on mesh0 at 0x200 stack 3 after bulk at 20
             99 held 22 on mesh1 at 0x200 stack 0
         "#]],
     );
@@ -163,7 +173,7 @@ fn bulk_takes_what_its_allocator_holds_and_later_frees_are_late() {
 #[test]
 fn marked_by_a_call_or_as_the_destructor_shows() {
     let events = "
-        event 3 t=12 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=mesh allocator=0xa
+        event 3 t=12 p=1 tid=7 allocated uid=21 owns=1 size=64 address=0x200 class=mesh allocator=0xa
         event 4 t=20 p=1 tid=7 marked uid=20 size=64 status=1 stack=3
         event 5 t=21 p=1 tid=7 destroyed uid=20 size=64 status=2 stack=4
         event 6 t=22 p=1 tid=7 destroyed uid=21 size=64 status=2 stack=4
@@ -199,11 +209,11 @@ fn failed_requests_have_the_stack_of_the_request() {
 fn phantoms_have_no_memory() {
     let events = "
         event 1 t=10 p=1 tid=7 request uid=20 size=64 class=mesh stack=1
-        event 2 t=11 p=1 tid=7 allocated uid=20 size=64 hooked=1 class=mesh
+        event 2 t=11 p=1 tid=7 allocated uid=20 owns=1 size=64 hooked=1 class=mesh
         event 3 t=12 p=1 tid=7 free uid=20 size=64 status=1 hooked=1
         event 4 t=13 p=1 tid=7 released uid=20 size=64 status=1 hooked=1
         event 5 t=14 p=1 tid=7 free uid=21 status=1
-        event 6 t=15 p=1 tid=7 allocated uid=22 size=64 hooked=1 class=mesh";
+        event 6 t=15 p=1 tid=7 allocated uid=22 owns=1 size=64 hooked=1 class=mesh";
     check(
         &[events, EXITED].concat(),
         &expect![[r#"
@@ -228,10 +238,10 @@ fn a_gap_makes_what_it_touches_possible() {
         event 3 t=20 p=1 tid=7 free uid=20 size=64 status=1 stack=2
         loss process=1 after=20 before=30 count=2 cause=ring-full
         event 6 t=30 p=1 tid=7 request uid=22 size=64 class=mesh stack=1
-        event 7 t=31 p=1 tid=7 allocated uid=22 size=64 address=0x300 class=mesh
-        event 8 t=32 p=1 tid=8 free uid=21 size=64 status=1 address=0x200 stack=2
+        event 7 t=31 p=1 tid=7 allocated uid=22 owns=1 size=64 address=0x300 class=mesh
+        event 8 t=32 p=1 tid=8 free uid=21 size=64 status=1 owns=1 address=0x200 stack=2
         event 9 t=33 p=1 tid=8 released uid=21 size=64 status=1";
-    let before = "event 0 t=5 p=1 tid=7 allocated uid=19 size=64 address=0x400 class=mesh\n";
+    let before = "event 0 t=5 p=1 tid=7 allocated uid=19 owns=1 size=64 address=0x400 class=mesh\n";
     check(
         &[before, ALLOCATE, events, EXITED].concat(),
         &expect![[r#"
@@ -252,16 +262,16 @@ fn lost_frees_show_in_what_follows() {
         loss process=1 after=11 before=20 count=1 cause=ring-full
         event 4 t=20 p=1 tid=7 released uid=20 size=64 status=1 stack=2";
     let again = "
-        event 5 t=30 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=mesh
+        event 5 t=30 p=1 tid=7 allocated uid=21 owns=1 size=64 address=0x200 class=mesh
         event 6 t=31 p=1 tid=7 free uid=21 size=64 status=2 stack=2";
     check(
         &[ALLOCATE, events, again, EXITED].concat(),
         &expect![[r#"
             11 allocated 20 on mesh0 at 0x100 stack 1 test 0
-            20 released 20 on mesh0 at 0x100 stack 2
+            20 released possible 20 on mesh0 at 0x100 stack 2
             30 allocated 21 on mesh0 at 0x200 stack 0 test 0
             31 marked possible 21 on mesh0 at 0x200 stack 0
-            31 repeat (life had ended) 21 on mesh0 at 0x200 stack 2 after something unseen
+            31 repeat (ends nothing) 21 on mesh0 at 0x200 stack 2 after something unseen
         "#]],
     );
 }
@@ -269,9 +279,9 @@ fn lost_frees_show_in_what_follows() {
 #[test]
 fn a_bulk_release_behind_a_gap_is_only_possible() {
     let events = "
-        event 1 t=11 p=1 tid=7 allocated uid=20 size=64 address=0x100 class=mesh allocator=0x70
+        event 1 t=11 p=1 tid=7 allocated uid=20 owns=1 size=64 address=0x100 class=mesh allocator=0x70
         loss process=1 after=11 before=20 count=2 cause=ring-full
-        event 4 t=21 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=mesh allocator=0x70
+        event 4 t=21 p=1 tid=7 allocated uid=21 owns=1 size=64 address=0x200 class=mesh allocator=0x70
         event 5 t=30 p=1 tid=7 bulk object=0x70 stack=4";
     check(
         events,
@@ -302,9 +312,9 @@ fn the_test_is_that_of_the_moment() {
     let text = "
         text id=1 text=\"t.py::a (call)\"
         event 1 t=5 p=1 tid=6 test-begin text=1
-        event 2 t=11 p=1 tid=7 allocated uid=20 size=64 address=0x100 class=chip id=3
+        event 2 t=11 p=1 tid=7 allocated uid=20 owns=1 size=64 address=0x100 class=chip id=3
         event 3 t=12 p=1 tid=6 test-end
-        event 4 t=13 p=1 tid=7 allocated uid=21 size=64 address=0x200 class=chip id=3";
+        event 4 t=13 p=1 tid=7 allocated uid=21 owns=1 size=64 address=0x200 class=chip id=3";
     check(
         text,
         &expect![[r#"
@@ -336,7 +346,7 @@ fn processes_are_apart() {
 fn what_was_freed_long_ago_is_forgotten_and_said_to_be() {
     let mut text = String::from("border process=1\n");
     for uid in 0..=REMEMBERED {
-        text.push_str(&format!("event 1 t=1 p=1 tid=7 allocated uid={uid} size=64 address=0x100 class=mesh\n"));
+        text.push_str(&format!("event 1 t=1 p=1 tid=7 allocated uid={uid} owns=1 size=64 address=0x100 class=mesh\n"));
         text.push_str(&format!("event 1 t=2 p=1 tid=7 free uid={uid} size=64 status=1\n"));
         text.push_str(&format!("event 1 t=3 p=1 tid=7 released uid={uid} size=64 status=1\n"));
     }
@@ -347,8 +357,8 @@ fn what_was_freed_long_ago_is_forgotten_and_said_to_be() {
     assert_eq!(
         shown[shown.len() - 2..],
         [
-            "4 repeat (life had ended) 0 on ? at 0x0 stack 0 after something forgotten\n",
-            "5 repeat (life had ended) 1 on mesh0 at 0x100 stack 0 after released at 2\n"
+            "4 repeat (ends nothing) 0 on ? at 0x0 stack 0 after something forgotten\n",
+            "5 repeat (ends nothing) 1 on mesh0 at 0x100 stack 0 after released at 2\n"
         ]
     );
 }
@@ -373,11 +383,11 @@ fn each_life_ends_once() {
             Entry::Outcome(Outcome { buffer, ends: true, .. }) if buffer.allocated.is_some() => {
                 *ended.entry((buffer.process, buffer.unique_id)).or_insert(0) += 1;
             }
-            Entry::Outcome(_) => {}
+            Entry::Outcome(_) | Entry::Alias(_) => {}
         }
     };
     for step in 0..200_000 {
-        let kind = kind_word(Kind::ALL[random(11) as usize]);
+        let kind = kind_word(Kind::ALL[random(Kind::ALL.len() as u64) as usize]);
         let (process, thread, uid) = (1 + random(2), random(3), random(50));
         let (status, hooked, size, object) = (random(3), u64::from(random(9) == 0), random(4), random(3));
         let line = format!(

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What each way to free a buffer means to the account.
+//! What a free means to the account, and the release that follows it or does not.
 
-use super::{ALLOCATED, Account, Pending, device, emit};
+use super::{ALLOCATED, Account, Pending, Place, both, end};
 use crate::{
-    model::{Buffer, Certainty, Entry, Moment, Outcome, Previous, Verdict, recent::Ended},
+    model::{
+        Buffer, Certainty, Entry, Moment, Outcome, Previous, Verdict,
+        ledger::rule::{Effect, Origin},
+        recent::Ended,
+    },
     trace::Event,
 };
 
@@ -11,45 +15,69 @@ impl Account {
     pub(super) fn free(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         if event.status != ALLOCATED {
             self.repeat(event, moment, sink);
-        } else if let Some(buffer) = self.live.remove(&event.unique_id) {
-            if buffer.phantom {
-                self.close(buffer, Verdict::Phantom, Certainty::Confirmed, moment, sink);
-            } else {
-                self.await_release(buffer, Verdict::AfterClose, Certainty::Confirmed, moment, Previous::None);
-            }
-        } else if let Some(&ended) = self.recent.get(event.unique_id) {
-            // A bulk release leaves the status as it was; after any other end it cannot be "allocated".
-            let certainty = match ended.verdict {
-                Verdict::Bulk => Certainty::Confirmed,
-                _ => Certainty::Possible,
-            };
-            self.contradictions += u64::from(certainty == Certainty::Possible);
-            let previous = Previous::Free(ended.moment, ended.verdict);
-            self.await_release(ended.buffer, Verdict::AfterClose, certainty, moment, previous);
-        } else if event.hooked || event.size == 0 {
-            self.close(self.buffer(event), Verdict::Phantom, Certainty::Confirmed, moment, sink);
-        } else if let Some(certainty) = self.pre_attach(event.unique_id) {
-            self.await_release(self.buffer(event), Verdict::PreAttach, certainty, moment, Previous::None);
-        } else {
-            // Its allocation was lost, or it was released in bulk too long ago to be remembered.
-            let buffer = self.buffer(event);
-            self.await_release(buffer, Verdict::AfterClose, Certainty::Possible, moment, Previous::None);
+            return;
         }
+        let (outcome, origin) = self.begin_free(event, moment);
+        if outcome.verdict == Verdict::Phantom {
+            self.decide(outcome, sink);
+            return;
+        }
+        if origin != Origin::Alias {
+            self.remember(&outcome);
+        }
+        self.threads.insert(moment.thread, Pending::Free(outcome, origin));
+    }
+
+    /// What is freed, with the verdict that stands if no allocator is called.
+    fn begin_free(&mut self, event: &Event, moment: Moment) -> (Outcome, Origin) {
+        if let Some(live) = self.remove_live(event.unique_id, moment) {
+            let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::AfterClose };
+            let robbed = |moment| Previous::Free(moment, Verdict::StolenFree);
+            let previous = live.robbed.map_or(Previous::None, robbed);
+            return (Outcome { previous, ..end(live.buffer, verdict, moment) }, Origin::Owner);
+        }
+        if let Some(&ended) = self.recent.get(event.unique_id) {
+            return (self.free_after_end(ended, moment), Origin::Ended);
+        }
+        let buffer = self.buffer(event);
+        if buffer.phantom {
+            return (end(buffer, Verdict::Phantom, moment), Origin::Owner);
+        }
+        match self.older(event.unique_id) {
+            Some((verdict, certainty)) => {
+                (Outcome { certainty, ..end(buffer, verdict, moment) }, Origin::Older(verdict))
+            }
+            None if !event.owns => (Outcome { ends: false, ..end(buffer, Verdict::AfterClose, moment) }, Origin::Alias),
+            // Its allocation was lost, or it was released in bulk too long ago to be remembered.
+            None => (end(buffer, Verdict::AfterClose, moment), Origin::Unseen),
+        }
+    }
+
+    /// A bulk release leaves the status as it was; after any other end it cannot be "allocated".
+    fn free_after_end(&mut self, ended: Ended, moment: Moment) -> Outcome {
+        let (verdict, certainty) = match ended.verdict {
+            Verdict::Bulk => (Verdict::AfterClose, Certainty::Confirmed),
+            Verdict::Phantom => (Verdict::Phantom, Certainty::Confirmed),
+            _ => (Verdict::AfterClose, Certainty::Possible),
+        };
+        self.contradictions += u64::from(certainty == Certainty::Possible);
+        let previous = Previous::Free(ended.moment, ended.verdict);
+        Outcome { certainty, previous, ends: false, ..end(ended.buffer, verdict, moment) }
     }
 
     /// A free of what is deallocated already.
     fn repeat(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        if let Some(buffer) = self.live.remove(&event.unique_id) {
-            self.end_unseen(buffer, moment, sink);
-            emit(buffer, Verdict::Repeat, Certainty::Confirmed, moment, Previous::Unseen, false, sink);
-            return;
-        }
-        let (buffer, previous) = match self.recent.get(event.unique_id) {
-            Some(ended) => (ended.buffer, Previous::Free(ended.moment, ended.verdict)),
-            None if self.recent.has_forgotten() => (self.buffer(event), Previous::Forgotten),
-            None => (self.buffer(event), Previous::Unseen),
+        let (buffer, previous) = if let Some(live) = self.remove_live(event.unique_id, moment) {
+            self.end_unseen(live.buffer, Verdict::Marked, moment, sink);
+            (live.buffer, Previous::Unseen)
+        } else {
+            match self.recent.get(event.unique_id) {
+                Some(ended) => (ended.buffer, Previous::Free(ended.moment, ended.verdict)),
+                None if self.recent.has_forgotten() => (self.buffer(event), Previous::Forgotten),
+                None => (self.buffer(event), Previous::Unseen),
+            }
         };
-        emit(buffer, Verdict::Repeat, Certainty::Confirmed, moment, previous, false, sink);
+        sink(&Entry::Outcome(Outcome { previous, ends: false, ..end(buffer, Verdict::Repeat, moment) }));
     }
 
     pub(super) fn released(
@@ -60,105 +88,120 @@ impl Account {
         sink: &mut impl FnMut(&Entry),
     ) {
         match pending {
-            Some(Pending::Free(outcome)) if outcome.buffer.unique_id == event.unique_id => {
-                let verdict = match outcome.verdict {
-                    Verdict::PreAttach => Verdict::PreAttach,
-                    _ => Verdict::Released,
-                };
-                // The device of a buffer that reaches its allocator is alive; so that of one from before is learned here.
-                let device = outcome.buffer.device.or(device(event));
-                self.decide(Outcome { verdict, buffer: Buffer { device, ..outcome.buffer }, ..outcome }, sink);
+            Some(Pending::Free(outcome, origin)) if outcome.buffer.unique_id == event.unique_id => {
+                let buffer = self.with_device(outcome.buffer, event);
+                self.release(Outcome { buffer, ..outcome }, origin, sink);
             }
+            Some(Pending::Marked(unique_id)) if unique_id == event.unique_id => {}
             other => {
                 self.settle(other, true, sink);
-                // The free itself was lost, but the release is here to see.
-                if let Some(buffer) = self.live.remove(&event.unique_id) {
-                    let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Released };
-                    self.close(buffer, verdict, Certainty::Confirmed, moment, sink);
-                } else if self.recent.get(event.unique_id).is_none() {
-                    let (verdict, certainty) = match self.pre_attach(event.unique_id) {
-                        Some(certainty) => (Verdict::PreAttach, certainty),
-                        None => (Verdict::Released, Certainty::Possible),
-                    };
-                    self.close(self.buffer(event), verdict, certainty, moment, sink);
-                }
+                self.released_alone(event, moment, sink);
             }
         }
     }
 
-    pub(super) fn marked(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        if let Some(buffer) = self.live.remove(&event.unique_id) {
-            self.close(buffer, Verdict::Marked, Certainty::Confirmed, moment, sink);
-        } else if let Some(&ended) = self.recent.get(event.unique_id) {
-            self.late_mark(ended, moment, sink);
-        } else if let Some(certainty) = self.pre_attach(event.unique_id) {
-            self.close(self.buffer(event), Verdict::PreAttach, certainty, moment, sink);
-        } else {
-            self.close(self.buffer(event), Verdict::Marked, Certainty::Possible, moment, sink);
+    /// A release without the free before it: an alias that only reports, or the free was lost.
+    fn released_alone(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
+        let ended = self.recent.get(event.unique_id);
+        if ended.is_some_and(|ended| ended.verdict != Verdict::Bulk) {
+            return;
+        }
+        if !event.owns && ended.is_none() && !self.live.contains_key(&event.unique_id) {
+            let buffer = self.with_device(self.buffer(event), event);
+            self.report(Outcome { ends: false, ..end(buffer, Verdict::AliasFree, moment) }, sink);
+            return;
+        }
+        let (outcome, origin) = self.begin_free(event, moment);
+        let outcome = Outcome { buffer: self.with_device(outcome.buffer, event), ..outcome };
+        match origin {
+            _ if outcome.verdict == Verdict::Phantom => self.decide(outcome, sink),
+            Origin::Older(_) => self.release(outcome, origin, sink),
+            _ => self.release(Outcome { certainty: Certainty::Possible, ..outcome }, origin, sink),
         }
     }
 
-    /// The destructor of a deallocated owner: news only if nothing showed the deallocation.
-    pub(super) fn destroyed(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        if let Some(buffer) = self.live.remove(&event.unique_id) {
-            let certainty = self.certainty_since(buffer.allocated.map_or(0, |moment| moment.time));
-            let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
-            self.close(buffer, verdict, certainty, moment, sink);
-        } else if let Some(&ended) = self.recent.get(event.unique_id) {
-            self.late_mark(ended, moment, sink);
-        }
-    }
-
-    /// A bulk release does not change the status, so somebody marked the buffer after it. After any other end, this is
-    /// nothing new.
-    fn late_mark(&mut self, ended: Ended, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        if ended.verdict == Verdict::Bulk {
-            let previous = Previous::Free(ended.moment, ended.verdict);
-            let certainty = self.certainty_since(ended.moment.time);
-            if let Some(ended) = self.recent.get_mut(ended.buffer.unique_id) {
-                ended.verdict = Verdict::Marked;
+    /// A free that reaches its allocator.
+    fn release(&mut self, outcome: Outcome, origin: Origin, sink: &mut impl FnMut(&Entry)) {
+        let mut effect = self.take_back(&outcome.buffer);
+        if let (Effect::Theirs(other), Origin::Unseen) = (effect, origin)
+            && self.certainty_since_allocation(&other) == Certainty::Possible
+        {
+            // What was lost is the free of the other, and the allocation of this one in its place.
+            if self.remove_live(other.unique_id, outcome.moment).is_some() {
+                self.end_unseen(other, Verdict::Released, outcome.moment, sink);
             }
-            emit(ended.buffer, Verdict::Marked, certainty, moment, previous, false, sink);
+            effect = Effect::Nothing;
+        }
+        self.forget_block(&outcome.buffer);
+        let Some(verdict) = origin.verdict(&effect) else { return self.report(outcome, sink) };
+        let certainty = match (origin, effect) {
+            // How old the one is does not matter to the other.
+            (Origin::Older(_), Effect::Theirs(_)) => Certainty::Confirmed,
+            _ => outcome.certainty,
+        };
+        let certainty = both(certainty, self.certainty(&outcome.buffer, origin, &effect));
+        let mut other = None;
+        if let Effect::Theirs(robbed) = effect {
+            other = Some(robbed);
+            if let Some(live) = self.live.get_mut(&robbed.unique_id) {
+                live.robbed = Some(outcome.moment);
+            }
+        }
+        self.decide(Outcome { verdict, certainty, other, ..outcome }, sink);
+    }
+
+    /// What the allocator of a buffer does when it is told to free the buffer's address.
+    fn take_back(&mut self, buffer: &Buffer) -> Effect {
+        // The allocator that is called is that of the device as it is now.
+        let Some(place) = Place::of(buffer, self.generation(buffer.device)) else { return Effect::Untraceable };
+        match self.blocks.take_back(place) {
+            None => Effect::Nothing,
+            Some(unique_id) if unique_id == buffer.unique_id => Effect::Own,
+            Some(unique_id) => {
+                let live = self.live.get(&unique_id).map(|live| live.buffer);
+                live.or(self.recent.get(unique_id).map(|ended| ended.buffer)).map_or(Effect::Nothing, Effect::Theirs)
+            }
         }
     }
 
-    pub(super) fn bulk(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        let allocator = event.object;
-        let released: Vec<_> = self.live.extract_if(.., |_, buffer| buffer.allocator == allocator).collect();
-        for (_, buffer) in released {
-            let verdict = if buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
-            // A free of its own may be among what was lost.
-            let certainty = self.certainty_since(buffer.allocated.map_or(0, |moment| moment.time));
-            self.close(buffer, verdict, certainty, moment, sink);
+    /// What the verdict of [`Origin::verdict`] is worth.
+    fn certainty(&self, buffer: &Buffer, origin: Origin, effect: &Effect) -> Certainty {
+        match (origin, effect) {
+            // Since it got the block, nobody else did.
+            (_, Effect::Theirs(other)) => self.certainty_since_allocation(other),
+            (Origin::Unseen, _) => Certainty::Possible,
+            // The allocation of another buffer at the same address may be lost.
+            _ => self.certainty_since_allocation(buffer),
         }
     }
 
-    /// Leaves a free to the thread's next event: a release, or anything else, and then the verdict is `otherwise`.
-    fn await_release(
+    /// Decides a free that no release followed.
+    pub(super) fn settle_free(
         &mut self,
-        buffer: Buffer,
-        otherwise: Verdict,
-        certainty: Certainty,
-        moment: Moment,
-        previous: Previous,
+        outcome: Outcome,
+        origin: Origin,
+        went_on: bool,
+        sink: &mut impl FnMut(&Entry),
     ) {
-        let ends = previous == Previous::None;
-        let outcome = Outcome { buffer, verdict: otherwise, certainty, moment, previous, ends };
-        self.remember(&outcome);
-        self.threads.insert(moment.thread, Pending::Free(outcome));
+        let unsure = !went_on || origin == Origin::Unseen;
+        let since = if unsure { Certainty::Possible } else { self.certainty_since(outcome.moment.time) };
+        let certainty = both(outcome.certainty, since);
+        self.forget_block(&outcome.buffer);
+        let verdict = origin.verdict(&Effect::Silent).unwrap_or(outcome.verdict);
+        self.decide(Outcome { verdict, certainty, ..outcome }, sink);
     }
 
-    /// Ends a buffer that must have been deallocated, unseen: a free was lost, or the status was set inline.
-    pub(super) fn end_unseen(&mut self, buffer: Buffer, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        let unseen = Moment { stack: 0, thread: 0, ..moment };
-        self.close(buffer, Verdict::Marked, Certainty::Possible, unseen, sink);
-    }
-
-    /// Whether a buffer that is not known was there before recording began; without a border that is only possible.
-    fn pre_attach(&self, unique_id: u64) -> Option<Certainty> {
-        match self.border {
-            Some(border) => (unique_id < border).then_some(Certainty::Confirmed),
-            None => Some(Certainty::Possible),
+    /// Whether a buffer that is not known was there before recording began, or before the fork that made this process.
+    pub(super) fn older(&self, unique_id: u64) -> Option<(Verdict, Certainty)> {
+        let below = |border: Option<u64>| border.is_some_and(|border| unique_id < border);
+        match (self.inherited, self.border) {
+            (Some(_), _) if below(self.inherited) => Some((Verdict::Inherited, Certainty::Confirmed)),
+            // The parent may have made it unseen, or the child, before its own recording began.
+            (Some(_), None) => Some((Verdict::Inherited, Certainty::Possible)),
+            (Some(_), Some(_)) if below(self.border) => Some((Verdict::Inherited, Certainty::Possible)),
+            (None, Some(_)) if below(self.border) => Some((Verdict::PreAttach, Certainty::Confirmed)),
+            (None, None) => Some((Verdict::PreAttach, Certainty::Possible)),
+            _ => None,
         }
     }
 }

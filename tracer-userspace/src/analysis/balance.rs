@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The balance of each address by both ledgers: what was reported, and what really happened.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{BTreeMap, HashMap},
+};
+
+use serde::Serialize;
+
+use super::{Filter, VerdictCount, names};
+use crate::model::{Allocation, Buffer, Colour, Device, Outcome, Reports, Server, Verdict};
+
+/// How many addresses have as many frees as allocations, by two ledgers.
+///
+/// The *server* ledger has what a server would have counted that keeps a log of the graph trackers' reports: by number of
+/// the device and address, whatever the process, the type of memory and the class of the device. The *allocator* ledger
+/// has what happened, by the verdicts.
+#[derive(Clone, Debug, Serialize)]
+pub struct Balance {
+    /// The server ledger, by source and device, and behind them all together if there are several; `null` if a selection
+    /// goes by more than the device, of which a server knows nothing.
+    pub server: Option<Vec<ServerRow>>,
+    /// The addresses with most reported frees beyond the allocations.
+    pub server_offenders: Vec<ServerOffender>,
+    /// Such addresses beyond those that were asked for.
+    pub hidden_server_offenders: usize,
+    /// The allocator ledger, by process, device and type.
+    pub allocator: Vec<BalanceRow>,
+    /// The addresses with most frees beyond their allocations.
+    pub allocator_offenders: Vec<Offender>,
+    /// Such addresses beyond those that were asked for.
+    pub hidden_allocator_offenders: usize,
+}
+
+/// The balance of one device's addresses in the server ledger.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerRow {
+    /// Number of the trace or imported file, each of which counts as a server of its own; `null` for all.
+    pub source: Option<u32>,
+    /// Number of the device, be it a mesh's or a chip's; `null` for all devices.
+    pub device: Option<u32>,
+    /// Addresses with an allocation or a free.
+    pub addresses: u64,
+    /// With as many frees as allocations.
+    pub even: u64,
+    /// With fewer frees.
+    pub not_freed: u64,
+    /// With more frees.
+    pub freed_more: u64,
+    /// Frees of buffers that the server did not have then.
+    pub unknown: u64,
+    /// Frees beyond the allocations, summed over the addresses with more.
+    pub excess: u64,
+    /// What the excess was.
+    pub explained: Explained,
+}
+
+/// An address with more frees than allocations in the server ledger.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerOffender {
+    /// Number of the trace or imported file.
+    pub source: u32,
+    /// Process number of the first report.
+    pub process: u32,
+    /// Number of the device.
+    pub device: u32,
+    /// The address.
+    pub address: u64,
+    /// Types of memory that were reported there.
+    pub buffer_types: Vec<String>,
+    /// Allocations reported.
+    pub allocations: u64,
+    /// Frees reported.
+    pub frees: u64,
+    /// Of these, frees of buffers that the server did not have then.
+    pub unknown: u64,
+    /// What the excess was.
+    pub explained: Explained,
+}
+
+/// The excess of the server ledger, in terms of the other: frees without an allocation of the same buffer, by verdict,
+/// less allocations without a free.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Explained {
+    /// Frees without an allocation, by what they were.
+    pub verdicts: Vec<VerdictCount>,
+    /// Frees without an allocation that have no verdict.
+    pub without_verdict: u64,
+    /// Allocations without a free, which hide as many of the frees.
+    pub not_freed: u64,
+}
+
+/// The balance of the addresses of one type of memory of one device. A free after a bulk release is none of these.
+#[derive(Clone, Debug, Serialize)]
+pub struct BalanceRow {
+    /// Process number.
+    pub process: u32,
+    /// Device; `null` for what was allocated before the recording.
+    pub device: Option<String>,
+    /// Type of memory.
+    pub buffer_type: String,
+    /// Addresses with an allocation or a free.
+    pub addresses: u64,
+    /// With as many frees as allocations.
+    pub even: u64,
+    /// With fewer frees.
+    pub not_freed: u64,
+    /// With more frees.
+    pub freed_more: u64,
+}
+
+/// An address with more frees than allocations.
+#[derive(Clone, Debug, Serialize)]
+pub struct Offender {
+    /// Process number.
+    pub process: u32,
+    /// Device; `null` for what was allocated before the recording.
+    pub device: Option<String>,
+    /// Type of memory.
+    pub buffer_type: String,
+    /// The address.
+    pub address: u64,
+    /// Allocations seen, and those from before the recording that were freed in it.
+    pub allocations: u64,
+    /// Frees seen.
+    pub frees: u64,
+    /// What the frees without an allocation, and those that came again, were.
+    pub excess: Vec<VerdictCount>,
+}
+
+/// Collects the allocator's side of a [`Balance`]. Its memory grows with the number of addresses.
+#[derive(Debug, Default)]
+pub(super) struct BalanceFold {
+    addresses: HashMap<Place, Sum>,
+    server: ServerScope,
+}
+
+/// Which part of the server ledger belongs to what a filter takes.
+#[derive(Clone, Copy, Debug, Default)]
+enum ServerScope {
+    #[default]
+    All,
+    /// The device of this number.
+    Device(u32),
+    /// That is not known.
+    None,
+}
+
+/// Process, device and type of memory.
+type Memory = (u32, Option<Device>, u32);
+
+/// A memory and an address in it.
+type Place = (Memory, u64);
+
+#[derive(Debug, Default)]
+struct Sum {
+    /// Allocations seen, and those from before the recording, of which a free tells.
+    allocations: u64,
+    frees: u64,
+    excess: BTreeMap<Verdict, u64>,
+}
+
+impl BalanceFold {
+    /// Begins one for what a filter takes.
+    pub(super) fn new(filter: &Filter) -> Self {
+        let server = match (filter.parts_lives() || filter.buffer_type.is_some(), filter.device) {
+            (true, _) => ServerScope::None,
+            (false, Some(device)) => ServerScope::Device(device.id()),
+            (false, None) => ServerScope::All,
+        };
+        Self { server, ..Self::default() }
+    }
+
+    /// Takes an allocation of memory.
+    pub(super) fn allocation(&mut self, allocation: &Allocation) {
+        self.sum(&allocation.buffer).allocations += 1;
+    }
+
+    /// Takes a free, or the end of a buffer, with memory behind it.
+    pub(super) fn outcome(&mut self, outcome: &Outcome) {
+        let (Outcome { verdict, ends, .. }, buffer) = (outcome, outcome.owner());
+        let again = matches!(verdict.colour(), Colour::Excess | Colour::Red);
+        if *ends || again {
+            let sum = self.sum(buffer);
+            sum.frees += 1;
+            if *verdict == Verdict::PreAttach {
+                sum.allocations += 1;
+            } else if again || buffer.allocated.is_none() {
+                *sum.excess.entry(*verdict).or_default() += 1;
+            }
+        }
+    }
+
+    /// Ends in a balance that names at most so many offenders of each ledger.
+    pub(super) fn finish(&self, top: usize, server: &Server) -> Balance {
+        let reports: Vec<Reported> = server.addresses.iter().filter(|it| self.server.has(*it.0)).collect();
+        let (server_offenders, hidden_server_offenders) = cut(server_offenders(&reports), top);
+        let (allocator_offenders, hidden_allocator_offenders) = cut(self.offenders(), top);
+        Balance {
+            server: (!matches!(self.server, ServerScope::None)).then(|| server_rows(&reports)),
+            server_offenders,
+            hidden_server_offenders,
+            allocator: self.rows(),
+            allocator_offenders,
+            hidden_allocator_offenders,
+        }
+    }
+
+    fn sum(&mut self, buffer: &Buffer) -> &mut Sum {
+        let memory = (buffer.process, buffer.device, buffer.buffer_type);
+        self.addresses.entry((memory, buffer.address)).or_default()
+    }
+
+    fn rows(&self) -> Vec<BalanceRow> {
+        let mut counts: BTreeMap<Memory, [u64; 3]> = BTreeMap::new();
+        for ((memory, _), sum) in &self.addresses {
+            counts.entry(*memory).or_default()[column(sum.allocations, sum.frees)] += 1;
+        }
+        let row = |((process, device, buffer_type), [even, not_freed, freed_more]): (Memory, [u64; 3])| BalanceRow {
+            process,
+            device: names::device(device),
+            buffer_type: names::buffer_type(buffer_type),
+            addresses: even + not_freed + freed_more,
+            even,
+            not_freed,
+            freed_more,
+        };
+        counts.into_iter().map(row).collect()
+    }
+
+    fn offenders(&self) -> Vec<Offender> {
+        let mut worst: Vec<_> = self.addresses.iter().filter(|(_, sum)| sum.frees > sum.allocations).collect();
+        worst.sort_by_key(|(place, sum)| (Reverse(sum.frees - sum.allocations), *place));
+        let row = |(((process, device, buffer_type), address), sum): (&Place, &Sum)| Offender {
+            process: *process,
+            device: names::device(*device),
+            buffer_type: names::buffer_type(*buffer_type),
+            address: *address,
+            allocations: sum.allocations,
+            frees: sum.frees,
+            excess: sum.excess.iter().map(|(&verdict, &count)| VerdictCount { verdict, count }).collect(),
+        };
+        worst.into_iter().map(row).collect()
+    }
+}
+
+impl ServerScope {
+    fn has(self, (_, device, _): (u32, u32, u64)) -> bool {
+        match self {
+            Self::All => true,
+            Self::Device(wanted) => wanted == device,
+            Self::None => false,
+        }
+    }
+}
+
+/// Source, device and address in the server ledger, with what was reported there.
+type Reported<'a> = (&'a (u32, u32, u64), &'a Reports);
+
+/// The first rows, and how many are left out.
+fn cut<T>(mut rows: Vec<T>, top: usize) -> (Vec<T>, usize) {
+    let hidden = rows.len().saturating_sub(top);
+    rows.truncate(top);
+    (rows, hidden)
+}
+
+/// 0 for as many frees as allocations, 1 for fewer, 2 for more.
+fn column(allocations: u64, frees: u64) -> usize {
+    match frees.cmp(&allocations) {
+        Ordering::Equal => 0,
+        Ordering::Less => 1,
+        Ordering::Greater => 2,
+    }
+}
+
+fn server_rows(reported: &[Reported]) -> Vec<ServerRow> {
+    let mut devices: BTreeMap<(u32, u32), Vec<&Reports>> = BTreeMap::new();
+    for ((source, device, _), reports) in reported {
+        devices.entry((*source, *device)).or_default().push(reports);
+    }
+    let row = |(&(source, device), reports): (&(u32, u32), &Vec<_>)| server_row(Some(source), Some(device), reports);
+    let mut rows: Vec<_> = devices.iter().map(row).collect();
+    if rows.len() > 1 {
+        let all: Vec<_> = reported.iter().map(|(_, reports)| *reports).collect();
+        rows.push(server_row(None, None, &all));
+    }
+    rows
+}
+
+fn server_row(source: Option<u32>, device: Option<u32>, reports: &[&Reports]) -> ServerRow {
+    let mut columns = [0; 3];
+    for it in reports {
+        columns[column(it.allocations, it.frees)] += 1;
+    }
+    let [even, not_freed, freed_more] = columns;
+    let more = reports.iter().filter(|it| it.excess() > 0);
+    ServerRow {
+        source,
+        device,
+        addresses: reports.len() as u64,
+        even,
+        not_freed,
+        freed_more,
+        unknown: reports.iter().map(|it| it.unknown).sum(),
+        excess: more.clone().map(|it| it.excess()).sum(),
+        explained: Explained::of(more.copied()),
+    }
+}
+
+fn server_offenders(reported: &[Reported]) -> Vec<ServerOffender> {
+    let mut worst: Vec<_> = reported.iter().copied().filter(|(_, it)| it.excess() > 0).collect();
+    worst.sort_by_key(|(place, it)| (Reverse(it.excess()), *place));
+    let row = |(&(source, device, address), it): Reported| ServerOffender {
+        source,
+        process: it.process,
+        device,
+        address,
+        buffer_types: (0..u8::BITS).filter(|bit| it.types >> bit & 1 == 1).map(names::buffer_type).collect(),
+        allocations: it.allocations,
+        frees: it.frees,
+        unknown: it.unknown,
+        explained: Explained::of([it].into_iter()),
+    };
+    worst.into_iter().map(row).collect()
+}
+
+impl Explained {
+    fn of<'a>(reports: impl Iterator<Item = &'a Reports>) -> Self {
+        let mut counts: BTreeMap<Verdict, u64> = BTreeMap::new();
+        let mut explained = Self::default();
+        for it in reports {
+            let mut unmatched = 0;
+            for (verdict, count) in &it.unmatched {
+                unmatched += count;
+                match verdict {
+                    Some(verdict) => *counts.entry(*verdict).or_default() += count,
+                    None => explained.without_verdict += count,
+                }
+            }
+            explained.not_freed += unmatched.saturating_sub(it.excess());
+        }
+        explained.verdicts = counts.into_iter().map(|(verdict, count)| VerdictCount { verdict, count }).collect();
+        explained
+    }
+}

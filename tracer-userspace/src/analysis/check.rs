@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The gate: rules that a run has to keep, less what is known already.
+
+mod baseline;
+mod counted;
+mod expect;
+mod rule;
+mod suppress;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use time::Date;
+
+use super::{Finding, Integrity, Summary, diff::gaps};
+use crate::model::{Certainty, Colour};
+
+pub use baseline::{Baseline, Known};
+pub use counted::{Counted, CountedFold, Counts};
+pub use expect::{CountedIn, Expectation, Expectations, Expected, Unmet};
+pub use rule::{Rule, Subject};
+pub use suppress::{Suppression, Suppressions};
+
+/// How a run stands to its rules.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// Whether all rules and expectations are kept.
+    pub passed: bool,
+    /// Whether a gap in the traces could hide that they are not.
+    pub certainty: Certainty,
+    /// Why it could, as sentences.
+    pub doubts: Vec<String>,
+    /// How far the traces can be trusted.
+    pub integrity: Integrity,
+    /// The rules, in the order they were given.
+    pub rules: Vec<Ruling>,
+    /// The expectations, in the order of their file.
+    pub expectations: Vec<Expected>,
+    /// Findings that were left out because the baseline has them.
+    pub known: Vec<Finding>,
+    /// Findings that were left out because they are suppressed.
+    pub suppressed: Vec<Suppressed>,
+    /// What is wrong with the baseline and the suppressions: unused, expired.
+    pub notices: Vec<String>,
+}
+
+/// A rule, and what it found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ruling {
+    /// The rule, as it is written.
+    pub rule: String,
+    /// Whether it is kept.
+    pub passed: bool,
+    /// What counted, in the whole run or in the worst test.
+    pub count: u64,
+    /// What counted besides, if possible verdicts were not to count.
+    pub possible: u64,
+    /// For a rule that goes by test, each test that ran, and whether it keeps the rule.
+    pub tests: Vec<TestRuling>,
+    /// The findings that count; for a rule that goes by test, those of tests that break it.
+    pub findings: Vec<Finding>,
+}
+
+/// A rule in one test.
+#[derive(Clone, Debug, Serialize)]
+pub struct TestRuling {
+    /// Test id, absent for what happened outside of any.
+    pub test: Option<String>,
+    /// Whether it keeps the rule.
+    pub passed: bool,
+    /// What counted.
+    pub count: u64,
+}
+
+/// A finding that is not to count, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Suppressed {
+    /// The finding.
+    pub finding: Finding,
+    /// The reason that the suppression gives.
+    pub reason: String,
+}
+
+/// What a run is checked by.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// What must not be.
+    pub rules: Vec<Rule>,
+    /// What is known already.
+    pub baseline: Option<Baseline>,
+    /// What is not to count.
+    pub suppressions: Suppressions,
+    /// What buffers are expected to do.
+    pub expectations: Expectations,
+    /// Whether what is only possible counts as well.
+    pub strict: bool,
+    /// The day, by which suppressions expire.
+    pub today: Date,
+}
+
+impl Gate {
+    /// Checks a run; `counts` is what its expectations are held against.
+    #[must_use]
+    pub fn check(&self, summary: &Summary, counts: &Counts) -> Check {
+        let sorted = self.sort(&summary.findings);
+        let doubts = gaps(&summary.integrity, "the run");
+        let rules: Vec<Ruling> = self.rules.iter().map(|rule| self.rule(*rule, &sorted.counting, summary)).collect();
+        let expectations: Vec<Expected> = self.expectations.hold(counts, self.strict);
+        let unsure = !doubts.is_empty()
+            || rules.iter().any(|ruling| ruling.possible > 0)
+            || expectations.iter().any(|it| it.passed && !it.unmet.is_empty());
+        let kept = rules.iter().all(|ruling| ruling.passed) && expectations.iter().all(|it| it.passed);
+        Check {
+            passed: kept && !(self.strict && unsure),
+            certainty: if unsure { Certainty::Possible } else { Certainty::Confirmed },
+            doubts,
+            integrity: summary.integrity.clone(),
+            rules,
+            expectations,
+            notices: self.notices(&sorted),
+            known: sorted.known,
+            suppressed: sorted.suppressed,
+        }
+    }
+
+    /// Parts the findings into those that count, those that are known, and those that are suppressed.
+    fn sort(&self, findings: &[Finding]) -> Sorted {
+        let mut sorted = Sorted::default();
+        for finding in findings {
+            // Only what asks for attention can be known or suppressed; the rest is there to be counted.
+            let bad = finding.verdict.colour() != Colour::Normal;
+            if let Some((index, reason)) = self.suppressions.find(finding, self.today).filter(|_| bad) {
+                sorted.used.insert(index);
+                sorted.suppressed.push(Suppressed { finding: finding.clone(), reason: reason.to_owned() });
+            } else if bad && self.baseline.as_ref().is_some_and(|baseline| baseline.has(finding)) {
+                sorted.known.push(finding.clone());
+            } else {
+                sorted.counting.push(finding.clone());
+            }
+        }
+        sorted
+    }
+
+    fn rule(&self, rule: Rule, counting: &[Finding], summary: &Summary) -> Ruling {
+        let count = |finding: &Finding| if self.strict { finding.count() } else { finding.confirmed };
+        let sum = |test: Option<Option<&str>>| {
+            let findings = counting.iter().filter(|it| rule.subject.has(it.verdict));
+            let findings = findings.filter(|it| test.is_none_or(|test| it.test.as_deref() == test));
+            findings.fold((0, 0), |(sum, all): (u64, u64), it| {
+                (sum.saturating_add(count(it)), all.saturating_add(it.count()))
+            })
+        };
+        let own = match rule.subject {
+            Subject::Lost => Some(summary.integrity.lost()),
+            Subject::Damaged => Some(u64::from(summary.integrity.damaged)),
+            Subject::Verdict(_) | Subject::Colours(_) => None,
+        };
+        let mut tests = Vec::new();
+        if rule.by_test {
+            let outside = counting.iter().any(|it| it.test.is_none()).then_some(None);
+            for test in summary.ran.iter().map(|test| Some(test.as_str())).chain(outside) {
+                let (count, _) = sum(Some(test));
+                tests.push(TestRuling { test: test.map(str::to_owned), passed: count <= rule.allowed, count });
+            }
+        }
+        let (total, with_possible) = own.map_or_else(|| sum(None), |own| (own, own));
+        let worst = tests.iter().map(|test| test.count).max().unwrap_or(0);
+        let counted = if rule.by_test { worst } else { total };
+        let broken: BTreeSet<Option<&str>> =
+            tests.iter().filter(|test| !test.passed).map(|test| test.test.as_deref()).collect();
+        let listed = counting.iter().filter(|it| rule.subject.has(it.verdict));
+        let listed = listed.filter(|it| !rule.by_test || broken.contains(&it.test.as_deref()));
+        Ruling {
+            rule: rule.to_string(),
+            passed: counted <= rule.allowed,
+            count: counted,
+            possible: with_possible - total,
+            findings: listed.cloned().collect(),
+            tests,
+        }
+    }
+
+    fn notices(&self, sorted: &Sorted) -> Vec<String> {
+        let mut notices = self.suppressions.notices(&sorted.used, self.today);
+        if let Some(baseline) = &self.baseline {
+            notices.extend(baseline.notices(&sorted.known));
+        }
+        notices
+    }
+}
+
+#[derive(Default)]
+struct Sorted {
+    counting: Vec<Finding>,
+    known: Vec<Finding>,
+    suppressed: Vec<Suppressed>,
+    /// Suppressions that were of use.
+    used: BTreeSet<usize>,
+}

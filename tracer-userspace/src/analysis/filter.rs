@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which entries an analysis is about.
+
+use std::{collections::HashSet, fmt};
+
+use serde::Serialize;
+
+use super::{Pattern, Site, SitePattern, names};
+use crate::model::{Definitions, Device, Entry, Moment, Origin, Outcome, Verdict};
+
+/// What to look at; what is absent matches everything.
+///
+/// An entry belongs to the time, test and site where it happened. What nobody did (a buffer that is live at the end)
+/// belongs where the buffer was allocated.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// The device that the buffer was allocated on.
+    pub device: Option<DeviceQuery>,
+    /// The type of memory, as the target numbers them.
+    pub buffer_type: Option<u32>,
+    /// The test id, without its phase.
+    pub test: Option<Pattern>,
+    /// The site.
+    pub site: Option<SitePattern>,
+    /// Verdicts; if there are some, allocations do not match, as they have none.
+    pub verdicts: Vec<Verdict>,
+    /// Not before this time, in nanoseconds.
+    pub since: Option<u64>,
+    /// Before this time, in nanoseconds.
+    pub until: Option<u64>,
+}
+
+/// A device by class and id, or by id alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceQuery {
+    /// This one.
+    Exactly(Device),
+    /// A mesh or a chip with this id.
+    Any(u32),
+}
+
+/// A filter that knows the numbers of the traces that it is for.
+#[derive(Debug)]
+pub struct Selection {
+    filter: Filter,
+    /// Text numbers; `None` if every test will do.
+    tests: Option<HashSet<u32>>,
+    /// Stack numbers; `None` if every site will do.
+    stacks: Option<HashSet<u32>>,
+    without_device: u64,
+}
+
+/// What a view shows of its traces, where that is not everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Selected {
+    /// What was asked for, by the names of the options.
+    pub only: String,
+    /// Entries that match all but the device, which is not known because their allocation was not seen.
+    pub without_device: u64,
+}
+
+impl Filter {
+    /// Whether the filter names tests or sites, so that the traces' definitions have to be known before their events.
+    #[must_use]
+    pub fn needs_definitions(&self) -> bool {
+        self.test.is_some() || self.site.is_some()
+    }
+
+    /// Whether a buffer's allocation may match and its free not, or the other way round.
+    #[must_use]
+    pub fn parts_lives(&self) -> bool {
+        self.needs_definitions() || !self.verdicts.is_empty() || self.since.is_some() || self.until.is_some()
+    }
+
+    /// Makes it ready for the traces with these definitions; they matter only if it [needs](Self::needs_definitions)
+    /// them.
+    #[must_use]
+    pub fn select(self, definitions: &Definitions) -> Selection {
+        let tests = self.test.as_ref().map(|pattern| {
+            let matches = |text| definitions.test(&Moment { test: text, ..Moment::default() });
+            definitions.text_numbers().filter(|&text| matches(text).is_some_and(|it| pattern.matches(it))).collect()
+        });
+        let stacks = self.site.as_ref().map(|pattern| {
+            let matches = |&stack: &u32| pattern.matches(&Site::of(definitions.stack(stack).as_ref()));
+            definitions.stack_numbers().filter(matches).collect()
+        });
+        Selection { filter: self, tests, stacks, without_device: 0 }
+    }
+
+    fn words(&self) -> Vec<String> {
+        let seconds = |ns: u64| format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
+        let verdicts: Vec<&str> = self.verdicts.iter().map(|verdict| verdict.name()).collect();
+        [
+            self.device.map(|device| format!("device {device}")),
+            self.buffer_type.map(|number| format!("type {}", names::buffer_type(number))),
+            self.test.as_ref().map(|pattern| format!("test {pattern}")),
+            self.site.as_ref().map(|pattern| format!("site {pattern}")),
+            (!verdicts.is_empty()).then(|| format!("verdict {}", verdicts.join(" or "))),
+            self.since.map(|time| format!("since {}", seconds(time))),
+            self.until.map(|time| format!("until {}", seconds(time))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+impl Selection {
+    /// Whether an entry is selected.
+    pub fn takes(&mut self, entry: &Entry) -> bool {
+        self.matches_verdict(entry)
+            && self.matches_moment(&origin(entry))
+            && self.matches_memory(entry.device(), entry.buffer_type())
+    }
+
+    /// Whether what was reported of buffers with this origin is selected, by all but the time.
+    pub(super) fn takes_origin(&self, origin: &Origin, device: Device) -> bool {
+        let Origin { buffer_type, test, stack, .. } = *origin;
+        self.filter.device.is_none_or(|query| query.matches(device))
+            && self.filter.buffer_type.is_none_or(|wanted| wanted == buffer_type)
+            && self.tests.as_ref().is_none_or(|tests| tests.contains(&test))
+            && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&stack))
+    }
+
+    /// What to say of it; `None` if everything is selected.
+    #[must_use]
+    pub fn told(&self) -> Option<Selected> {
+        let words = self.filter.words();
+        (!words.is_empty()).then(|| Selected { only: words.join(", "), without_device: self.without_device })
+    }
+
+    fn matches_verdict(&self, entry: &Entry) -> bool {
+        let wanted = &self.filter.verdicts;
+        wanted.is_empty() || matches!(entry, Entry::Outcome(outcome) if wanted.contains(&outcome.verdict))
+    }
+
+    fn matches_moment(&self, moment: &Moment) -> bool {
+        self.filter.since.is_none_or(|since| moment.time >= since)
+            && self.filter.until.is_none_or(|until| moment.time < until)
+            && self.tests.as_ref().is_none_or(|tests| tests.contains(&moment.test))
+            && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&moment.stack))
+    }
+
+    fn matches_memory(&mut self, device: Option<Device>, buffer_type: u32) -> bool {
+        if self.filter.buffer_type.is_some_and(|wanted| wanted != buffer_type) {
+            return false;
+        }
+        match (self.filter.device, device) {
+            (None, _) => true,
+            (Some(query), Some(device)) => query.matches(device),
+            (Some(_), None) => {
+                self.without_device += 1;
+                false
+            }
+        }
+    }
+}
+
+/// When, where and in which test an entry belongs; see [`Filter`].
+pub(super) fn origin(entry: &Entry) -> Moment {
+    match entry {
+        Entry::Allocation(allocation) => allocation.moment,
+        Entry::Alias(alias) => alias.moment,
+        Entry::Outcome(outcome) => origin_of(outcome),
+    }
+}
+
+/// The same of an outcome.
+pub(super) fn origin_of(outcome: &Outcome) -> Moment {
+    match outcome.moment.thread {
+        0 => outcome.buffer.allocated.unwrap_or(outcome.moment),
+        _ => outcome.moment,
+    }
+}
+
+impl DeviceQuery {
+    /// The number that it asks for, whatever the class.
+    pub(super) fn id(self) -> u32 {
+        match self {
+            Self::Exactly(device) => device.id,
+            Self::Any(id) => id,
+        }
+    }
+
+    fn matches(self, device: Device) -> bool {
+        match self {
+            Self::Exactly(wanted) => wanted == device,
+            Self::Any(id) => id == device.id,
+        }
+    }
+}
+
+impl fmt::Display for DeviceQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(device) => device.fmt(f),
+            Self::Any(id) => id.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::read_text;
+
+    /// Buffer 1 on mesh0 is freed in test two, buffer 2 in L1 of chip0 is held, buffer 3 is older than the recording.
+    const TRACE: &str = r##"
+process id=1 pid=7
+border process=1 next_unique_id=1
+text id=1 text="t.py::one (call)"
+text id=2 text="t.py::two (call)"
+frame id=1 address=0x1
+symbol frame=1 function="make()"
+frame id=2 address=0x2
+symbol frame=2 function="drop()"
+stack id=1 frames=1 end=complete
+stack id=2 frames=2 end=complete
+event 1 t=1000 p=1 tid=7 test-begin text=1
+event 2 t=1100 p=1 tid=7 request uid=1 size=8 class=mesh stack=1
+event 3 t=1100 p=1 tid=7 allocated uid=1 owns=1 size=8 address=0x10 class=mesh
+event 4 t=1200 p=1 tid=7 request uid=2 size=8 class=chip type=1 stack=1
+event 5 t=1200 p=1 tid=7 allocated uid=2 owns=1 size=8 address=0x10 class=chip type=1
+event 6 t=2000 p=1 tid=7 test-begin text=2
+event 7 t=2100 p=1 tid=7 free uid=1 size=8 address=0x10 status=1 stack=2
+event 8 t=2100 p=1 tid=7 released uid=1 size=8 status=1
+event 9 t=2200 p=1 tid=7 free uid=0 size=8 address=0x20 status=1 stack=2
+event 10 t=2200 p=1 tid=7 released uid=0 size=8 status=1
+end process=1 time=3000 reason=exited
+"##;
+
+    /// What is selected: `+1` for the allocation of buffer 1, `-1` for its end.
+    fn selected(filter: Filter) -> (String, Option<Selected>) {
+        let model = read_text(TRACE, &mut |_| {});
+        let mut selection = filter.select(&model.definitions);
+        let mut taken = Vec::new();
+        read_text(TRACE, &mut |entry| {
+            if selection.takes(entry) {
+                taken.push(match entry {
+                    Entry::Allocation(allocation) => format!("+{}", allocation.buffer.unique_id),
+                    Entry::Alias(_) => "alias".to_owned(),
+                    Entry::Outcome(outcome) => format!("-{}", outcome.buffer.unique_id),
+                });
+            }
+        });
+        (taken.join(" "), selection.told())
+    }
+
+    #[test]
+    fn entries_belong_where_they_happened_and_what_is_held_where_it_was_allocated() {
+        let filter = Filter::default();
+        assert_eq!(selected(filter.clone()).0, "+1 +2 -1 -0 -2");
+        let test = |text| Filter { test: Some(Pattern::new(text)), ..filter.clone() };
+        assert_eq!(selected(test("one")).0, "+1 +2 -2");
+        assert_eq!(selected(test("t.py::t*")).0, "-1 -0");
+        assert_eq!(selected(test("(call)")).0, "");
+        let site = |text| Filter { site: Some(SitePattern::parse(text).expect("parsed")), ..filter.clone() };
+        assert_eq!(selected(site("make")).0, "+1 +2 -2");
+        assert_eq!(selected(Filter { since: Some(1200), until: Some(2200), ..filter.clone() }).0, "+2 -1 -2");
+        assert_eq!(selected(Filter { buffer_type: Some(1), ..filter.clone() }).0, "+2 -2");
+        assert_eq!(selected(Filter { verdicts: vec![Verdict::Held, Verdict::PreAttach], ..filter }).0, "-0 -2");
+    }
+
+    #[test]
+    fn what_has_no_known_device_is_counted() {
+        let (taken, told) = selected(Filter {
+            device: Some(DeviceQuery::Any(0)),
+            buffer_type: Some(0),
+            until: Some(2_500_000_000),
+            ..Filter::default()
+        });
+        assert_eq!(taken, "+1 -1");
+        let told = told.expect("not everything");
+        assert_eq!(told.only, "device 0, type DRAM, until 2.500000000");
+        assert_eq!(told.without_device, 1);
+        assert!(selected(Filter::default()).1.is_none());
+    }
+}

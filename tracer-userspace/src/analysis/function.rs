@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Names of C++ functions: short enough to read, and reduced to what a rebuild keeps.
+
+/// Template arguments longer than this are left out.
+const LONG: usize = 24;
+
+/// Shortens a demangled name: parameters become `(…)`, long template arguments `<…>`, and the standard library's
+/// inline name spaces go. What does not balance is left as it is.
+#[must_use]
+pub fn shorten(name: &str) -> String {
+    let short = |inner: &str| if inner.chars().count() > LONG { "<…>".to_owned() } else { format!("<{inner}>") };
+    restore(&replace_parameters(&replace_templates(&protect(name), short), |empty| if empty { "()" } else { "(…)" }))
+}
+
+/// Reduces a demangled name to what a rebuild of the same source keeps, whatever the compiler: without parameters,
+/// template arguments, return type and qualifiers, the numbers of lambdas, and what the optimizer appends.
+pub(super) fn reduce(name: &str) -> String {
+    let name = name.split(" [clone ").next().unwrap_or(name).replace("[abi:cxx11]", "");
+    let bare = replace_parameters(&replace_templates(&protect(&name), |_| String::new()), |_| "");
+    let bare = without_qualifiers(&without_lambda_numbers(&bare));
+    let reduced = restore(without_return_type(without_clone_suffix(&bare)));
+    if reduced.is_empty() { name } else { reduced }
+}
+
+/// What has brackets that enclose neither parameters nor template arguments, and what stands for it meanwhile.
+const BRACKETS: [(&str, &str); 8] = [
+    ("(anonymous namespace)", "{anonymous}"),
+    ("operator()", "operator{call}"),
+    ("operator<=>", "operator{compare}"),
+    ("operator<<", "operator{left}"),
+    ("operator<", "operator{less}"),
+    ("operator->", "operator{arrow}"),
+    ("operator>>", "operator{right}"),
+    ("operator>", "operator{more}"),
+];
+
+/// Hides such brackets, and the standard library's inline name spaces.
+fn protect(name: &str) -> String {
+    let name = name.replace("std::__1::", "std::").replace("std::__cxx11::", "std::");
+    BRACKETS.iter().fold(name, |name, (brackets, word)| name.replace(brackets, word))
+}
+
+fn restore(name: &str) -> String {
+    BRACKETS.iter().fold(name.to_owned(), |name, (brackets, word)| name.replace(word, brackets))
+}
+
+/// GCC and Clang name the parts and copies of a function so, where its name is not mangled.
+fn without_clone_suffix(name: &str) -> &str {
+    let suffixes = [".cold", ".part.", ".isra.", ".constprop.", ".lto_priv.", ".llvm."];
+    let end = suffixes.iter().filter_map(|suffix| name.find(suffix)).min();
+    end.map_or(name, |end| &name[..end])
+}
+
+/// `{lambda()#2}`, `'lambda0'` and `$_3` are all `{lambda}`: their numbers move with the lines around them.
+fn without_lambda_numbers(name: &str) -> String {
+    let mut out = String::new();
+    let mut rest = name;
+    while let Some((begin, mark)) =
+        ["{lambda", "{unnamed type", "'lambda", "$_"].iter().filter_map(|mark| Some((rest.find(mark)?, mark))).min()
+    {
+        out.push_str(&rest[..begin]);
+        out.push_str(if mark.starts_with("{unnamed") { "{unnamed}" } else { "{lambda}" });
+        rest = rest[begin + mark.len()..].trim_start_matches(|c: char| c == '#' || c.is_ascii_digit());
+        rest = rest.strip_prefix(['}', '\'']).unwrap_or(rest);
+    }
+    out + rest
+}
+
+fn without_qualifiers(name: &str) -> String {
+    let mut name = name.to_owned();
+    for word in [" const", " volatile", " noexcept", " &&", " &"] {
+        name = name.replace(&format!("{word}::"), "::");
+        name = name.strip_suffix(word).map(str::to_owned).unwrap_or(name);
+    }
+    name
+}
+
+/// A demangled template has its return type before it. A conversion operator has a type behind it.
+fn without_return_type(name: &str) -> &str {
+    let name = name.trim_end();
+    let head = name.find("operator ").unwrap_or(name.len());
+    name[..head].rfind(' ').map_or(name, |space| &name[space + 1..])
+}
+
+fn replace_templates(name: &str, replacement: impl Fn(&str) -> String) -> String {
+    let mut out = String::new();
+    let mut rest = name;
+    while let Some(begin) = rest.find('<') {
+        let (before, after) = rest.split_at(begin);
+        out.push_str(before);
+        match closing(after, '<', '>') {
+            Some(end) => {
+                out.push_str(&replacement(&after[1..end]));
+                rest = &after[end + 1..];
+            }
+            None => {
+                out.push('<');
+                rest = &after[1..];
+            }
+        }
+    }
+    out + rest
+}
+
+fn replace_parameters(name: &str, replacement: impl Fn(bool) -> &'static str) -> String {
+    let mut out = String::new();
+    let mut rest = name;
+    while let Some(begin) = rest.find('(') {
+        let (before, after) = rest.split_at(begin);
+        let Some(end) = closing(after, '(', ')') else {
+            break;
+        };
+        out.push_str(before);
+        out.push_str(replacement(end == 1));
+        rest = &after[end + 1..];
+    }
+    out + rest
+}
+
+/// Index of the closing bracket of the one that `text` begins with. The `>` of `->` is none.
+fn closing(text: &str, open: char, close: char) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut last = ' ';
+    for (index, c) in text.char_indices() {
+        if c == open {
+            depth += 1;
+        } else if c == close && last != '-' {
+            depth = depth.checked_sub(1)?;
+            if depth == 0 {
+                return Some(index);
+            }
+        }
+        last = c;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_short() {
+        for (name, short) in [
+            ("main", "main"),
+            ("tt::tt_metal::Buffer::~Buffer()", "tt::tt_metal::Buffer::~Buffer()"),
+            ("f(int, std::__1::vector<int>)", "f(…)"),
+            (
+                "std::__1::vector<std::shared_ptr<tt::tt_metal::Buffer>, std::allocator<x>>::clear()",
+                "std::vector<…>::clear()",
+            ),
+            ("std::vector<int>::at(unsigned long) const", "std::vector<int>::at(…) const"),
+            ("(anonymous namespace)::go(int)", "(anonymous namespace)::go(…)"),
+            (
+                "A::operator()(int) const::{lambda()#1}::operator()() const",
+                "A::operator()(…) const::{lambda()#1}::operator()() const",
+            ),
+            ("operator<(A, B)", "operator<(…)"),
+            ("operator<<(A, B)", "operator<<(…)"),
+            ("A::operator->()", "A::operator->()"),
+            ("broken<(", "broken<("),
+        ] {
+            assert_eq!(shorten(name), short);
+        }
+    }
+    #[test]
+    fn names_are_reduced_to_what_a_rebuild_keeps() {
+        for (name, reduced) in [
+            ("main", "main"),
+            ("la_cache_clear.part.0", "la_cache_clear"),
+            ("f(int) [clone .cold]", "f"),
+            ("tt::tt_metal::Buffer::~Buffer()", "tt::tt_metal::Buffer::~Buffer"),
+            ("void std::__1::vector<int>::emplace_back<int>(int&&)", "std::vector::emplace_back"),
+            ("std::vector<A<B>, C>::at(unsigned long) const", "std::vector::at"),
+            ("f[abi:cxx11](int)", "f"),
+            ("(anonymous namespace)::go(int)", "(anonymous namespace)::go"),
+            ("A::run(int) const::{lambda(int)#12}::operator()(int) const", "A::run::{lambda}::operator()"),
+            ("A::run()::$_3::operator()() const", "A::run::{lambda}::operator()"),
+            ("A::run(int)::'lambda0'(int)::operator()(int) const", "A::run::{lambda}::operator()"),
+            ("A::operator bool() const", "A::operator bool"),
+            ("decltype(auto) std::visit<F>(F&&)", "std::visit"),
+            ("bool operator< <int>(A<int>, B)", "operator<"),
+            ("broken<(", "broken<("),
+            ("", ""),
+        ] {
+            assert_eq!(reduce(name), reduced, "{name}");
+        }
+    }
+}

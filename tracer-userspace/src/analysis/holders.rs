@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who held what: the live buffers of one memory by the site and the test that allocated them.
+//!
+//! What the sites hold now is kept, and what each held at the peak: a site that is touched after a new peak first notes
+//! what it held then. So a peak costs nothing when it comes, and memory grows with the sites, not with the events.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
+
+use serde::Serialize;
+
+use super::{Site, names, site::Sites};
+use crate::model::Moment;
+
+/// How many holders are named.
+const HOLDERS: usize = 5;
+/// So many sites are kept before those that hold nothing are looked for.
+const SWEEP: usize = 1024;
+
+/// What was live in one memory at one moment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LiveSet {
+    /// Live buffers.
+    pub buffers: u64,
+    /// Their bytes on one device.
+    pub bytes: u64,
+    /// Who held most, most bytes first, at most five.
+    pub holders: Vec<Holder>,
+    /// Holders that are not named.
+    pub others: u64,
+}
+
+/// What one site allocated in one test.
+#[derive(Clone, Debug, Serialize)]
+pub struct Holder {
+    /// Live buffers.
+    pub buffers: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Test that allocated them; `null` for none.
+    pub test: Option<String>,
+    /// Where it allocated them.
+    pub site: Site,
+}
+
+/// The live buffers of one memory, now and at the peak.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    bytes: u64,
+    peak: u64,
+    peak_moment: Moment,
+    /// Counts the peaks.
+    epoch: u64,
+    sites: HashMap<Place, Sum>,
+    swept: usize,
+}
+
+/// Stack and test of an allocation.
+type Place = (u32, u32);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    buffers: u64,
+    bytes: u64,
+    /// What they were at the peak of this number.
+    epoch: u64,
+    at_peak: (u64, u64),
+}
+
+impl Live {
+    /// A buffer was allocated.
+    pub(super) fn add(&mut self, moment: &Moment, bytes: u64) {
+        let sum = self.touch(moment);
+        sum.buffers += 1;
+        sum.bytes = sum.bytes.saturating_add(bytes);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > self.peak {
+            (self.peak, self.peak_moment) = (self.bytes, *moment);
+            self.epoch += 1;
+        }
+        self.sweep();
+    }
+
+    /// The life of a buffer that was allocated at `moment` ended.
+    pub(super) fn remove(&mut self, moment: &Moment, bytes: u64) {
+        let sum = self.touch(moment);
+        sum.buffers = sum.buffers.saturating_sub(1);
+        sum.bytes = sum.bytes.saturating_sub(bytes);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Most bytes that were live at once, and when.
+    pub(super) fn peak(&self) -> (u64, Moment) {
+        (self.peak, self.peak_moment)
+    }
+
+    /// What was live at the peak.
+    pub(super) fn at_peak(&self, sites: &mut Sites) -> LiveSet {
+        live_set(self.sites.iter().map(|(&place, sum)| (place, sum.at_peak(self.epoch))), sites)
+    }
+
+    /// What is live now, by site.
+    pub(super) fn now(&self) -> Snapshot {
+        let sites = self.sites.iter().filter(|(_, sum)| sum.buffers > 0);
+        Snapshot { sites: sites.map(|(&site, sum)| (site, (sum.buffers, sum.bytes))).collect() }
+    }
+
+    fn touch(&mut self, moment: &Moment) -> &mut Sum {
+        let epoch = self.epoch;
+        let sum = self.sites.entry((moment.stack, moment.test)).or_insert(Sum { epoch, ..Sum::default() });
+        (sum.at_peak, sum.epoch) = (sum.at_peak(epoch), epoch);
+        sum
+    }
+
+    /// Forgets sites that hold nothing now and held nothing at the peak, so that many tests cost no memory.
+    fn sweep(&mut self) {
+        if self.sites.len() > 2 * self.swept + SWEEP {
+            let epoch = self.epoch;
+            self.sites.retain(|_, sum| sum.buffers > 0 || sum.at_peak(epoch).0 > 0);
+            self.swept = self.sites.len();
+        }
+    }
+}
+
+impl Sum {
+    /// Buffers and bytes at the peak of this number: who was not touched since it came holds the same.
+    fn at_peak(&self, epoch: u64) -> (u64, u64) {
+        if self.epoch < epoch { (self.buffers, self.bytes) } else { self.at_peak }
+    }
+}
+
+/// What was live at a moment, before names are known.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    sites: Vec<(Place, (u64, u64))>,
+}
+
+impl Snapshot {
+    pub(super) fn resolve(self, sites: &mut Sites) -> LiveSet {
+        live_set(self.sites.into_iter(), sites)
+    }
+}
+
+/// Several stacks may be one site, and the phases of a test are one test.
+fn live_set(places: impl Iterator<Item = (Place, (u64, u64))>, sites: &mut Sites) -> LiveSet {
+    let mut by_name: BTreeMap<(String, Option<String>), Holder> = BTreeMap::new();
+    for ((stack, test), (buffers, bytes)) in places.filter(|(_, (buffers, _))| *buffers > 0) {
+        let test = names::test_of(sites.definitions(), test);
+        let site = sites.get(stack);
+        let new = || Holder { buffers: 0, bytes: 0, test: test.clone(), site: site.clone() };
+        let holder = by_name.entry((site.id.clone(), test.clone())).or_insert_with(new);
+        holder.buffers += buffers;
+        holder.bytes = holder.bytes.saturating_add(bytes);
+    }
+    let mut holders: Vec<Holder> = by_name.into_values().collect();
+    holders.sort_by_key(|holder| Reverse((holder.bytes, holder.buffers)));
+    let others = holders.len().saturating_sub(HOLDERS) as u64;
+    let buffers = holders.iter().map(|holder| holder.buffers).sum();
+    let bytes = holders.iter().fold(0_u64, |sum, holder| sum.saturating_add(holder.bytes));
+    holders.truncate(HOLDERS);
+    LiveSet { buffers, bytes, holders, others }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(stack: u32, test: u32) -> Moment {
+        Moment { stack, test, ..Moment::default() }
+    }
+
+    /// Holders as (stack, buffers, bytes): without definitions there are no names.
+    fn sums(sites: impl Iterator<Item = (Place, (u64, u64))>) -> Vec<(u32, u64, u64)> {
+        let mut sums: Vec<_> =
+            sites.filter(|it| it.1.0 > 0).map(|((stack, _), (n, bytes))| (stack, n, bytes)).collect();
+        sums.sort_unstable();
+        sums
+    }
+
+    #[test]
+    fn the_peak_is_what_was_live_then_whatever_came_later() {
+        let mut live = Live::default();
+        live.add(&moment(1, 0), 10);
+        live.add(&moment(2, 0), 20);
+        live.remove(&moment(1, 0), 10);
+        live.add(&moment(3, 0), 30);
+        live.add(&moment(3, 0), 5);
+        live.remove(&moment(2, 0), 20);
+        live.remove(&moment(3, 0), 30);
+        live.add(&moment(1, 0), 40);
+        assert_eq!(live.peak().0, 55);
+        assert_eq!(
+            sums(live.sites.iter().map(|(&site, sum)| (site, sum.at_peak(live.epoch)))),
+            [(2, 1, 20), (3, 2, 35)]
+        );
+        assert_eq!(sums(live.now().sites.into_iter()), [(1, 1, 40), (3, 1, 5)]);
+    }
+
+    #[test]
+    fn by_brute_force_every_peak_is_the_same() {
+        // A fixed generator of numbers, so that a failure comes again.
+        let mut state = 7_u32;
+        let mut next = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % below
+        };
+        let (mut live, mut held, mut best) = (Live::default(), Vec::new(), (0, Vec::new()));
+        for _ in 0..5000 {
+            if next(5) > 1 || held.is_empty() {
+                let (stack, bytes) = (next(9), u64::from(next(100)));
+                held.push((stack, bytes));
+                live.add(&moment(stack, 0), bytes);
+                let sum: u64 = held.iter().map(|it| it.1).sum();
+                if sum > best.0 {
+                    best = (sum, held.clone());
+                }
+            } else {
+                let (stack, bytes) = held.swap_remove(next(held.len() as u32) as usize);
+                live.remove(&moment(stack, 0), bytes);
+            }
+        }
+        let mut expected: HashMap<u32, (u64, u64)> = HashMap::new();
+        for (stack, bytes) in best.1 {
+            let sum = expected.entry(stack).or_default();
+            *sum = (sum.0 + 1, sum.1 + bytes);
+        }
+        let mut expected: Vec<_> = expected.into_iter().map(|(stack, (n, bytes))| (stack, n, bytes)).collect();
+        expected.sort_unstable();
+        assert_eq!(sums(live.sites.iter().map(|(&site, sum)| (site, sum.at_peak(live.epoch)))), expected);
+    }
+
+    #[test]
+    fn sites_of_tests_long_gone_are_forgotten() {
+        let mut live = Live::default();
+        for test in 0..100_000 {
+            live.add(&moment(1, test), 10);
+            live.remove(&moment(1, test), 10);
+        }
+        assert!(live.sites.len() <= 2 * SWEEP + 2, "{}", live.sites.len());
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands that compare runs and judge them: `diff` and `check`.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use time::OffsetDateTime;
+
+use super::{
+    Status,
+    args::{Check, Diff},
+    read::read,
+};
+use crate::{
+    analysis::{
+        self, Baseline, CountedFold, CountedIn, Counts, Expectations, Filter, Gate, Summary, SummaryFold, Suppressions,
+    },
+    trace::MAGIC,
+    view,
+};
+
+pub(super) fn diff(args: &Diff, out: &mut impl Write) -> Result<Status> {
+    let before = summary(&args.before.0, args.scope.filter())?;
+    let after = summary(&args.after.0, args.scope.filter())?;
+    let value = analysis::diff(&before, &after);
+    let text = if args.json { view::json("diff", &value) } else { view::diff(&value, args.top) };
+    out.write_all(text.as_bytes())?;
+    let damaged = value.before.damaged || value.after.damaged;
+    Ok(if damaged { Status::Problems } else { Status::Done })
+}
+
+pub(super) fn check(args: &Check, out: &mut impl Write) -> Result<Status> {
+    let gate = gate(args)?;
+    let (summary, counts) = summary_and_counts(&args.traces.paths, args.scope.filter())?;
+    let value = gate.check(&summary, &counts);
+    if let Some(path) = &args.write_baseline {
+        save(path, &Baseline::of(&summary).show())?;
+    }
+    if let Some(path) = &args.junit {
+        save(path, &view::junit(&value))?;
+    }
+    let text = if args.json { view::json("check", &value) } else { view::check(&value) };
+    out.write_all(text.as_bytes())?;
+    Ok(if value.passed && !value.integrity.damaged { Status::Done } else { Status::Problems })
+}
+
+fn gate(args: &Check) -> Result<Gate> {
+    let expectations = parse_file(args.expect.as_deref(), Expectations::parse)?.unwrap_or_default();
+    let filter = args.scope.filter();
+    if expectations.are_about(CountedIn::Server) && (filter.since.is_some() || filter.until.is_some()) {
+        bail!("the server ledger has no times: --since and --until do not go with expectations of it");
+    }
+    Ok(Gate {
+        rules: args.fail_on.clone(),
+        baseline: args.baseline.as_deref().map(|path| baseline(path, filter.clone())).transpose()?,
+        suppressions: parse_file(args.suppress.as_deref(), Suppressions::parse)?.unwrap_or_default(),
+        expectations,
+        strict: args.strict,
+        today: OffsetDateTime::now_utc().date(),
+    })
+}
+
+/// A baseline is a trace or a file of its own; they are told apart by how they begin.
+fn baseline(path: &Path, filter: Filter) -> Result<Baseline> {
+    let failed = || format!("failed to read {}", path.display());
+    let mut head = Vec::new();
+    File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut head)).with_context(failed)?;
+    if head == MAGIC {
+        return Ok(Baseline::of(&summary(&[path.to_owned()], filter)?));
+    }
+    parse_file(Some(path), Baseline::parse)?.with_context(failed)
+}
+
+fn parse_file<T>(path: Option<&Path>, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let failed = || format!("failed to read {}", path.display());
+    let text = fs::read_to_string(path).with_context(failed)?;
+    parse(&text).map(Some).map_err(|problem| anyhow!(problem)).with_context(failed)
+}
+
+fn save(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))
+}
+
+fn summary(paths: &[PathBuf], filter: Filter) -> Result<Summary> {
+    Ok(summary_and_counts(paths, filter)?.0)
+}
+
+fn summary_and_counts(paths: &[PathBuf], filter: Filter) -> Result<(Summary, Counts)> {
+    let (mut fold, mut counts) = (SummaryFold::default(), CountedFold::default());
+    let (model, selection) = read(paths, filter, |entry| {
+        fold.entry(entry);
+        counts.entry(entry);
+    })?;
+    let mut summary = fold.finish(&model);
+    summary.integrity.selected = selection.told();
+    Ok((summary, counts.finish(&model, &selection)))
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The options by which reading commands select, group and rank.
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use crate::{
+    analysis::{DeviceQuery, Filter, Grouping, Order, Pattern, SitePattern},
+    model::{Device, Verdict},
+    trace::{DeviceClass, parse_buffer_type},
+};
+
+/// What to look at. What happened counts where it happened, what is held where it was allocated.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Scope {
+    /// Device: mesh0, chip3, device3 of a log, or a number for any of these
+    #[arg(long, value_parser = parse_device)]
+    device: Option<DeviceQuery>,
+    /// Type of memory: DRAM, L1, L1_SMALL, TRACE or SYSTEM_MEMORY
+    #[arg(long = "type", id = "type", value_name = "TYPE", value_parser = parse_type)]
+    buffer_type: Option<u32>,
+    /// Test: a part of its id, or all of it with * for anything
+    #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
+    test: Option<Pattern>,
+    /// Site: its id, or parts of functions' names, innermost first: "Cache::clear < test_unload"
+    #[arg(long, value_name = "PATTERN", value_parser = SitePattern::parse)]
+    site: Option<SitePattern>,
+    /// From this time on, in seconds after the start
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    since: Option<u64>,
+    /// Before this time, in seconds after the start
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    until: Option<u64>,
+}
+
+/// Which verdicts to look at.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Verdicts {
+    /// Verdicts, joined by commas
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',', value_parser = parse_verdict)]
+    verdict: Vec<Verdict>,
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Sort {
+    /// The largest number
+    Count,
+    /// The most bytes
+    Bytes,
+    /// The earliest
+    Time,
+}
+
+/// What buffers are grouped by.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum By {
+    /// Where they were allocated
+    Site,
+    /// The test that allocated them
+    Test,
+    /// Their device
+    Device,
+    /// Their type of memory
+    Type,
+}
+
+impl Scope {
+    /// As the analyses have it.
+    pub(super) fn filter(&self) -> Filter {
+        Filter {
+            device: self.device,
+            buffer_type: self.buffer_type,
+            test: self.test.clone(),
+            site: self.site.clone(),
+            verdicts: Vec::new(),
+            since: self.since,
+            until: self.until,
+        }
+    }
+
+    /// The same for some verdicts alone.
+    pub(super) fn with(&self, verdicts: &Verdicts) -> Filter {
+        Filter { verdicts: verdicts.verdict.clone(), ..self.filter() }
+    }
+}
+
+impl From<Sort> for Order {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Count => Self::Count,
+            Sort::Bytes => Self::Bytes,
+            Sort::Time => Self::Time,
+        }
+    }
+}
+
+impl From<By> for Grouping {
+    fn from(by: By) -> Self {
+        match by {
+            By::Site => Self::Site,
+            By::Test => Self::Test,
+            By::Device => Self::Device,
+            By::Type => Self::Type,
+        }
+    }
+}
+
+pub(super) fn parse_verdict(text: &str) -> Result<Verdict, String> {
+    let names = || Verdict::ALL.map(Verdict::name).join(", ");
+    Verdict::from_name(text).ok_or_else(|| format!("the verdicts are {}", names()))
+}
+
+fn parse_device(text: &str) -> Result<DeviceQuery, String> {
+    let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip), ("device", DeviceClass::Unknown)];
+    let exact = classes.into_iter().find_map(|(word, class)| Some((class, text.strip_prefix(word)?)));
+    let query = match exact {
+        Some((class, id)) => id.parse().map(|id| DeviceQuery::Exactly(Device { class, id })),
+        None => text.parse().map(DeviceQuery::Any),
+    };
+    query.map_err(|_| "a device is mesh0, chip3 or 0, with any number".to_owned())
+}
+
+fn parse_type(text: &str) -> Result<u32, String> {
+    parse_buffer_type(text).ok_or_else(|| "a type is DRAM, L1, L1_SMALL, TRACE or SYSTEM_MEMORY".to_owned())
+}
+
+fn parse_pattern(text: &str) -> Result<Pattern, String> {
+    if text.is_empty() { Err("an empty pattern matches everything".to_owned()) } else { Ok(Pattern::new(text)) }
+}
+
+/// Nanoseconds, from seconds with a fraction. Done in whole numbers, so that times read back as views show them.
+fn parse_seconds(text: &str) -> Result<u64, String> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|c| c.is_ascii_digit());
+    let nanoseconds = || {
+        let fraction: u64 = format!("{fraction:0<9}").parse().ok()?;
+        whole.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(fraction)
+    };
+    let sound = digits(whole) && digits(fraction) && fraction.len() <= 9;
+    sound.then(nanoseconds).flatten().ok_or_else(|| "a time is a number of seconds, like 12.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_times_and_types_are_understood() {
+        let exactly = |class, id| Ok(DeviceQuery::Exactly(Device { class, id }));
+        assert_eq!(parse_device("mesh0"), exactly(DeviceClass::Mesh, 0));
+        assert_eq!(parse_device("chip31"), exactly(DeviceClass::Chip, 31));
+        assert_eq!(parse_device("7"), Ok(DeviceQuery::Any(7)));
+        assert!(parse_device("mesh").is_err() && parse_device("gpu0").is_err());
+        assert_eq!(parse_seconds("12.5"), Ok(12_500_000_000));
+        assert_eq!(parse_seconds("0.000001"), Ok(1000));
+        for wrong in ["", ".5", "-1", "1e9", "99999999999", "1.0000000001"] {
+            assert!(parse_seconds(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((parse_type("l1"), parse_type("TRACE")), (Ok(1), Ok(4)));
+        assert!(parse_type("l2").is_err() && parse_verdict("leak").is_err());
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ends of buffers that no free makes, and of the account.
+
+use super::{Account, Blocks, Pending, both, end};
+use crate::{
+    model::{Buffer, Certainty, Entry, Moment, Outcome, Previous, Verdict, recent::Ended},
+    trace::Event,
+};
+
+impl Account {
+    pub(super) fn marked(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
+        self.threads.insert(moment.thread, Pending::Marked(event.unique_id));
+        if let Some(live) = self.remove_live(event.unique_id, moment) {
+            self.forget_block(&live.buffer);
+            let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
+            self.decide(end(live.buffer, verdict, moment), sink);
+        } else if let Some(&ended) = self.recent.get(event.unique_id) {
+            self.late_mark(ended, moment, sink);
+        } else if self.buffer(event).phantom {
+            self.decide(end(self.buffer(event), Verdict::Phantom, moment), sink);
+        } else if !event.owns {
+            let outcome = Outcome { ends: false, ..end(self.buffer(event), Verdict::AliasFree, moment) };
+            self.report(outcome, sink);
+        } else {
+            let (verdict, certainty) = self.older(event.unique_id).unwrap_or((Verdict::Marked, Certainty::Possible));
+            self.decide(Outcome { certainty, ..end(self.buffer(event), verdict, moment) }, sink);
+        }
+    }
+
+    /// The destructor of a deallocated owner: news only if nothing showed the deallocation.
+    pub(super) fn destroyed(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
+        if let Some(live) = self.remove_live(event.unique_id, moment) {
+            let certainty = self.certainty_since_allocation(&live.buffer);
+            let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
+            self.forget_block(&live.buffer);
+            self.decide(Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
+        } else if let Some(&ended) = self.recent.get(event.unique_id) {
+            self.late_mark(ended, moment, sink);
+        } else {
+            self.blocks.note_left(event.buffer_type, event.address, moment.time);
+        }
+    }
+
+    /// A bulk release does not change the status, so somebody marked the buffer after it. After any other end, this is
+    /// nothing new.
+    fn late_mark(&mut self, ended: Ended, moment: Moment, sink: &mut impl FnMut(&Entry)) {
+        if ended.verdict == Verdict::Bulk {
+            let previous = Previous::Free(ended.moment, ended.verdict);
+            let certainty = self.certainty_since_allocation(&ended.buffer);
+            if let Some(ended) = self.recent.get_mut(ended.buffer.unique_id) {
+                ended.verdict = Verdict::Marked;
+            }
+            let outcome = Outcome { certainty, previous, ends: false, ..end(ended.buffer, Verdict::Marked, moment) };
+            sink(&Entry::Outcome(outcome));
+        }
+    }
+
+    pub(super) fn bulk(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
+        let allocator = event.object;
+        if self.border != Some(0) {
+            self.unseen_ends = Some(moment.time);
+        }
+        self.blocks.take_all_back(allocator);
+        let held = self.live.values().filter(|live| live.buffer.allocator == allocator);
+        let released: Vec<u64> = held.map(|live| live.buffer.unique_id).collect();
+        for unique_id in released {
+            let Some(live) = self.remove_live(unique_id, moment) else { continue };
+            let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
+            // A free of its own may be among what was lost.
+            let certainty = self.certainty_since_allocation(&live.buffer);
+            self.decide(Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
+        }
+    }
+
+    /// Ends a buffer that must have ended, unseen: a free was lost, or the status was set inline. It was removed from the
+    /// live ones.
+    pub(super) fn end_unseen(
+        &mut self,
+        buffer: Buffer,
+        verdict: Verdict,
+        moment: Moment,
+        sink: &mut impl FnMut(&Entry),
+    ) {
+        self.forget_block(&buffer);
+        let unseen = Moment { stack: 0, thread: 0, ..moment };
+        self.decide(Outcome { certainty: Certainty::Possible, ..end(buffer, verdict, unseen) }, sink);
+    }
+
+    /// Ends the account: what is live is held. `exited` if the process itself ended, `complete` if the trace says how.
+    pub(in crate::model::ledger) fn end(
+        &mut self,
+        time: u64,
+        exited: bool,
+        complete: bool,
+        sink: &mut impl FnMut(&Entry),
+    ) {
+        let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
+        threads.sort_by_key(|(thread, _)| *thread);
+        for (_, pending) in threads {
+            self.settle(Some(pending), exited, sink);
+        }
+        self.blocks = Blocks::default();
+        for live in std::mem::take(&mut self.live).into_values() {
+            let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Held };
+            let told = if complete { Certainty::Confirmed } else { Certainty::Possible };
+            let certainty = both(told, self.certainty_since_allocation(&live.buffer));
+            let moment = Moment { time, thread: 0, test: 0, stack: 0 };
+            sink(&Entry::Outcome(Outcome { certainty, ..end(live.buffer, verdict, moment) }));
+        }
+    }
+
+    pub(super) fn decide(&mut self, outcome: Outcome, sink: &mut impl FnMut(&Entry)) {
+        self.remember(&outcome);
+        sink(&Entry::Outcome(outcome));
+    }
+
+    pub(super) fn remember(&mut self, outcome: &Outcome) {
+        let Outcome { buffer, moment, verdict, .. } = *outcome;
+        if buffer.allocated.is_none() {
+            self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
+        }
+        self.recent.insert(Ended { buffer, moment, verdict });
+    }
+}
