@@ -12,7 +12,9 @@ use tracer_common::{Cookie, Kind};
 
 use crate::{
     capture::kernel::{self, Kernel},
-    discover::{Discovery, Obstacle, maps, module::Module, process::Process, python::Python, symbols::Site},
+    discover::{
+        Discovery, Obstacle, maps, module::Module, process::Process, python::Python, symbols::ProbeSet, symbols::Site,
+    },
     trace::kind_word,
 };
 
@@ -104,7 +106,7 @@ pub fn machine() -> Vec<Check> {
 /// What tracing needs of a process.
 #[must_use]
 pub fn target(pid: u32) -> Vec<Check> {
-    match Discovery::of(pid) {
+    match Discovery::of(pid, ProbeSet::Owners) {
         Ok(discovery) => target_checks(&discovery),
         Err(Obstacle::NotLoaded { process, problems }) => {
             let mut checks = vec![check_process(&process)];

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{kernel, recording::Recording, stacks::Compared, tally::Tally, wait::wait_for_library};
-use crate::discover::{Discovery, process::Process};
+use crate::discover::{Discovery, process::Process, symbols::ProbeSet};
 
 /// What to record.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Options {
     pub target: Target,
     /// The trace file.
     pub output: PathBuf,
+    /// What is probed.
+    pub probes: ProbeSet,
     /// How the kernel side is set up.
     pub kernel: kernel::Options,
     /// Whether each stack is copied as well, and walked in both ways.
@@ -123,7 +125,9 @@ async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Op
             (child.id(), Some(child))
         }
     };
-    let Some(discovery) = wait_for_library(pid, &mut child, &mut stop, tell).await? else { return Ok(None) };
+    let Some(discovery) = wait_for_library(pid, options.probes, &mut child, &mut stop, tell).await? else {
+        return Ok(None);
+    };
     let Some(mut recording) = Recording::begin(options, &discovery)? else { return Ok(None) };
     for warning in &recording.warnings {
         tell(Progress::Problem(warning));

@@ -7,7 +7,7 @@ use anyhow::Result;
 use tokio::time::sleep;
 
 use super::session::{Progress, Stop};
-use crate::discover::{Discovery, LIBRARY_SYMBOL, Obstacle, maps, module::Module, process::Process};
+use crate::discover::{Discovery, LIBRARY_SYMBOL, Obstacle, maps, module::Module, process::Process, symbols::ProbeSet};
 
 /// How often a process is looked at that has not loaded its library yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -15,6 +15,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// `None` if the process ended, or the user had enough, before it loaded the library.
 pub(super) async fn wait_for_library(
     pid: u32,
+    set: ProbeSet,
     child: &mut Option<Child>,
     stop: &mut Stop,
     tell: &mut dyn FnMut(Progress<'_>),
@@ -25,7 +26,7 @@ pub(super) async fn wait_for_library(
     loop {
         // At first all is looked at, so that what can't be looked into is told.
         if !told || files.may_have_library(pid) {
-            match Discovery::of(pid) {
+            match Discovery::of(pid, set) {
                 Ok(discovery) if discovery.process.start == first.start => return Ok(Some(discovery)),
                 Ok(_) => return Ok(None),
                 Err(Obstacle::NotLoaded { process, problems }) => {

@@ -8,13 +8,14 @@ use std::{
 };
 
 use clap::{
-    ArgGroup, Args as ClapArgs, Parser, Subcommand,
+    ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser as _},
 };
 
 use super::scope::{By, Scope, Sort, Verdicts, parse_verdict};
 use crate::{
     analysis::{Query, Rule},
+    discover::symbols::ProbeSet,
     model::Verdict,
     view::{Frames, StackChoice},
 };
@@ -62,6 +63,9 @@ pub(super) struct Record {
     /// Trace file [default: buftrace-PID.ttb for --pid, buftrace.ttb for a command]
     #[arg(short, long, value_name = "TRACE")]
     pub(super) output: Option<PathBuf>,
+    /// What is probed
+    #[arg(long, value_name = "SET", default_value = "owners")]
+    pub(super) probes: Probes,
     /// Copy each stack as well, walk it by the whole .eh_frame, and say whether both ways agree; costs the target more
     #[arg(long)]
     pub(super) stack_copy: bool,
@@ -290,6 +294,24 @@ impl Timeline {
 }
 
 /// The kernel takes powers of two of at least a page; 1 GiB is the most that its 32-bit size allows.
+/// What is probed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Probes {
+    /// Allocations and frees of buffers that own their memory
+    Owners,
+    /// Also the creation of buffers over memory of others, which every mesh buffer has one of for each chip
+    Full,
+}
+
+impl From<Probes> for ProbeSet {
+    fn from(probes: Probes) -> Self {
+        match probes {
+            Probes::Owners => Self::Owners,
+            Probes::Full => Self::Full,
+        }
+    }
+}
+
 fn parse_ring(text: &str) -> Result<u32, String> {
     let mebibytes: Option<u32> = text.parse().ok().filter(|size: &u32| size.is_power_of_two() && *size <= 1024);
     mebibytes.map(|size| size << 20).ok_or_else(|| "a power of two from 1 to 1024".to_owned())

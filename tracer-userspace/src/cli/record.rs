@@ -34,7 +34,8 @@ pub(super) fn record(args: Record) -> Result<Status> {
     };
     let output = args.output.unwrap_or(output);
     let kernel = kernel::Options { ring_bytes: args.ring, verbose: args.verbose_kernel, remember: !args.forget_rows };
-    let options = Options { target, output, kernel, copies: args.stack_copy };
+    let probes = args.probes.into();
+    let options = Options { target, output, probes, kernel, copies: args.stack_copy };
     let mut line = ProgressLine::new(args.quiet);
     let of_process = args.pid.map(|pid| format!(" -p {pid}")).unwrap_or_default();
     let summary = session::record(&options, &mut |progress| line.tell(&progress))

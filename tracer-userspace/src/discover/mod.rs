@@ -93,12 +93,12 @@ impl From<anyhow::Error> for Obstacle {
 }
 
 impl Discovery {
-    /// Looks at a process.
+    /// Looks at a process that is to be probed at the sites of a set.
     ///
     /// # Errors
     /// [`Obstacle::NotLoaded`] if the library is not mapped (yet); otherwise if the process or the library cannot be read.
     /// A field or symbol that is not found is no error here, but data in the answer.
-    pub fn of(pid: u32) -> Result<Self, Obstacle> {
+    pub fn of(pid: u32, set: ProbeSet) -> Result<Self, Obstacle> {
         let process = Process::read(pid)?;
         let mappings = maps::read(pid).with_context(|| format!("failed to read the memory map of process {pid}"))?;
         let (modules, problems) = open_modules(pid, &mappings);
@@ -106,11 +106,11 @@ impl Discovery {
             return Err(Obstacle::NotLoaded { process, problems });
         };
         let libc = modules.iter().position(is_libc);
-        let found = Library::read(&modules[library])?;
+        let found = Library::read(&modules[library], set)?;
         let mut sites = found.sites;
         let linker = modules.iter().position(is_linker);
         for (home, module) in [(Home::Libc, libc), (Home::Linker, linker)] {
-            sites.extend(sites_of(home, module.map(|module| &modules[module]))?);
+            sites.extend(sites_of(home, set, module.map(|module| &modules[module]))?);
         }
         let python = python::find(pid, &modules);
         let frames = python.as_ref().and_then(|python| python.frames.as_ref().ok());
@@ -215,10 +215,10 @@ fn is_linker(module: &Module) -> bool {
     name.starts_with("ld-linux") || name.starts_with("ld-2.")
 }
 
-fn sites_of(home: Home, module: Option<&Module>) -> Result<Vec<Site>> {
+fn sites_of(home: Home, set: ProbeSet, module: Option<&Module>) -> Result<Vec<Site>> {
     match module {
-        Some(module) => Ok(symbols::sites(&module.elf()?, home, ProbeSet::Owners)),
-        None => Ok(symbols::missing(home, ProbeSet::Owners, "the module is not mapped under its own name")),
+        Some(module) => Ok(symbols::sites(&module.elf()?, home, set)),
+        None => Ok(symbols::missing(home, set, "the module is not mapped under its own name")),
     }
 }
 
@@ -230,11 +230,11 @@ struct Library {
 }
 
 impl Library {
-    fn read(module: &Module) -> Result<Self> {
+    fn read(module: &Module, set: ProbeSet) -> Result<Self> {
         let elf = module.elf()?;
         let derivation =
             layout::derive(&elf).with_context(|| format!("failed to understand {}", module.mapping.path.display()))?;
-        let mut sites = symbols::sites(&elf, Home::Library, ProbeSet::Owners);
+        let mut sites = symbols::sites(&elf, Home::Library, set);
         // Where BufferImpl has the fields, the mark is set inline, and `~Buffer` shows it: nothing is missing.
         let inlined = derivation.generation == Generation::BufferImpl;
         sites.retain(|site| !(inlined && site.kind == Kind::Marked && site.offset.is_err()));
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_process_without_the_library_may_load_it_later() {
-        let answer = Discovery::of(std::process::id());
+        let answer = Discovery::of(std::process::id(), ProbeSet::Owners);
         assert!(matches!(answer, Err(Obstacle::NotLoaded { .. })), "{answer:?}");
     }
 
