@@ -5,6 +5,7 @@
 //! them, which brings the rights along and sets BUFTRACE_NO_SKIP.
 
 mod account;
+mod agreement;
 mod framehop;
 mod frames;
 mod gate;

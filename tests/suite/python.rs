@@ -53,7 +53,7 @@ fn action(seen: &Seen) -> &'static str {
 }
 
 /// A script of the look-alike, by a Python of choice.
-fn script(python: &Path, script: &str) -> Command {
+pub(crate) fn script(python: &Path, script: &str) -> Command {
     let mut command = Command::new(python);
     command
         .arg(script)
@@ -63,7 +63,7 @@ fn script(python: &Path, script: &str) -> Command {
 }
 
 /// The interpreters of a minor version: the one on the path, and pyenv's.
-fn interpreters(version: &str) -> Vec<PathBuf> {
+pub(crate) fn interpreters(version: &str) -> Vec<PathBuf> {
     let name = format!("python{version}");
     let on_path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = env::split_paths(&on_path).collect();

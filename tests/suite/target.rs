@@ -123,9 +123,14 @@ fn both(output: &Output) -> String {
 
 /// Records a command from the moment at which it is ready to its end; returns it and the trace.
 pub(crate) fn record(command: Command) -> Result<(Finished, PathBuf)> {
+    record_with(command, &[])
+}
+
+/// The same, with more options of `record`.
+pub(crate) fn record_with(command: Command, options: &[&str]) -> Result<(Finished, PathBuf)> {
     let target = Target::start(command)?;
     let trace = target.path("trace.ttb");
-    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    let recorder = Recorder::attach(&[&["-p", &target.pid(), "-o", path(&trace)], options].concat())?;
     target.go()?;
     let finished = target.finish()?;
     finished.succeeded()?;

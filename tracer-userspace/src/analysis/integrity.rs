@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Selected;
 use crate::{
     model::Model,
-    trace::{ALLOCATION_SERVER, GRAPH_CAPTURE, HITS},
+    trace::{ALLOCATION_SERVER, GRAPH_CAPTURE, HITS, Kind, PYTHON_STACKS, STACKS, kind_word},
 };
 
 /// What every view says about its traces.
@@ -27,6 +27,11 @@ pub struct Integrity {
     pub unaccounted: Option<i64>,
     /// Totals that were counted while recording.
     pub counters: Vec<CounterRow>,
+    /// Stacks by how they ended: `complete`, or why not.
+    pub stacks: Vec<CounterRow>,
+    /// Python parts of stacks by their state: `complete`, `uncertain` (all there, but maybe in the wrong places), or why
+    /// some are missing.
+    pub python_stacks: Vec<CounterRow>,
     /// Kinds of probes that were attached and never fired: the target did no such thing, or does it in another way.
     pub never_fired: Vec<String>,
     /// What was odd, damaged or missing, as sentences.
@@ -108,6 +113,8 @@ impl Integrity {
             losses: losses(model),
             unaccounted: model.unaccounted,
             counters: counters.collect(),
+            stacks: by_prefix(model, STACKS),
+            python_stacks: by_prefix(model, PYTHON_STACKS),
             never_fired: never_fired(model),
             problems: problems(model),
             damaged: !model.damages.is_empty(),
@@ -162,10 +169,16 @@ fn losses(model: &Model) -> Vec<LossRow> {
     by_cause.into_iter().map(|(cause, (events, gaps))| LossRow { cause: cause.to_owned(), events, gaps }).collect()
 }
 
-fn never_fired(model: &Model) -> Vec<String> {
+fn by_prefix(model: &Model, prefix: &str) -> Vec<CounterRow> {
     let counters = model.definitions.counters.iter();
-    let silent = counters.filter(|(_, value)| **value == 0).filter_map(|(name, _)| name.strip_prefix(HITS));
-    silent.map(str::to_owned).collect()
+    let named = counters.filter_map(|(name, &value)| Some((name.strip_prefix(prefix)?, value)));
+    named.map(|(name, value)| CounterRow { name: name.to_owned(), value }).collect()
+}
+
+fn never_fired(model: &Model) -> Vec<String> {
+    let silent = by_prefix(model, HITS).into_iter().filter(|row| row.value == 0).map(|row| row.name);
+    // These two tell the recorder what to forget: it has nothing to say that they were not hit.
+    silent.filter(|kind| ![Kind::Modules, Kind::CodeFreed].map(kind_word).contains(&kind.as_str())).collect()
 }
 
 fn problems(model: &Model) -> Vec<String> {

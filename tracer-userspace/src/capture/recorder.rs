@@ -133,7 +133,7 @@ impl Recorder {
         let mut stack = 0;
         if self.sites.get(usize::from(hit.site)).is_some_and(|site| site.stack && site.kind == raw.kind) {
             let found = self.stacks.number(hit, &mut self.interned, define);
-            self.tally.walk(found.end);
+            self.tally.stack(found.end, found.python);
             (stack, *stack_end) = (found.number, found.stack_end);
         }
         match raw.kind {
@@ -198,6 +198,9 @@ impl Recorder {
         self.write(ready);
         for symbol in self.stacks.symbols().ready() {
             self.writer.record(symbol);
+        }
+        for (name, &value) in &self.tally.stacks {
+            self.writer.record(trace::CounterValue { name: name.as_str().into(), value });
         }
         self.writer.flush()
     }

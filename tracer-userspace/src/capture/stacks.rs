@@ -49,8 +49,8 @@ pub struct Stacks {
     pythons: HashMap<u32, PythonPart>,
     /// What copies gave, and of which epoch they are, by the hit's sequence number.
     walks: BTreeMap<u64, (Walk, u32)>,
-    /// Numbers in the file of those that were sent in two parts.
-    merged: HashMap<(u32, u32), u32>,
+    /// Numbers in the file of those that were sent in two parts, and the state of their Python frames.
+    merged: HashMap<(u32, u32), (u32, &'static str)>,
     /// By thread id.
     stack_ends: HashMap<u32, u64>,
     /// Modules of copied stacks.
@@ -75,6 +75,8 @@ pub struct StackNumber {
     pub number: u32,
     /// How its native part ended.
     pub end: End,
+    /// The state of its Python frames, empty if there are none.
+    pub python: &'static str,
     /// Where the thread's stack ends, if that was learned from this hit.
     pub stack_end: Option<u64>,
 }
@@ -184,8 +186,8 @@ impl Stacks {
         let key = (hit.native, hit.python);
         let walk = self.walks.remove(&hit.sequence);
         let native_stop = self.natives.get(&hit.native).map(|native| native.stop);
-        if let (None, Some(&number), Some(stop)) = (&walk, self.merged.get(&key), native_stop) {
-            return StackNumber { number, end: stop.into(), stack_end: None };
+        if let (None, Some(&(number, python)), Some(stop)) = (&walk, self.merged.get(&key), native_stop) {
+            return StackNumber { number, end: stop.into(), python, stack_end: None };
         }
         let mut stack_end = None;
         let (native, end) = match walk {
@@ -208,12 +210,12 @@ impl Stacks {
             None if hit.flags & PYTHON_LOST != 0 => PythonPart { pieces: Vec::new(), end: PythonEnd::NotSent },
             None => PythonPart { pieces: Vec::new(), end: PythonEnd::NotRead },
         };
-        let number = merged(&native, end, python, interned, define);
+        let (number, python) = merged(&native, end, python, interned, define);
         let whole = hit.flags & (NATIVE_LOST | PYTHON_LOST) == 0;
         if whole && native_stop.is_some_and(|stop| !Stop::wants_copy(stop as u8)) {
-            self.merged.insert(key, number);
+            self.merged.insert(key, (number, python));
         }
-        StackNumber { number, end, stack_end }
+        StackNumber { number, end, python, stack_end }
     }
 
     fn native_frames(&self, id: u32) -> Vec<merge::Native> {
@@ -256,14 +258,14 @@ impl Stacks {
     }
 }
 
-/// The number of the stack that these make together.
+/// The number of the stack that these make together, and the state of its Python frames.
 fn merged(
     native: &[merge::Native],
     end: End,
     python: PythonPart,
     interned: &mut Interned,
     define: &mut Vec<Record>,
-) -> u32 {
+) -> (u32, &'static str) {
     let merged = merge(native, python.pieces);
     let state = match python.end {
         PythonEnd::NotRead | PythonEnd::NoThreadState => "",
@@ -275,7 +277,7 @@ fn merged(
         PythonEnd::TooManyFrames => "too-many-frames",
         PythonEnd::NotSent => "not-sent",
     };
-    interned.stack(merged.frames, end, state, define)
+    (interned.stack(merged.frames, end, state, define), state)
 }
 
 fn plain(frame: NativeFrame) -> Frame {

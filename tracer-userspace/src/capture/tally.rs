@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the events add up to while they are recorded: for the progress line and the summary, not for verdicts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
-    trace::{Event, Kind},
+    trace::{Event, Kind, PYTHON_STACKS, STACKS},
     unwind::End,
 };
 
@@ -19,10 +19,8 @@ pub struct Tally {
     pub freed: u64,
     /// Bytes on one device in buffers that were allocated since the recording began and are not freed.
     pub live_bytes: u64,
-    /// Stacks that were walked to their end.
-    pub complete: u64,
-    /// Stacks that were not.
-    pub incomplete: u64,
+    /// Stacks by how they ended, and by the state of their Python frames: names of counters.
+    pub stacks: BTreeMap<String, u64>,
     /// Size and allocator by unique id.
     live: HashMap<u64, (u64, u64)>,
     problems: HashSet<String>,
@@ -53,12 +51,21 @@ impl Tally {
         }
     }
 
-    /// Counts how a walk ended.
-    pub fn walk(&mut self, end: End) {
-        match end {
-            End::Complete => self.complete += 1,
-            _ => self.incomplete += 1,
+    /// Counts how a stack ended, and the state of its Python frames, which is empty if there are none.
+    pub fn stack(&mut self, end: End, python: &str) {
+        *self.stacks.entry(format!("{STACKS}{}", end.name())).or_default() += 1;
+        if !python.is_empty() {
+            *self.stacks.entry(format!("{PYTHON_STACKS}{python}")).or_default() += 1;
         }
+    }
+
+    /// How many stacks did not end at their outermost function, and how many there are.
+    #[must_use]
+    pub fn incomplete(&self) -> (u64, u64) {
+        let all = || self.stacks.iter().filter_map(|(name, count)| Some((name.strip_prefix(STACKS)?, count)));
+        let complete = |name: &str| name == End::Complete.name();
+        let incomplete = all().filter(|(name, _)| !complete(name)).map(|(_, count)| count).sum();
+        (incomplete, all().map(|(_, count)| count).sum())
     }
 
     /// Whether a problem is told for the first time.

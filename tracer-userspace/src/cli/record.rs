@@ -120,12 +120,9 @@ fn summarize(summary: &Summary, output: &Path) {
         summary.lost,
         bytes(summary.bytes),
     );
-    if tally.incomplete > 0 {
-        eprintln!(
-            "{} of {} stacks do not reach their outermost function; `report` says why",
-            tally.incomplete,
-            tally.incomplete + tally.complete
-        );
+    let (incomplete, stacks) = tally.incomplete();
+    if incomplete > 0 {
+        eprintln!("{incomplete} of {stacks} stacks do not reach their outermost function; `report` says why");
     }
     if summary.compared.stacks > 0 {
         let Compared { stacks, different } = summary.compared;

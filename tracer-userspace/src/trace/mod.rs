@@ -44,7 +44,7 @@ pub use field::{Hex, Name, escape};
 pub use reader::{Damage, ReadError, Reader};
 pub use record::{
     ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField, Loss,
-    Mapping, Module, Probe, Problem, Process, PythonFrame, Record, Session, Stack, Symbol, Text,
+    Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS, Session, Stack, Symbol, Text,
 };
 pub use writer::Writer;
 

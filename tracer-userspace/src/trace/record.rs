@@ -6,6 +6,10 @@ use super::macros::records;
 
 /// What the names of counters begin with that say how often the probes of a kind fired.
 pub const HITS: &str = "hits.";
+/// What the names of counters begin with that count stacks by how they ended: see [`Stack::end`].
+pub const STACKS: &str = "stacks.";
+/// The same of their Python frames: see [`Stack::python`].
+pub const PYTHON_STACKS: &str = "python-stacks.";
 
 /// [`Process::origin`] of what a log-keeping allocation server printed: it knows buffers by device and address only.
 pub const ALLOCATION_SERVER: &str = "allocation-server";

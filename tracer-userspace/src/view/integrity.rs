@@ -30,6 +30,14 @@ pub(super) fn show(integrity: &Integrity, out: &mut String) {
     if let Some(unaccounted) = integrity.unaccounted.filter(|&events| events != 0) {
         out.push_str(&format!("! {unaccounted} events were sent that are neither here nor known to be lost\n"));
     }
+    for (what, rows) in [("stacks", &integrity.stacks), ("Python parts of stacks", &integrity.python_stacks)] {
+        let all: u64 = rows.iter().map(|row| row.value).sum();
+        let cut: Vec<_> = rows.iter().filter(|row| row.name != "complete").collect();
+        if !cut.is_empty() {
+            let cut: Vec<_> = cut.iter().map(|row| format!("{} {}", row.value, escape(&row.name))).collect();
+            out.push_str(&format!("Of {all} {what} not all are whole: {}\n", cut.join(", ")));
+        }
+    }
     if !integrity.never_fired.is_empty() {
         out.push_str(&format!("Probes that never fired: {}\n", escape(&integrity.never_fired.join(", "))));
     }
