@@ -66,6 +66,17 @@ tell('parent')
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 ";
 
+/// A buffer from before the attach and one from after it; then the process is another program, which prints its PID.
+const EXECUTES: &str = "
+import os, sys, attach, lookalike
+mesh = lookalike.MeshDevice(1)
+before = mesh.empty(4096)
+attach.wait_for_tracer()
+after = mesh.empty(8192)
+lookalike.write_truth()
+os.execv(sys.executable, [sys.executable, '-c', 'import os; print(os.getpid())'])
+";
+
 /// Does something, and then ends in the way that is to come.
 const END: &str = "
 import ctypes, os, sys, attach, lookalike
@@ -401,6 +412,34 @@ fn a_killed_target_ends_the_recording() -> Result<()> {
     let (steps, truth) = (by_trace(&recorded), by_truth(&target.truth()?));
     assert!(truth.len() <= steps.len() && steps.len() <= truth.len() + 3, "{} and {}", steps.len(), truth.len());
     assert_eq!(steps[..truth.len()], truth);
+    Ok(())
+}
+
+#[test]
+fn a_process_that_executes_another_program_is_recorded_up_to_that() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike("pimpl", &["-c", EXECUTES]))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    target.go()?;
+    let (status, said) = recorder.finish()?;
+    assert!(status.success() && said.contains("executes another program"), "{said}");
+    let pid = target.pid;
+    let target = target.finish()?;
+    target.succeeded()?;
+    assert_eq!(String::from_utf8_lossy(&target.output.stdout), format!("{pid}\n"), "it goes on");
+
+    let recorded = items(&trace)?;
+    let allocated: Vec<u64> =
+        events(&recorded).filter(|event| event.kind == Kind::Allocated).map(|event| event.size).collect();
+    assert_eq!(allocated, [8192]);
+    let ends = recorded.iter().filter_map(|item| match item {
+        Item::Record(Record::End(end)) => Some(end.reason.as_str()),
+        _ => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), ["executed"]);
     Ok(())
 }
 

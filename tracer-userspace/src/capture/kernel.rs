@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loads the kernel side, attaches it, and reads what it counts.
 
-use std::{num::NonZeroU32, path::Path};
+use std::{io::ErrorKind, num::NonZeroU32, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -114,8 +114,9 @@ impl Kernel {
     /// Lets the hits of a process through no more.
     pub fn remove_target(&mut self, tgid: u32) -> Result<()> {
         match self.targets.remove(&tgid) {
+            Ok(()) => Ok(()),
             // The kernel side does the same when the process executes another program.
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error).context("failed to tell the kernel side that the process is done"),
         }
     }
