@@ -12,7 +12,6 @@ use super::{
     space::{Range, Space},
     tables::{Ready, Tables, cache::Cache},
 };
-use crate::unwind::Counts;
 
 /// The modules of one target, as the kernel side has them.
 pub(super) struct Modules {
@@ -27,8 +26,6 @@ pub(super) struct Modules {
     rules: usize,
     /// The number of the next table; none is ever given twice, as rows that are remembered say.
     next: u32,
-    /// What the tables come to.
-    pub(super) counts: Counts,
     /// What can't be loaded, in sentences that are not told yet.
     problems: Vec<String>,
 }
@@ -51,7 +48,6 @@ impl Modules {
             loaded: HashMap::new(),
             rules: 0,
             next: 1,
-            counts: Counts::default(),
             problems: Vec::new(),
         })
     }
@@ -125,7 +121,6 @@ impl Modules {
             parts.push(Part { end: part.end.into(), number: self.next });
             self.next += 1;
         }
-        self.counts.add(&ready.counts);
         self.loaded.insert(ready.module, parts);
         Ok(())
     }
