@@ -85,7 +85,6 @@ impl Recording {
         let (mut modules, mut space) = (Modules::new(TARGET)?, Space::new(process.pid));
         let changes = modules.read(&kernel, |epoch| space.refresh(epoch))?;
         modules.load_all(&mut kernel, &space)?;
-        modules.tell(&mut kernel, &space)?;
         let sites: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
         let mut probes = match attach(&mut kernel, pid, discovery, &sites) {
             Err(_) if !process.is_alive() => return Ok(None),
@@ -110,6 +109,8 @@ impl Recording {
         kernel.add_target(pid.get(), Target { number: TARGET, copies, layout })?;
         let border = discovery.read_next_unique_id();
         let test = discovery.read_current_test().unwrap_or_default();
+        // Only from here on is it told when modules change. Until this is done, stacks are copied.
+        refresh(&mut recorder, &mut kernel, &mut modules)?;
         describe(&mut recorder, discovery, &missing);
         if let Some(frames) = frames {
             recorder.set_interpreter(pid.get(), frames);
