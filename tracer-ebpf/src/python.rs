@@ -97,7 +97,7 @@ extern "C" fn python_step(level: u32) -> u32 {
     let mark = (mark >> (layout.mark % 8 * 8)) as u32 & 0xff | generation << 8;
     hash.add(code);
     hash.add(instruction);
-    hash.add(u64::from(checksum) << 8 | u64::from(mark));
+    hash.add(u64::from(checksum) << 32 | u64::from(mark));
     python.frames[*count as usize % MAX_PYTHON_FRAMES] = PythonFrame { code, instruction, checksum, mark };
     *count += 1;
     *frame = previous;
