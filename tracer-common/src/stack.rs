@@ -36,11 +36,11 @@ pub struct Registers {
 pub struct NativeFrame(pub u64);
 
 impl NativeFrame {
-    /// A frame at an address of user space, which has its upper half for the kernel.
+    /// A frame at an address of user space, which leaves the upper half to the kernel; `returns` is 0 or 1.
     #[must_use]
     #[inline(always)]
-    pub const fn new(address: u64, returns: bool) -> Self {
-        Self(address << 1 | returns as u64)
+    pub const fn new(address: u64, returns: u32) -> Self {
+        Self(address << 1 | (returns & 1) as u64)
     }
 
     /// Its address in the process.
@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn a_frame_keeps_its_address_and_what_it_is() {
-        for (address, returns) in [(0x7fff_ffff_fffe, true), (0, false), (0x40_1000, true)] {
+        for (address, returns) in [(0x7fff_ffff_fffe, 1), (0, 0), (0x40_1000, 1)] {
             let frame = NativeFrame::new(address, returns);
-            assert_eq!((frame.address(), frame.returns()), (address, returns));
+            assert_eq!((frame.address(), frame.returns()), (address, returns == 1));
         }
     }
 

@@ -56,7 +56,7 @@ extern "C" fn native_walk(level: u32, mut stop: u32) -> u32 {
     let mut count = 0;
     for slot in &mut scratch.native.frames {
         let machine = &scratch.walker.machine;
-        *slot = NativeFrame(machine.ip << 1 | u64::from(machine.returns & 1));
+        *slot = NativeFrame::new(machine.ip, machine.returns);
         hash.add(slot.0);
         count += 1;
         if stop == GOES_ON {

@@ -183,7 +183,7 @@ mod tests {
     fn stacks_have_as_many_frames_as_they_say() {
         let mut record = vec![Tag::NativeStack as u8, Stop::NoTable as u8, 2, 0, 4, 1, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
         record.extend([0x21, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 9, 9]);
-        let frames = vec![NativeFrame::new(0x10, true), NativeFrame::new(0x20, false)];
+        let frames = vec![NativeFrame::new(0x10, 1), NativeFrame::new(0x20, 0)];
         let expected = NativeStack { id: 0x104, epoch: 7, frames, stop: Stop::NoTable };
         assert_eq!(Sent::decode(&record), Some(Sent::Native(expected)));
         assert_eq!(Sent::decode(&record[..28]), None, "the second frame is cut");

@@ -277,6 +277,13 @@ impl Recording {
                 self.recorder.record(trace::CounterValue { name: name.into(), value });
             }
         }
+        if compared.different > 0 {
+            let text = format!(
+                "{} of {} stacks came out different when walked in both ways: please report this with the library's build id",
+                compared.different, compared.stacks
+            );
+            self.recorder.record(trace::Problem { text });
+        }
         let kept = self.recorder.tally.events;
         self.recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
         self.recorder.record(trace::End { process: PROCESS, time, reason: reason.name().into() });
