@@ -6,7 +6,7 @@ use std::{arch::asm, collections::HashMap, fs};
 
 use anyhow::{Context as _, Result};
 use buftrace::{
-    capture::space::Space,
+    capture::space::{Files, Space},
     discover::maps,
     unwind::{self, Compiled, End, Machine, compile, walk},
 };
@@ -108,6 +108,7 @@ impl kernel::Memory for Copy<'_> {
 /// Compact tables, made when they are needed.
 struct Tables<'a> {
     space: &'a Space,
+    files: &'a Files,
     compiled: HashMap<usize, Compiled>,
 }
 
@@ -115,7 +116,7 @@ impl kernel::Tables for Tables<'_> {
     fn rule(&mut self, address: u64) -> Result<Rule, Stop> {
         let range = self.space.range(address, 0).map_err(|_| Stop::NoModule)?;
         let compiled = self.compiled.entry(range.module).or_insert_with(|| {
-            let elf = self.space.modules()[range.module].module.elf().expect("an ELF file");
+            let elf = self.files.modules()[range.module].module.elf().expect("an ELF file");
             compile(elf.object()).expect("it has an .eh_frame")
         });
         Ok(compiled.rule(address - range.bias))
@@ -123,8 +124,8 @@ impl kernel::Tables for Tables<'_> {
 }
 
 /// Walks as the kernel side does.
-fn compact(registers: &Registers, bytes: &[u8], space: &Space) -> (Vec<u64>, Stop) {
-    let mut tables = Tables { space, compiled: HashMap::new() };
+fn compact(registers: &Registers, bytes: &[u8], space: &Space, files: &Files) -> (Vec<u64>, Stop) {
+    let mut tables = Tables { space, files, compiled: HashMap::new() };
     let mut memory = Copy { start: registers.rsp, bytes };
     let Registers { rip: ip, rsp: sp, rbp: bp, .. } = *registers;
     let mut machine = kernel::Machine { ip, sp, bp, bp_lost: 0, returns: 0 };
@@ -140,12 +141,12 @@ fn compact(registers: &Registers, bytes: &[u8], space: &Space) -> (Vec<u64>, Sto
 
 fn compare() -> Result<usize> {
     let (registers, bytes) = here()?;
-    let mut space = Space::new(std::process::id());
-    assert_eq!(space.refresh(&|| 0).problems, Vec::<String>::new());
+    let (mut space, mut files) = (Space::new(std::process::id()), Files::default());
+    assert_eq!(space.refresh(&mut files, &|| 0).problems, Vec::<String>::new());
     let stack = unwind::Stack { start: registers.rsp, bytes: &bytes, full: false };
-    let ours = walk(Machine::at(&registers), stack, &space.at(0));
+    let ours = walk(Machine::at(&registers), stack, &space.at(&files, 0));
     assert_eq!(ours.end, End::Complete);
-    let (compact, stop) = compact(&registers, &bytes, &space);
+    let (compact, stop) = compact(&registers, &bytes, &space, &files);
     let ours: Vec<u64> = ours.frames.iter().map(|frame| frame.address).collect();
     assert_eq!(ours, framehops(&registers, &bytes)?);
     assert_eq!((compact, stop), (ours.clone(), Stop::Complete));

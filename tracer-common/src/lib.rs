@@ -18,10 +18,16 @@ pub use stack::{CopyHead, MAX_FRAMES, NativeFrame, NativeStack, PAGE, Registers,
 pub const TEXT: usize = 1024;
 /// The variable that pytest sets at the setup, call and teardown of each test, and removes after it.
 pub const TEST_VARIABLE: &[u8; 20] = b"PYTEST_CURRENT_TEST\0";
-/// Most probe sites that one recording can have.
-pub const MAX_SITES: u32 = 64;
-/// Most processes that one recording can have.
-pub const MAX_TARGETS: u32 = 64;
+/// Most probe sites that one recording can have: their numbers travel in a byte.
+pub const MAX_SITES: u32 = 256;
+/// Most targets that one recording can have over time, less one: a target's number is never given to another one.
+pub const MAX_TARGETS: u32 = 1 << 16;
+/// The kernel side numbers forked children from here on; the numbers below are user space's to give.
+pub const FIRST_FORKED: u32 = MAX_TARGETS / 2;
+/// Most targets that live at the same time.
+pub const MAX_LIVE_TARGETS: u32 = 1024;
+/// Most processes that are followed at the same time, those included that have no buffers yet.
+pub const MAX_FOLLOWED: u32 = 1 << 14;
 /// An offset that this build of the target does not have.
 pub const NO_OFFSET: u32 = u32::MAX;
 
@@ -53,7 +59,7 @@ pub enum Kind {
     ThreadExit = 11,
     /// Entry of the dynamic linker's `_dl_debug_state`: before and after modules are loaded or unloaded.
     Modules = 12,
-    /// The target executes another program: nothing that was known of it holds any more.
+    /// A process executes another program: nothing that was known of it holds any more.
     Exec = 13,
     /// Entry of the interpreter's destructor of code objects. Not sent: what is remembered of this one is forgotten.
     CodeFreed = 14,
@@ -62,7 +68,8 @@ pub enum Kind {
     /// Entry of `Buffer(Impl)::create` with an address: a buffer over memory that it does not own. There is no object
     /// yet; what it will be is in the arguments.
     Alias = 16,
-    /// The target makes a child process, which gets a copy of all its objects.
+    /// A process makes a child process, which gets a copy of all its objects. The object is the child's process id; the
+    /// size is its number as a target, 0 if it is none.
     Fork = 17,
 }
 
@@ -136,12 +143,29 @@ impl Cookie {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// Its number, below [`MAX_TARGETS`]: where its modules and their epoch are kept.
+    /// Its number, below [`MAX_TARGETS`] and not 0: where its modules and their epoch are kept.
     pub number: u32,
     /// Whether each stack is copied as well, for user space to compare.
     pub copies: u32,
     /// Where its classes keep their fields.
     pub layout: Layout,
+}
+
+/// Where the kernel keeps what tells of processes: offsets in bytes, or [`NO_OFFSET`] where that is not known.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskLayout {
+    /// In `task_struct`: the process id, i32, of the thread's whole group.
+    pub tgid: u32,
+    /// In `task_struct`: pointer to the `signal_struct` of the group.
+    pub signal: u32,
+    /// In `signal_struct`: i32, threads that have not begun to exit.
+    pub live: u32,
+}
+
+impl TaskLayout {
+    /// Of a kernel whose types are not known.
+    pub const UNKNOWN: Self = Self { tgid: NO_OFFSET, signal: NO_OFFSET, live: NO_OFFSET };
 }
 
 /// Where the target's classes keep what is read at a hit: offsets in bytes, derived from the binary in hand.
@@ -320,11 +344,13 @@ pub enum Counter {
     NewStacks = 12,
     /// Stacks that were copied for user space to walk.
     Copied = 13,
+    /// Children that are not followed: there are too many processes.
+    NotFollowed = 14,
 }
 
 impl Counter {
     /// Every counter, in the order of its slot.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Sent,
         Self::RingFull,
         Self::StackLost,
@@ -339,6 +365,7 @@ impl Counter {
         Self::Remembered,
         Self::NewStacks,
         Self::Copied,
+        Self::NotFollowed,
     ];
 
     /// The name that the trace file and the views use.
@@ -359,6 +386,7 @@ impl Counter {
             Self::Remembered => "remembered",
             Self::NewStacks => "new-stacks",
             Self::Copied => "copied",
+            Self::NotFollowed => "not-followed",
         }
     }
 }

@@ -129,8 +129,10 @@ pub struct PythonStack {
     pub count: u16,
     /// Its number, from 1, as in [`crate::NativeStack`].
     pub id: u32,
-    /// Always zero: as long as the head of a native stack.
-    pub padding: u64,
+    /// Always zero: where a native stack has its epoch.
+    pub padding: u32,
+    /// Process id, like [`crate::Hit::tgid`].
+    pub tgid: u32,
     /// Innermost first.
     pub frames: [PythonFrame; MAX_PYTHON_FRAMES],
 }

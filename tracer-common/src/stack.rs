@@ -70,8 +70,8 @@ pub struct NativeStack {
     pub id: u32,
     /// How often the target's modules had changed; the lower half.
     pub epoch: u32,
-    /// Always zero.
-    pub padding: u32,
+    /// Process id, like [`crate::Hit::tgid`].
+    pub tgid: u32,
     /// Innermost first.
     pub frames: [NativeFrame; MAX_FRAMES],
 }
@@ -90,6 +90,10 @@ pub struct CopyHead {
     pub epoch: u32,
     /// The hit's [`crate::Hit::sequence`].
     pub sequence: u64,
+    /// Process id, like [`crate::Hit::tgid`].
+    pub tgid: u32,
+    /// Always zero.
+    pub padding2: u32,
     /// Where unwinding begins.
     pub registers: Registers,
 }
@@ -113,7 +117,7 @@ impl StackHash {
 
 const _: () = assert!(size_of::<Registers>() == 64, "no implicit padding");
 const _: () = assert!(size_of::<NativeStack>() == 16 + 8 * MAX_FRAMES, "no implicit padding");
-const _: () = assert!(size_of::<CopyHead>() == 80, "no implicit padding");
+const _: () = assert!(size_of::<CopyHead>() == 88, "no implicit padding");
 
 #[cfg(test)]
 mod tests {

@@ -65,6 +65,7 @@ fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Targe
         Some(id) => id,
         None => {
             stack.tag = Tag::NativeStack as u8;
+            stack.tgid = hit.tgid;
             stack.id = maps::next_stack();
             let frames = (stack.count as usize).min(MAX_FRAMES) * size_of::<NativeFrame>();
             send_stack((&raw const *stack).cast(), frames, &scratch.hash, stack.id)
@@ -84,6 +85,7 @@ fn python_stack(hit: &mut Hit, level: u32, target: &Target) {
         Some(id) => id,
         None => {
             stack.tag = Tag::PythonStack as u8;
+            stack.tgid = hit.tgid;
             stack.id = maps::next_stack();
             let frames = (stack.count as usize).min(MAX_PYTHON_FRAMES) * size_of::<PythonFrame>();
             send_stack((&raw const *stack).cast(), frames, &scratch.hash, stack.id)
@@ -129,8 +131,8 @@ fn send_copy(hit: &Hit, epoch: u32, registers: &Registers) -> bool {
         // Not known, or the thread has switched to another stack, or its id was used again.
         _ => LARGEST as u64,
     };
-    let (tag, sequence, registers) = (Tag::Copy as u8, hit.sequence, *registers);
-    let head = CopyHead { tag, epoch, sequence, registers, ..CopyHead::default() };
+    let (tag, sequence, tgid, registers) = (Tag::Copy as u8, hit.sequence, hit.tgid, *registers);
+    let head = CopyHead { tag, epoch, sequence, tgid, registers, ..CopyHead::default() };
     count(Counter::Copied);
     if pages <= STACK_CLASSES[0] as u64 {
         copy::<{ STACK_CLASSES[0] * PAGE }>(head, start)

@@ -18,6 +18,7 @@ mod native;
 mod object;
 mod python;
 mod scratch;
+mod task;
 mod window;
 
 use aya_ebpf::{
@@ -49,15 +50,41 @@ pub fn empty(_: ProbeContext) -> u32 {
     0
 }
 
-/// A thread ends: `sched_process_exit`.
+/// A thread ends: `sched_process_exit`, with its task.
 #[raw_tracepoint]
 pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
     let (tgid, tid) = current();
-    if maps::target(tgid).is_some() {
+    let target = maps::target(tgid).is_some();
+    if target {
         let mut hit = begin(Kind::ThreadExit, tgid, tid);
         emit::plain(&mut hit);
         debug!(&ctx, "thread {} ends", tid);
     }
+    if (target || maps::is_followed(tgid)) && task::is_last_thread(ctx.arg(0)) {
+        maps::forget(tgid);
+    }
+    0
+}
+
+/// A process or a thread is made: `sched_process_fork`, with the tasks of the parent and of the child, which does not
+/// run yet.
+#[raw_tracepoint]
+pub fn fork(ctx: RawTracePointContext) -> i32 {
+    let (tgid, tid) = current();
+    let (target, followed) = (maps::target(tgid), maps::is_followed(tgid));
+    if target.is_none() && !followed {
+        return 0;
+    }
+    let Some(child) = task::tgid(ctx.arg(1)).filter(|&child| child != tgid) else { return 0 };
+    let mut hit = begin(Kind::Fork, tgid, tid);
+    hit.object = u64::from(child);
+    if followed {
+        maps::follow(child);
+        if let Some(parent) = target {
+            hit.size = u64::from(maps::add_child(parent, tgid, child));
+        }
+    }
+    emit::plain(&mut hit);
     0
 }
 
@@ -65,7 +92,7 @@ pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 pub fn exec(ctx: RawTracePointContext) -> i32 {
     let (tgid, tid) = current();
-    if maps::target(tgid).is_some() {
+    if maps::target(tgid).is_some() || maps::is_followed(tgid) {
         maps::remove_target(tgid);
         let mut hit = begin(Kind::Exec, tgid, tid);
         emit::plain(&mut hit);
@@ -79,7 +106,8 @@ fn try_probe(ctx: &ProbeContext) {
     let bits = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     let Some(cookie) = Cookie::unpack(bits) else { return };
     let (tgid, tid) = current();
-    // perf filters by address space, which a child made by vfork or clone(CLONE_VM) shares.
+    // perf filters by address space, which a child made by vfork or clone(CLONE_VM) shares, or not at all, so that
+    // children are followed from their first instruction on.
     let Some(target) = maps::target(tgid) else { return count(Counter::OtherProcess) };
     maps::count_site(cookie.site);
 

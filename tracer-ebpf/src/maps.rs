@@ -5,12 +5,15 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_INNER_MAP,
+    bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
     btf_maps,
     macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{Counter, MAX_SITES, MAX_TARGETS, PythonLayout, StackHash, Target};
+use tracer_common::{
+    Counter, FIRST_FORKED, MAX_FOLLOWED, MAX_LIVE_TARGETS, MAX_SITES, MAX_TARGETS, PythonLayout, StackHash, Target,
+    TaskLayout,
+};
 use tracer_unwind::{
     rule::Rule,
     space::{MAX_TABLES, Space},
@@ -23,11 +26,15 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 26, 0);
 
 /// The traced processes, by thread group id.
 #[map]
-static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(MAX_TARGETS, 0);
+static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(MAX_LIVE_TARGETS, 0);
+
+/// The processes whose children are followed, targets or not, by thread group id.
+#[map]
+static FOLLOWED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_FOLLOWED, BPF_F_NO_PREALLOC);
 
 /// Where the traced processes' interpreters keep their frames, by thread group id.
 #[map]
-static PYTHONS: HashMap<u32, PythonLayout> = HashMap::with_max_entries(MAX_TARGETS, 0);
+static PYTHONS: HashMap<u32, PythonLayout> = HashMap::with_max_entries(MAX_LIVE_TARGETS, 0);
 
 /// How often a target's modules have changed, by its number.
 #[map]
@@ -64,9 +71,9 @@ static CODES: Array<[u64; 2]> = Array::with_max_entries(1 << 16, 0);
 #[map]
 static STACK_IDS: LruHashMap<StackHash, u64> = LruHashMap::with_max_entries(1 << 16, 0);
 
-/// The next sequence number and the last stack number.
+/// The next sequence number, the last stack number, and how many children were numbered.
 #[map]
-static NUMBERS: Array<u64> = Array::with_max_entries(2, 0);
+static NUMBERS: Array<u64> = Array::with_max_entries(3, 0);
 
 /// By [`Counter`].
 #[map]
@@ -92,11 +99,54 @@ static REMEMBER: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 static HASH_KEY: Global<[u64; 2]> = Global::new([0, 0]);
 
+/// Where the kernel keeps what tells of processes.
+#[unsafe(no_mangle)]
+static TASK: Global<TaskLayout> = Global::new(TaskLayout::UNKNOWN);
+
+/// Where the kernel keeps what tells of processes.
+pub(crate) fn task_layout() -> TaskLayout {
+    TASK.load()
+}
+
 /// A traced process.
 pub(crate) fn target(tgid: u32) -> Option<&'static Target> {
     // SAFETY: user space writes an entry once and never changes it. A program that has found one which is then removed
     // may read it to its own end: the kernel gives the memory to nobody else before.
     unsafe { TARGETS.get(tgid) }
+}
+
+/// Whether the children of a process are followed.
+pub(crate) fn is_followed(tgid: u32) -> bool {
+    // The value is looked at: of two pointers alone LLVM would make one, which the verifier prohibits.
+    // SAFETY: every value is 1; one that goes away while it is read was there.
+    unsafe { FOLLOWED.get(tgid) }.copied() == Some(1)
+}
+
+/// Follows a process that was forked from a followed one.
+pub(crate) fn follow(tgid: u32) {
+    if FOLLOWED.insert(tgid, 1, 0).is_err() {
+        count(Counter::NotFollowed);
+    }
+}
+
+/// Makes the forked child of a target a target of its own, with the same layouts: its number, or 0 if there is no room.
+pub(crate) fn add_child(parent: &Target, parent_tgid: u32, tgid: u32) -> u32 {
+    let number = FIRST_FORKED + next_number(2) as u32;
+    if number >= MAX_TARGETS || TARGETS.insert(tgid, Target { number, ..*parent }, 0).is_err() {
+        count(Counter::NotFollowed);
+        return 0;
+    }
+    if let Some(layout) = python(parent_tgid) {
+        // No probe in the child tells yet when its code objects are freed. Without an entry there are no Python frames.
+        let _ = PYTHONS.insert(tgid, PythonLayout { codes_watched: 0, ..*layout }, 0);
+    }
+    number
+}
+
+/// Follows a process no more that has ended: its id may be given to another.
+pub(crate) fn forget(tgid: u32) {
+    let _ = FOLLOWED.remove(tgid);
+    remove_target(tgid);
 }
 
 /// Forgets a process that is another program now.

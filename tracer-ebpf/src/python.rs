@@ -182,7 +182,7 @@ pub(crate) fn forget_code(target: &Target, code: u64) {
 /// A target and an address in it: user space has the lower half of the addresses.
 #[inline(always)]
 fn key(target: u32, code: u64) -> u64 {
-    u64::from(target) << 56 ^ code
+    u64::from(target) << 48 ^ code
 }
 
 /// Where in the map a code object is remembered.

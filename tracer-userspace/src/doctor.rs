@@ -6,9 +6,10 @@ mod unwinding;
 use std::{fmt, fs, num::NonZeroU32, path::Path};
 
 use anyhow::{Context as _, Result};
+use aya::programs::uprobe::UProbeScope;
 use object::Object as _;
 use serde::Serialize;
-use tracer_common::{Cookie, Kind};
+use tracer_common::{Cookie, Kind, TaskLayout};
 
 use crate::{
     capture::kernel::{self, Kernel},
@@ -238,10 +239,15 @@ fn probe_ourselves() -> Result<()> {
     let module = Module::open(pid.get(), &mapping)?;
     let elf = module.elf()?;
     let entry = elf.file_offset(elf.object().entry()).context("our own program has no entry point")?;
-    let mut kernel = Kernel::load(kernel::Options { ring_bytes: SMALLEST_RING, verbose: false, remember: true })?;
+    let mut kernel = Kernel::load(
+        kernel::Options { ring_bytes: SMALLEST_RING, verbose: false, remember: true },
+        TaskLayout::UNKNOWN,
+    )?;
     kernel.start()?;
     let cookie = Cookie { kind: Kind::Free, argument: 0, stack: false, site: 0 };
-    kernel.attach(pid, &module.file.path(), entry, cookie).context("failed to attach a uprobe")?;
+    kernel
+        .attach(UProbeScope::OneProcess(pid), &module.file.path(), entry, cookie)
+        .context("failed to attach a uprobe")?;
     Ok(())
 }
 

@@ -184,7 +184,7 @@ impl BalanceFold {
         if *ends || again {
             let sum = self.sum(buffer);
             sum.frees += 1;
-            if *verdict == Verdict::PreAttach {
+            if matches!(verdict, Verdict::PreAttach | Verdict::Inherited) {
                 sum.allocations += 1;
             } else if again || buffer.allocated.is_none() {
                 *sum.excess.entry(*verdict).or_default() += 1;

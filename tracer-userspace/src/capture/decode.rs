@@ -8,7 +8,7 @@ use tracer_unwind::walk::Stop;
 
 use crate::unwind::Stack;
 
-/// Bytes of a stack record before its frames: tag, reason for its end, count, number, epoch, and four that mean nothing.
+/// Bytes of a stack record before its frames: tag, reason for its end, count, number, epoch, process.
 const STACK_HEAD: usize = 16;
 
 /// What the kernel side sends.
@@ -42,18 +42,18 @@ impl<'a> Sent<'a> {
         }
         Some(match tag {
             tag if tag == Tag::NativeStack as u8 => {
-                let (end, id, epoch, frames) = stack(record)?;
-                Self::Native(NativeStack { id, epoch, frames, stop: Stop::from_u8(end)? })
+                let (end, id, epoch, tgid, frames) = stack(record)?;
+                Self::Native(NativeStack { id, epoch, tgid, frames, stop: Stop::from_u8(end)? })
             }
             tag if tag == Tag::PythonStack as u8 => {
-                let (end, id, _, frames) = stack(record)?;
-                Self::Python(PythonStack { id, frames, end: PythonEnd::from_u8(end) })
+                let (end, id, _, tgid, frames) = stack(record)?;
+                Self::Python(PythonStack { id, tgid, frames, end: PythonEnd::from_u8(end) })
             }
             tag if tag == Tag::Copy as u8 => {
                 let (head, rest): (CopyHead, _) = head(record)?;
                 let bytes = rest.get(..usize::from(head.pages) * PAGE)?;
-                let CopyHead { epoch, sequence, registers, .. } = head;
-                Self::Copy(StackCopy { epoch, sequence, registers, bytes })
+                let CopyHead { epoch, sequence, tgid, registers, .. } = head;
+                Self::Copy(StackCopy { epoch, sequence, tgid, registers, bytes })
             }
             tag if tag == Tag::Text as u8 => {
                 let (head, rest): (TextHead, _) = head(record)?;
@@ -61,6 +61,26 @@ impl<'a> Sent<'a> {
             }
             _ => return None,
         })
+    }
+}
+
+impl Sent<'_> {
+    /// Which process it is about; a text only says which hit.
+    #[must_use]
+    pub const fn tgid(&self) -> Option<u32> {
+        match self {
+            Self::Hit(raw) => Some(raw.hit.tgid),
+            Self::Native(stack) => Some(stack.tgid),
+            Self::Python(stack) => Some(stack.tgid),
+            Self::Copy(copy) => Some(copy.tgid),
+            Self::Text { .. } => None,
+        }
+    }
+
+    /// Whether it says that the process executes another program.
+    #[must_use]
+    pub const fn is_exec(&self) -> bool {
+        matches!(self, Self::Hit(RawHit { kind: Kind::Exec, .. }))
     }
 }
 
@@ -80,6 +100,8 @@ pub struct NativeStack {
     pub id: u32,
     /// How often the modules had changed.
     pub epoch: u32,
+    /// Process id.
+    pub tgid: u32,
     /// Innermost first.
     pub frames: Vec<NativeFrame>,
     /// Why there are no more.
@@ -91,6 +113,8 @@ pub struct NativeStack {
 pub struct PythonStack {
     /// Its number.
     pub id: u32,
+    /// Process id.
+    pub tgid: u32,
     /// Innermost first.
     pub frames: Vec<PythonFrame>,
     /// Why there are no more.
@@ -104,6 +128,8 @@ pub struct StackCopy<'a> {
     pub epoch: u32,
     /// The hit's number.
     pub sequence: u64,
+    /// Process id.
+    pub tgid: u32,
     /// Where unwinding begins.
     pub registers: Registers,
     /// Whole pages.
@@ -143,15 +169,15 @@ fn head<T: Plain>(record: &[u8]) -> Option<(T, &[u8])> {
     Some((unsafe { head.as_ptr().cast::<T>().read_unaligned() }, rest))
 }
 
-/// The reason for its end, the number, the epoch and the frames of a stack.
-fn stack<T: Plain>(record: &[u8]) -> Option<(u8, u32, u32, Vec<T>)> {
+/// The reason for its end, the number, the epoch, the process and the frames of a stack.
+fn stack<T: Plain>(record: &[u8]) -> Option<(u8, u32, u32, u32, Vec<T>)> {
     let (first, rest) = record.split_first_chunk::<STACK_HEAD>()?;
     let &[_, end, count_low, count_high, ref words @ ..] = first;
     let count = usize::from(u16::from_le_bytes([count_low, count_high]));
     let frames = rest.get(..count * size_of::<T>())?.chunks_exact(size_of::<T>());
     let frames = frames.filter_map(|bytes| head(bytes).map(|(frame, _)| frame)).collect();
     let word = |at: usize| Some(u32::from_le_bytes(*words.get(at..)?.first_chunk()?));
-    Some((end, word(0)?, word(4)?, frames))
+    Some((end, word(0)?, word(4)?, word(8)?, frames))
 }
 
 #[cfg(test)]
@@ -181,17 +207,17 @@ mod tests {
 
     #[test]
     fn stacks_have_as_many_frames_as_they_say() {
-        let mut record = vec![Tag::NativeStack as u8, Stop::NoTable as u8, 2, 0, 4, 1, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        let mut record = vec![Tag::NativeStack as u8, Stop::NoTable as u8, 2, 0, 4, 1, 0, 0, 7, 0, 0, 0, 3, 0, 0, 0];
         record.extend([0x21, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 9, 9]);
         let frames = vec![NativeFrame::new(0x10, 1), NativeFrame::new(0x20, 0)];
-        let expected = NativeStack { id: 0x104, epoch: 7, frames, stop: Stop::NoTable };
+        let expected = NativeStack { id: 0x104, epoch: 7, tgid: 3, frames, stop: Stop::NoTable };
         assert_eq!(Sent::decode(&record), Some(Sent::Native(expected)));
         assert_eq!(Sent::decode(&record[..28]), None, "the second frame is cut");
         record[1] = 99;
         assert_eq!(Sent::decode(&record), None, "there is no such reason");
 
-        let record = [Tag::PythonStack as u8, PythonEnd::NoThreadState as u8, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let expected = PythonStack { id: 5, frames: Vec::new(), end: PythonEnd::NoThreadState };
+        let record = [Tag::PythonStack as u8, PythonEnd::NoThreadState as u8, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0];
+        let expected = PythonStack { id: 5, tgid: 4, frames: Vec::new(), end: PythonEnd::NoThreadState };
         assert_eq!(Sent::decode(&record), Some(Sent::Python(expected)));
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loads the kernel side, attaches it, and reads what it counts.
 
-use std::{io::ErrorKind, num::NonZeroU32, path::Path};
+use std::{io::ErrorKind, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -14,11 +14,19 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
-use tracer_common::{Cookie, Counter, PythonLayout, Target};
-use tracer_unwind::{rule::Rule, space::Space, table::Block};
+use tracer_common::{Cookie, Counter, PythonLayout, Target, TaskLayout};
+use tracer_unwind::{
+    rule::Rule,
+    space::{MAX_RANGES, Range, Space},
+    table::Block,
+};
 
 static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf/object/tt-buftrace.bpf.o"));
+
+/// The programs that watch processes come and go, and where they are attached.
+const TRACEPOINTS: [(&str, &str); 3] =
+    [("thread_exit", "sched_process_exit"), ("exec", "sched_process_exec"), ("fork", "sched_process_fork")];
 
 /// `BPF_F_INNER_MAP` of the kernel's `uapi/linux/bpf.h`: the map's size is its own, whatever that of its place-holder is.
 const BPF_F_INNER_MAP: u32 = 1 << 12;
@@ -38,10 +46,13 @@ pub struct Options {
 pub struct Kernel {
     ebpf: Ebpf,
     targets: HashMap<MapData, u32, Value<Target>>,
+    followed: HashMap<MapData, u32, u32>,
     pythons: HashMap<MapData, u32, Value<PythonLayout>>,
     epochs: Array<MapData, u64>,
     codes_freed: Array<MapData, u64>,
     spaces: ArrayOfMaps<MapData, Array<MapData, Value<Space>>>,
+    /// What targets have in `spaces` that are gone.
+    no_space: Array<MapData, Value<Space>>,
     tables: ArrayOfMaps<MapData, Array<MapData, Value<Block>>>,
     rules: Array<MapData, Value<Rule>>,
     stack_ends: HashMap<MapData, u32, u64>,
@@ -51,7 +62,7 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads the programs and maps; nothing is attached yet.
-    pub fn load(options: Options) -> Result<Self> {
+    pub fn load(options: Options, tasks: TaskLayout) -> Result<Self> {
         let level = if options.verbose { aya_log::Level::Debug as u8 } else { 0 };
         // A burst must not wait for the recorder's next look: it is woken when a sixteenth of the ring is filled.
         let wakeup = u64::from(options.ring_bytes / 16);
@@ -60,6 +71,7 @@ impl Kernel {
             .override_global("WAKEUP_BYTES", &wakeup, true)
             .override_global("REMEMBER", &u8::from(options.remember), true)
             .override_global("HASH_KEY", &hash_key()?, true)
+            .override_global("TASK", &Value(tasks), true)
             .override_global(aya_log::LEVEL, &level, false)
             .load(OBJECT)
             .context("failed to load the kernel side; `tt-buftrace doctor` says what is missing")?;
@@ -68,6 +80,8 @@ impl Kernel {
         };
         let kernel = Self {
             targets: HashMap::try_from(map(&mut ebpf, "TARGETS")?)?,
+            followed: HashMap::try_from(map(&mut ebpf, "FOLLOWED")?)?,
+            no_space: space_map(&Space { epoch: u64::MAX, ranges: [Range::UNUSED; MAX_RANGES] })?,
             epochs: Array::try_from(map(&mut ebpf, "EPOCHS")?)?,
             codes_freed: Array::try_from(map(&mut ebpf, "CODES_FREED")?)?,
             spaces: ArrayOfMaps::try_from(map(&mut ebpf, "SPACES")?)?,
@@ -93,17 +107,26 @@ impl Kernel {
         EbpfLogger::init_with_logger(&mut self.ebpf, KernelLog).context("failed to open the kernel side's log")
     }
 
-    /// Loads the programs into the kernel and watches the threads of the targets end.
+    /// Loads the programs into the kernel, and watches processes come and go.
     pub fn start(&mut self) -> Result<()> {
         let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
         probe.load().context("the kernel refused the probe program")?;
-        let exit: &mut RawTracePoint = program(&mut self.ebpf, "thread_exit")?;
-        exit.load().context("the kernel refused the thread-exit program")?;
-        exit.attach("sched_process_exit").context("failed to attach to sched_process_exit")?;
-        let exec: &mut RawTracePoint = program(&mut self.ebpf, "exec")?;
-        exec.load().context("the kernel refused the exec program")?;
-        exec.attach("sched_process_exec").context("failed to attach to sched_process_exec")?;
+        for (name, point) in TRACEPOINTS {
+            let watch: &mut RawTracePoint = program(&mut self.ebpf, name)?;
+            watch.load().with_context(|| format!("the kernel refused the {name} program"))?;
+            watch.attach(point).with_context(|| format!("failed to attach to {point}"))?;
+        }
         Ok(())
+    }
+
+    /// Follows the children that a process makes from now on.
+    pub fn follow(&mut self, tgid: u32) -> Result<()> {
+        self.followed.insert(tgid, 1, 0).context("failed to tell the kernel side of a process to follow")
+    }
+
+    /// Follows the children of a process no more.
+    pub fn unfollow(&mut self, tgid: u32) -> Result<()> {
+        removed(self.followed.remove(&tgid)).context("failed to tell the kernel side of a process to follow no more")
     }
 
     /// Lets the hits of a process through.
@@ -113,12 +136,12 @@ impl Kernel {
 
     /// Lets the hits of a process through no more.
     pub fn remove_target(&mut self, tgid: u32) -> Result<()> {
-        match self.targets.remove(&tgid) {
-            Ok(()) => Ok(()),
-            // The kernel side does the same when the process executes another program.
-            Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).context("failed to tell the kernel side that the process is done"),
-        }
+        removed(self.targets.remove(&tgid)).context("failed to tell the kernel side that a process is done")
+    }
+
+    /// Gives the memory back that told of the modules of the target with this number, which is gone.
+    pub fn remove_space(&mut self, target: u32) -> Result<()> {
+        self.spaces.set(target, &self.no_space, 0).context("failed to tell the kernel side that a process is done")
     }
 
     /// How often the modules of the target with this number have changed.
@@ -128,8 +151,7 @@ impl Kernel {
 
     /// Tells where the modules of the target with this number are. Walks under way finish with what was told before.
     pub fn set_space(&mut self, target: u32, space: &Space) -> Result<()> {
-        let mut map = Array::create(1, 0).context("failed to create a map for the target's modules")?;
-        map.set(0, Value(*space), 0).context("failed to fill a map with the target's modules")?;
+        let map = space_map(space)?;
         self.spaces.set(target, &map, 0).context("failed to tell the kernel side of the target's modules")
     }
 
@@ -161,12 +183,12 @@ impl Kernel {
         self.codes_freed.get(&target, 0).context("failed to read how many code objects were freed")
     }
 
-    /// Puts a probe at `offset` of the file at `path`, for the address space of process `pid`.
-    pub fn attach(&mut self, pid: NonZeroU32, path: &Path, offset: u64, cookie: Cookie) -> Result<UProbeLinkId> {
+    /// Puts a probe at `offset` of the file at `path`, for one process or for all.
+    pub fn attach(&mut self, scope: UProbeScope, path: &Path, offset: u64, cookie: Cookie) -> Result<UProbeLinkId> {
         let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
         let point = UProbeAttachPoint { location, cookie: Some(cookie.pack()) };
-        Ok(probe.attach(point, path, UProbeScope::OneProcess(pid))?)
+        Ok(probe.attach(point, path, scope)?)
     }
 
     /// Takes one probe out of the target.
@@ -175,14 +197,15 @@ impl Kernel {
         program.detach(probe).context("failed to detach a probe")
     }
 
-    /// Takes all probes out of the target.
+    /// Takes all probes out of all targets.
     pub fn detach(&mut self) -> Result<()> {
         let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
         probe.unload().context("failed to detach the probes")?;
-        let exit: &mut RawTracePoint = program(&mut self.ebpf, "thread_exit")?;
-        exit.unload().context("failed to detach from sched_process_exit")?;
-        let exec: &mut RawTracePoint = program(&mut self.ebpf, "exec")?;
-        exec.unload().context("failed to detach from sched_process_exec")
+        for (name, point) in TRACEPOINTS {
+            let watch: &mut RawTracePoint = program(&mut self.ebpf, name)?;
+            watch.unload().with_context(|| format!("failed to detach from {point}"))?;
+        }
+        Ok(())
     }
 
     /// Tells where a thread's stack ends, so that the next copy is no larger than needed.
@@ -227,11 +250,27 @@ unsafe impl Pod for Value<Target> {}
 // SAFETY: as above.
 unsafe impl Pod for Value<PythonLayout> {}
 // SAFETY: as above.
+unsafe impl Pod for Value<TaskLayout> {}
+// SAFETY: as above.
 unsafe impl Pod for Value<Space> {}
 // SAFETY: as above.
 unsafe impl Pod for Value<Block> {}
 // SAFETY: as above.
 unsafe impl Pod for Value<Rule> {}
+
+/// What was to be removed is gone; the kernel side may have been faster.
+fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn space_map(space: &Space) -> Result<Array<MapData, Value<Space>>> {
+    let mut map = Array::create(1, 0).context("failed to create a map for a target's modules")?;
+    map.set(0, Value(*space), 0).context("failed to fill a map with a target's modules")?;
+    Ok(map)
+}
 
 /// Random words, so that nobody can make two stacks with the same hash.
 fn hash_key() -> Result<[u64; 2]> {

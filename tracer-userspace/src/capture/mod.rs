@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Records a process: waits for its library, attaches, and turns hits into a trace file until it ends.
+//! Records processes: waits for their library, attaches, and turns hits into a trace file until they end.
 //!
 //! - [`kernel`]: loads and attaches the kernel side.
 //! - [`decode`]: ring-buffer bytes to hits. [`order`]: in the order of their numbers, and which never came.
@@ -7,10 +7,13 @@
 //! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
 //! - [`tables`]: the unwind tables of the modules, for the kernel side.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
-//! - [`session`]: what a recording is asked for and comes to. `wait`: for the library. `recording`: the loop that drives it all.
+//! - [`session`]: what a recording is asked for and comes to. [`search`]: for processes, and for the library in them.
+//!   `followed`: a process from the first look to its end. `attach`: probes. `recording`: the loop that drives it all.
 
+mod attach;
 pub mod code;
 pub mod decode;
+mod followed;
 pub mod intern;
 pub mod kernel;
 pub mod lines;
@@ -20,11 +23,11 @@ pub mod order;
 pub mod python;
 pub mod recorder;
 mod recording;
+pub mod search;
 pub mod session;
 pub mod space;
 pub mod stacks;
 pub mod symbolize;
 pub mod tables;
 pub mod tally;
-mod wait;
 mod watch;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the kernel side knows of a target's modules: where they are, and the unwind tables of those that stacks need.
+//! What the kernel side knows of the targets' modules: where they are, and the unwind tables of those that stacks need.
 
 use std::{collections::HashMap, mem, sync::Arc};
 
@@ -9,18 +9,14 @@ use tracer_unwind::space::{self, MAX_RANGES, MAX_TABLES, NO_TABLE, NOT_LOADED, U
 
 use super::{
     kernel::Kernel,
-    space::{Range, Space},
+    space::{Files, Range, Space},
     tables::{Ready, Tables, cache::Cache},
 };
 
-/// The modules of one target, as the kernel side has them.
+/// The modules that the kernel side has the tables of, of all targets.
 pub(super) struct Modules {
-    /// The target's number.
-    target: u32,
-    /// How often its modules had changed when its mappings were last read.
-    epoch: u64,
     tables: Tables,
-    /// By the module's place in the space; empty while its tables are made.
+    /// By the module's place in [`Files`]; empty while its tables are made.
     loaded: HashMap<usize, Vec<Part>>,
     /// How many rules the kernel side has.
     rules: usize,
@@ -38,35 +34,16 @@ struct Part {
 }
 
 impl Modules {
-    pub(super) fn new(target: u32) -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         // Without it each recording makes the tables anew, and nothing else.
         let cache = Cache::open().inspect_err(|error| debug!("unwind tables are not kept: {error:#}")).ok();
-        Ok(Self {
-            target,
-            epoch: 0,
-            tables: Tables::new(cache)?,
-            loaded: HashMap::new(),
-            rules: 0,
-            next: 1,
-            problems: Vec::new(),
-        })
+        let tables = Tables::new(cache)?;
+        Ok(Self { tables, loaded: HashMap::new(), rules: 0, next: 1, problems: Vec::new() })
     }
 
-    /// Whether modules have changed since the mappings were last read.
-    pub(super) fn are_outdated(&self, kernel: &Kernel) -> Result<bool> {
-        Ok(kernel.epoch(self.target)? != self.epoch)
-    }
-
-    /// Looks at the process's mappings again, by `look`. What changes from now on makes them outdated.
-    pub(super) fn read<T>(&mut self, kernel: &Kernel, look: impl FnOnce(&dyn Fn() -> u32) -> T) -> Result<T> {
-        self.epoch = kernel.epoch(self.target)?;
-        let epoch = self.epoch as u32;
-        Ok(look(&|| kernel.epoch(self.target).map_or(epoch, |epoch| epoch as u32)))
-    }
-
-    /// Has the tables of a module of the space made, if nobody has yet.
-    pub(super) fn request(&mut self, module: usize, space: &Space) {
-        if let (Some(code), false) = (space.modules().get(module), self.loaded.contains_key(&module)) {
+    /// Has the tables of a module made, if nobody has yet.
+    pub(super) fn request(&mut self, module: usize, files: &Files) {
+        if let (Some(code), false) = (files.modules().get(module), self.loaded.contains_key(&module)) {
             self.loaded.insert(module, Vec::new());
             self.tables.request(module, Arc::clone(&code.module));
         }
@@ -82,11 +59,11 @@ impl Modules {
         Ok(any)
     }
 
-    /// Gives the kernel side the tables of all modules: were they loaded when stacks need them, a process that is busy
+    /// Gives the kernel side the tables of all modules of a space: were they loaded when stacks need them, a process that is busy
     /// from the beginning would have its stacks copied until then, and fill the ring buffer.
-    pub(super) fn load_all(&mut self, kernel: &mut Kernel, space: &Space) -> Result<()> {
-        for module in 0..space.modules().len() {
-            self.request(module, space);
+    pub(super) fn load_all(&mut self, kernel: &mut Kernel, space: &Space, files: &Files) -> Result<()> {
+        for range in space.ranges() {
+            self.request(range.module, files);
         }
         while let Some(ready) = self.tables.wait() {
             self.add(kernel, ready)?;
@@ -99,10 +76,17 @@ impl Modules {
         mem::take(&mut self.problems)
     }
 
-    /// Tells the kernel side where the modules are.
-    pub(super) fn tell(&mut self, kernel: &mut Kernel, space: &Space) -> Result<()> {
-        let compact = self.compact(space);
-        kernel.set_space(self.target, &compact)
+    /// Tells the kernel side where the modules of a target are, as of when they had changed as often as `epoch` says.
+    pub(super) fn tell(
+        &mut self,
+        kernel: &mut Kernel,
+        target: u32,
+        epoch: u64,
+        space: &Space,
+        files: &Files,
+    ) -> Result<()> {
+        let compact = self.compact(epoch, space, files);
+        kernel.set_space(target, &compact)
     }
 
     fn add(&mut self, kernel: &mut Kernel, ready: Ready) -> Result<()> {
@@ -125,8 +109,8 @@ impl Modules {
         Ok(())
     }
 
-    fn compact(&mut self, space: &Space) -> space::Space {
-        let mut ranges: Vec<_> = space.ranges().flat_map(|range| self.ranges(range, space)).collect();
+    fn compact(&mut self, epoch: u64, space: &Space, files: &Files) -> space::Space {
+        let mut ranges: Vec<_> = space.ranges().flat_map(|range| self.ranges(range, files)).collect();
         if let Some(page) = space.uretprobes() {
             ranges.push(space::Range { start: page.start, end: page.end, bias: 0, table: URETPROBE, padding: 0 });
         }
@@ -136,7 +120,7 @@ impl Modules {
                 "the process has code in more than {MAX_RANGES} places; stacks through the rest are copied, which costs more"
             ));
         }
-        let mut compact = space::Space { epoch: self.epoch, ranges: [space::Range::UNUSED; MAX_RANGES] };
+        let mut compact = space::Space { epoch, ranges: [space::Range::UNUSED; MAX_RANGES] };
         for (slot, range) in compact.ranges.iter_mut().zip(ranges) {
             *slot = range;
         }
@@ -144,12 +128,12 @@ impl Modules {
     }
 
     /// A range, cut to the tables of its module.
-    fn ranges(&self, range: &Range, space: &Space) -> Vec<space::Range> {
+    fn ranges(&self, range: &Range, files: &Files) -> Vec<space::Range> {
         let whole = |table| {
             let Range { start, end, bias, .. } = *range;
             vec![space::Range { start, end, bias, table, padding: 0 }]
         };
-        if !space.modules().get(range.module).is_some_and(|code| code.has_table()) {
+        if !files.modules().get(range.module).is_some_and(|code| code.has_table()) {
             return whole(NO_TABLE);
         }
         match self.loaded.get(&range.module).filter(|parts| !parts.is_empty()) {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     discover::python::{Frames, LineFormat},
-    trace::{self, Record},
+    trace,
 };
 
 /// What tells a code object from others: its address and, as one address has many in the course of time, what the kernel
@@ -25,9 +25,12 @@ struct CodeKey {
     generation: u32,
 }
 
-/// The interpreter of the process.
+/// The interpreter of a process.
+#[derive(Clone)]
 pub struct Interpreter {
-    pid: u32,
+    /// Where code objects are read: in the process, and where that is gone, in the one that it was forked from, which
+    /// has the same ones at the same addresses. What is read is checked in either case.
+    pids: Vec<u32>,
     frames: Frames,
     /// With their numbers.
     codes: HashMap<CodeKey, (u32, Result<CodeObject, Missing>)>,
@@ -46,17 +49,25 @@ impl Interpreter {
     /// The interpreter of process `pid`. What it runs already is read at once: a script's own module may be gone before
     /// its first hit is looked at.
     #[must_use]
-    pub fn new(pid: u32, frames: Frames, define: &mut Vec<Record>) -> Self {
+    pub fn new(pid: u32, frames: Frames, interned: &mut Interned) -> Self {
         let mut codes = HashMap::new();
         for &address in &frames.running {
             if let Ok((checksum, code)) = CodeObject::read_now(pid, &frames.code, address) {
-                let number = codes.len() as u32 + 1;
                 let code = Ok(code);
-                define.push(record(number, &code));
+                let number = interned.code(|number| record(number, &code));
                 codes.insert(CodeKey { address, checksum, generation: 0 }, (number, code));
             }
         }
-        Self { pid, frames, codes }
+        Self { pids: vec![pid], frames, codes }
+    }
+
+    /// The interpreter of a process that was forked from this one's.
+    #[must_use]
+    pub fn forked(&self, pid: u32) -> Self {
+        let mut forked = self.clone();
+        forked.pids.insert(0, pid);
+        forked.pids.truncate(2);
+        forked
     }
 
     /// Whether an address is in the code that runs Python code.
@@ -66,20 +77,24 @@ impl Interpreter {
     }
 
     /// The frames of a stack, by their numbers in the file.
-    pub fn part(&mut self, stack: &PythonStack, interned: &mut Interned, define: &mut Vec<Record>) -> PythonPart {
+    pub fn part(&mut self, stack: &PythonStack, interned: &mut Interned) -> PythonPart {
         let pieces = pieces(&stack.frames, self.frames.entry);
-        let numbers = |piece: Vec<PythonFrame>| piece.iter().map(|it| self.frame(it, interned, define)).collect();
+        let numbers = |piece: Vec<PythonFrame>| piece.iter().map(|it| self.frame(it, interned)).collect();
         PythonPart { pieces: pieces.into_iter().map(numbers).collect(), end: stack.end }
     }
 
-    fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned, define: &mut Vec<Record>) -> u32 {
-        let next = self.codes.len() as u32 + 1;
+    fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned) -> u32 {
         let layout = &self.frames.code;
         let key = CodeKey { address: frame.code, checksum: frame.checksum, generation: frame.generation() };
         let (number, code) = self.codes.entry(key).or_insert_with(|| {
-            let code = CodeObject::read(self.pid, layout, frame.code, frame.checksum);
-            define.push(record(next, &code));
-            (next, code)
+            let mut code = Err(Missing::Gone);
+            for &pid in &self.pids {
+                code = CodeObject::read(pid, layout, frame.code, frame.checksum);
+                if code.is_ok() {
+                    break;
+                }
+            }
+            (interned.code(|number| record(number, &code)), code)
         });
         let offset = match layout.format {
             // A number of instructions of two bytes each.
@@ -89,16 +104,16 @@ impl Interpreter {
             }
         };
         let line = code.as_ref().ok().and_then(|code| code.line(offset)).unwrap_or(0);
-        interned.python(PythonPlace { code: *number, line }, define)
+        interned.python(PythonPlace { code: *number, line })
     }
 }
 
-fn record(id: u32, code: &Result<CodeObject, Missing>) -> Record {
+fn record(id: u32, code: &Result<CodeObject, Missing>) -> trace::Code {
     match code {
         Ok(CodeObject { function, file, first_line, .. }) => {
             let (function, file) = (function.clone(), file.clone());
-            trace::Code { id, function, file, first_line: *first_line, ..trace::Code::default() }.into()
+            trace::Code { id, function, file, first_line: *first_line, ..trace::Code::default() }
         }
-        Err(missing) => trace::Code { id, missing: missing.name().into(), ..trace::Code::default() }.into(),
+        Err(missing) => trace::Code { id, missing: missing.name().into(), ..trace::Code::default() },
     }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From hits to the trace file: one process's events, with their stacks.
+//! From hits to the trace file: the events of the recorded processes, with their stacks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
@@ -11,11 +12,10 @@ use tracer_common::{Cookie, DeviceClass, Kind, UNREADABLE_OBJECT};
 
 use super::{
     decode::{NativeStack, PythonStack, RawHit, StackCopy},
-    intern::Interned,
     order::{Delivery, InOrder},
     python::Interpreter,
-    space::{Changes, Space},
-    stacks::Stacks,
+    space::{Changes, Range, Space},
+    stacks::{Catalog, Compared, Stacks},
     tally::Tally,
 };
 use crate::{
@@ -26,80 +26,189 @@ use crate::{
 /// Texts that wait for their hits. More are there only if hits were lost, and the oldest are of those.
 const MOST_WAITING: usize = 64;
 
-/// Turns the hits of one process into events of a trace file.
+/// How long after a process ended its last events may still be put in order.
+const LATE: Duration = Duration::from_secs(3);
+
+/// Turns the hits of the recorded processes into events of a trace file.
 pub struct Recorder {
-    writer: Writer,
-    process: u32,
+    /// None until the first process is recorded. Before that there is nothing to write.
+    writer: Option<Writer>,
     /// The session's `boot_ns`.
     boot_ns: u64,
     /// By site number.
     sites: Vec<Cookie>,
-    /// Trace numbers of its space's modules are their index, plus one.
-    stacks: Stacks,
-    interned: Interned,
+    /// What the processes have in common. Trace numbers of modules are their index, plus one.
+    pub catalog: Catalog,
+    /// By process id.
+    processes: HashMap<u32, Recorded>,
+    /// The number of the latest process.
+    last_process: u32,
+    /// How many modules are in the file.
+    modules: u32,
+    /// Ends that are not written yet.
+    ends: Vec<(Instant, trace::End)>,
     /// By the hit's sequence number.
     texts: BTreeMap<u64, Vec<u8>>,
-    order: InOrder<Event>,
+    /// None for hits of processes that are followed, but not recorded.
+    order: InOrder<Option<Event>>,
     /// Time of the last event that was written.
     written: u64,
     lost: u64,
+    /// Hits of processes that are followed, but not recorded.
+    others: u64,
+    /// What walking stacks in both ways came to, of processes that have ended.
+    compared: Compared,
     /// What the events add up to, for the progress line and the summary.
     pub tally: Tally,
 }
 
+/// A recorded process.
+struct Recorded {
+    /// In the file.
+    number: u32,
+    stacks: Stacks,
+}
+
 impl Recorder {
-    /// Continues a file that has its `session` and `process` records.
-    pub fn new(writer: Writer, process: u32, boot_ns: u64, sites: Vec<Cookie>, space: Space) -> Result<Self> {
+    /// One that records nothing yet.
+    ///
+    /// # Errors
+    /// If there can't be a thread.
+    pub fn new(boot_ns: u64) -> Result<Self> {
         Ok(Self {
-            writer,
-            process,
+            writer: None,
             boot_ns,
-            sites,
-            stacks: Stacks::new(space)?,
-            interned: Interned::default(),
+            sites: Vec::new(),
+            catalog: Catalog::new()?,
+            processes: HashMap::new(),
+            last_process: 0,
+            modules: 0,
+            ends: Vec::new(),
             texts: BTreeMap::new(),
             order: InOrder::default(),
             written: 0,
             lost: 0,
+            others: 0,
+            compared: Compared::default(),
             tally: Tally::default(),
         })
     }
 
-    /// Has the Python part of stacks read: the frames of process `pid`.
-    pub fn set_interpreter(&mut self, pid: u32, frames: &Frames) {
-        let mut define = Vec::new();
-        self.stacks.set_interpreter(Interpreter::new(pid, frames.clone(), &mut define));
-        self.define(define);
+    /// Whether there is a file.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.writer.is_some()
     }
 
-    /// The stacks, and what they need of the process.
+    /// Begins a file.
+    pub fn begin(&mut self, writer: Writer, session: trace::Session) {
+        self.writer = Some(writer);
+        self.record(session);
+    }
+
+    /// Adds a probe site: its number.
+    pub fn add_site(&mut self, site: impl FnOnce(u16) -> Cookie) -> Cookie {
+        let cookie = site(self.sites.len() as u16);
+        self.sites.push(cookie);
+        cookie
+    }
+
+    /// The probe sites, by their numbers.
     #[must_use]
-    pub fn stacks(&self) -> &Stacks {
-        &self.stacks
+    pub fn sites(&self) -> &[Cookie] {
+        &self.sites
+    }
+
+    /// Records a process from now on: its number in the file.
+    pub fn add(&mut self, pid: u32, space: Space) -> u32 {
+        self.insert(pid, Stacks::new(space))
+    }
+
+    /// Records a child of a recorded process from now on: its number in the file.
+    pub fn add_forked(&mut self, parent: u32, pid: u32) -> Option<u32> {
+        let stacks = self.processes.get(&parent)?.stacks.forked(pid);
+        Some(self.insert(pid, stacks))
+    }
+
+    /// Writes where the modules of a forked child are.
+    pub fn describe_forked(&mut self, pid: u32) {
+        let Some(process) = self.processes.get(&pid) else { return };
+        let (number, ranges) = (process.number, process.stacks.space().ranges().copied().collect::<Vec<_>>());
+        self.mapped(number, &ranges);
+    }
+
+    fn insert(&mut self, pid: u32, stacks: Stacks) -> u32 {
+        self.remove(pid);
+        self.last_process += 1;
+        self.processes.insert(pid, Recorded { number: self.last_process, stacks });
+        self.last_process
+    }
+
+    /// Records a process no more.
+    pub fn remove(&mut self, pid: u32) {
+        if let Some(gone) = self.processes.remove(&pid) {
+            self.compared.add(gone.stacks.compared);
+        }
+    }
+
+    /// How many processes were recorded.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.last_process
+    }
+
+    /// What walking stacks in both ways came to.
+    #[must_use]
+    pub fn compared(&self) -> Compared {
+        let mut sum = self.compared;
+        self.processes.values().for_each(|process| sum.add(process.stacks.compared));
+        sum
+    }
+
+    /// The process with this number ended; what is still to come of it is written first.
+    pub fn end(&mut self, process: u32, reason: &str) {
+        let end = trace::End { process, time: self.time(boot_now()), reason: reason.into() };
+        self.ends.push((Instant::now(), end));
+    }
+
+    /// Has the Python part of stacks read.
+    pub fn set_interpreter(&mut self, pid: u32, frames: &Frames) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.stacks.set_interpreter(Interpreter::new(pid, frames.clone(), &mut self.catalog.interned));
+        }
+        self.define();
+    }
+
+    /// The stacks of a recorded process, and what they need of it.
+    #[must_use]
+    pub fn stacks(&self, pid: u32) -> Option<&Stacks> {
+        self.processes.get(&pid).map(|process| &process.stacks)
     }
 
     /// See [`Stacks::missed_modules`].
-    pub fn missed_modules(&mut self) -> BTreeSet<usize> {
-        self.stacks.missed_modules()
+    pub fn missed_modules(&mut self, pid: u32) -> BTreeSet<usize> {
+        self.processes.get_mut(&pid).map(|process| process.stacks.missed_modules()).unwrap_or_default()
     }
 
     /// Takes a native stack that hits may have from now on.
     pub fn native(&mut self, stack: NativeStack) {
-        let mut define = Vec::new();
-        self.stacks.native(stack, &mut self.interned, &mut define);
-        self.define(define);
+        if let Some(process) = self.processes.get_mut(&stack.tgid) {
+            process.stacks.native(stack, &mut self.catalog);
+        }
+        self.define();
     }
 
     /// Takes a Python stack that hits may have from now on.
     pub fn python(&mut self, stack: &PythonStack) {
-        let mut define = Vec::new();
-        self.stacks.python(stack, &mut self.interned, &mut define);
-        self.define(define);
+        if let Some(process) = self.processes.get_mut(&stack.tgid) {
+            process.stacks.python(stack, &mut self.catalog);
+        }
+        self.define();
     }
 
     /// Takes the copy of the stack of a hit that is to come; see [`Stacks::copy`].
     pub fn copy(&mut self, copy: &StackCopy<'_>) -> bool {
-        self.stacks.copy(copy)
+        self.processes.get_mut(&copy.tgid).is_none_or(|process| process.stacks.copy(copy, &self.catalog))
     }
 
     /// Takes the text of a hit that is to come.
@@ -110,51 +219,52 @@ impl Recorder {
         }
     }
 
-    /// Writes an event for a hit.
+    /// Writes an event for a hit, if its process is recorded. `child` is the number in the file of the process that a
+    /// fork made, 0 for none.
     ///
     /// Returns the thread's stack end if it was learned from this hit.
     ///
     /// # Errors
     /// If the fields of a fresh allocation cannot be what the layout says: recording on would record nonsense.
-    pub fn hit(&mut self, raw: &RawHit) -> Result<Option<u64>> {
+    pub fn hit(&mut self, raw: &RawHit, child: u32) -> Result<Option<u64>> {
         check_layout(raw)?;
-        let mut define = Vec::new();
         let mut stack_end = None;
-        let event = self.event(raw, &mut stack_end, &mut define);
-        self.define(define);
+        let event = self.event(raw, child, &mut stack_end);
+        self.define();
         let mut ready = Vec::new();
         self.order.arrived(raw.hit.sequence, event, &mut ready);
         self.write(ready);
         Ok(stack_end)
     }
 
-    fn event(&mut self, raw: &RawHit, stack_end: &mut Option<u64>, define: &mut Vec<Record>) -> Event {
+    fn event(&mut self, raw: &RawHit, child: u32, stack_end: &mut Option<u64>) -> Option<Event> {
         let hit = &raw.hit;
+        let text = self.texts.remove(&hit.sequence);
+        let process = self.processes.get_mut(&hit.tgid)?;
         let mut stack = 0;
         if self.sites.get(usize::from(hit.site)).is_some_and(|site| site.stack && site.kind == raw.kind) {
-            let found = self.stacks.number(hit, &mut self.interned, define);
+            let found = process.stacks.number(hit, &mut self.catalog);
             self.tally.stack(found.end, found.python);
             (stack, *stack_end) = (found.number, found.stack_end);
         }
         match raw.kind {
-            Kind::ThreadExit => self.stacks.thread_ended(hit.tid),
-            Kind::Modules => self.stacks.modules_change(),
+            Kind::ThreadExit => process.stacks.thread_ended(hit.tid),
+            Kind::Modules => process.stacks.modules_change(),
             _ => {}
         }
-        let text = match self.texts.remove(&hit.sequence) {
-            Some(text) => self.interned.text(&String::from_utf8_lossy(&text), define),
-            None => 0,
-        };
-        Event {
+        let number = process.number;
+        let text = text.map_or(0, |text| self.catalog.interned.text(&String::from_utf8_lossy(&text)));
+        Some(Event {
             sequence: hit.sequence,
             time: self.time(hit.time),
-            process: self.process,
+            process: number,
             thread: hit.tid,
             kind: raw.kind,
             object: hit.object,
             unique_id: hit.unique_id,
             address: hit.address,
-            size: hit.size,
+            // Of a fork it is the kernel side's number of the child, which means nothing outside.
+            size: if raw.kind == Kind::Fork { 0 } else { hit.size },
             page_size: hit.page_size.into(),
             buffer_type: hit.buffer_type.into(),
             status: hit.status,
@@ -167,22 +277,30 @@ impl Recorder {
             allocator: hit.allocator,
             stack,
             text,
-            child: 0,
-        }
+            child,
+        })
     }
 
-    /// All probes are attached: what has a unique id below `next_unique_id` existed before. `test` is the test that runs.
-    pub fn border(&mut self, next_unique_id: u64, test: Option<&str>) {
-        let mut define = Vec::new();
-        let test = test.map_or(0, |test| self.interned.text(test, &mut define));
-        self.define(define);
+    /// All probes are attached to a process: what has a unique id below `next_unique_id` existed before. `test` is the
+    /// test that runs.
+    pub fn border(&mut self, process: u32, next_unique_id: u64, test: Option<&str>) {
+        let test = test.map_or(0, |test| self.catalog.interned.text(test));
+        self.define();
         let time = self.time(boot_now());
-        self.writer.record(trace::Border { process: self.process, time, next_unique_id, test });
+        self.record(trace::Border { process, time, next_unique_id, test });
     }
 
     /// Adds a record.
     pub fn record(&mut self, record: impl Into<Record>) {
-        self.writer.record(record);
+        if let Some(writer) = &mut self.writer {
+            writer.record(record);
+        }
+    }
+
+    /// Nanoseconds since boot that the file's times are relative to.
+    #[must_use]
+    pub fn boot_ns(&self) -> u64 {
+        self.boot_ns
     }
 
     /// Nanoseconds after the session's start, from nanoseconds since boot.
@@ -196,13 +314,18 @@ impl Recorder {
         let mut ready = Vec::new();
         self.order.settle(&mut ready);
         self.write(ready);
-        for symbol in self.stacks.symbols().ready() {
-            self.writer.record(symbol);
+        for symbol in self.catalog.symbols.ready() {
+            self.record(symbol);
         }
+        let late = |ended: &Instant| ended.elapsed() >= LATE;
+        for (_, end) in self.ends.extract_if(.., |(ended, _)| late(ended)).collect::<Vec<_>>() {
+            self.record(end);
+        }
+        let Some(writer) = &mut self.writer else { return Ok(()) };
         for (name, &value) in &self.tally.stacks {
-            self.writer.record(trace::CounterValue { name: name.as_str().into(), value });
+            writer.record(trace::CounterValue { name: name.as_str().into(), value });
         }
-        self.writer.flush()
+        writer.flush()
     }
 
     /// Called when no more hits can come, of `sent` in all. Waits for names that are still looked up.
@@ -210,21 +333,30 @@ impl Recorder {
         let mut ready = Vec::new();
         self.order.finish(sent, &mut ready);
         self.write(ready);
-        let (symbols, missing) = self.stacks.symbols().finish(patience);
+        for (_, end) in mem::take(&mut self.ends) {
+            self.record(end);
+        }
+        let (symbols, missing) = self.catalog.symbols.finish(patience);
         for symbol in symbols {
-            self.writer.record(symbol);
+            self.record(symbol);
         }
         if missing > 0 {
             let text = format!("{missing} code addresses have no names: symbol tables took too long to read");
-            self.writer.record(trace::Problem { text });
+            self.record(trace::Problem { text });
         }
-        self.writer.flush()
+        self.flush()
     }
 
     /// The number of the module that a mapping is of, 0 if it is not known.
     #[must_use]
     pub fn module_number(&self, mapping: &Mapping) -> u32 {
-        self.stacks.space().find(mapping).map_or(0, |index| index as u32 + 1)
+        self.catalog.files.find(mapping).map_or(0, |index| index as u32 + 1)
+    }
+
+    /// Hits of processes that are followed, but not recorded: they are no events.
+    #[must_use]
+    pub fn others(&self) -> u64 {
+        self.others
     }
 
     /// Events that never arrived, so far.
@@ -236,26 +368,34 @@ impl Recorder {
     /// Bytes in the file so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.writer.bytes()
+        self.writer.as_ref().map_or(0, Writer::bytes)
     }
 
-    /// Looks for modules that were mapped or unmapped since the last look.
-    pub fn refresh(&mut self, epoch: &dyn Fn() -> u32) {
-        let changes = self.stacks.refresh(epoch);
-        self.changed(changes);
+    /// Looks for modules of a process that were mapped or unmapped since the last look.
+    pub fn refresh(&mut self, pid: u32, epoch: &dyn Fn() -> u32) {
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let (number, changes) = (process.number, process.stacks.refresh(&mut self.catalog, epoch));
+        self.changed(number, changes);
     }
 
-    /// Writes what a look at the process's mappings found.
-    pub fn changed(&mut self, changes: Changes) {
+    /// Writes what a look at the mappings of a process found.
+    pub fn changed(&mut self, process: u32, changes: Changes) {
+        self.mapped(process, &changes.ranges);
+        self.problems(changes.problems);
+    }
+
+    /// Writes that a process has these.
+    fn mapped(&mut self, process: u32, ranges: &[Range]) {
         let time = self.time(boot_now());
-        for (index, module) in self.stacks.space().modules().iter().enumerate().skip(changes.first_new_module) {
-            let path = module.module.mapping.path.to_string_lossy().into_owned();
-            let build_id = module.module.build_id.clone();
-            self.writer.record(trace::Module { id: index as u32 + 1, path, build_id });
+        while let Some(code) = self.catalog.files.modules().get(self.modules as usize) {
+            let path = code.module.mapping.path.to_string_lossy().into_owned();
+            let build_id = code.module.build_id.clone();
+            self.modules += 1;
+            self.record(trace::Module { id: self.modules, path, build_id });
         }
-        for range in changes.ranges {
-            self.writer.record(trace::Mapping {
-                process: self.process,
+        for range in ranges {
+            self.record(trace::Mapping {
+                process,
                 module: range.module as u32 + 1,
                 start: Hex(range.start),
                 end: Hex(range.end),
@@ -263,34 +403,37 @@ impl Recorder {
                 time,
             });
         }
-        self.problems(changes.problems);
     }
 
     /// Tells of what went wrong, each once.
     pub fn problems(&mut self, problems: Vec<String>) {
         for text in problems {
             if self.tally.problem(&text) {
-                self.writer.record(trace::Problem { text });
+                self.record(trace::Problem { text });
             }
         }
     }
 
-    fn define(&mut self, records: Vec<Record>) {
-        for record in records {
-            self.writer.record(record);
+    /// Writes what got a number.
+    fn define(&mut self) {
+        for record in self.catalog.interned.take_new() {
+            self.record(record);
         }
     }
 
-    fn write(&mut self, deliveries: Vec<Delivery<Event>>) {
+    fn write(&mut self, deliveries: Vec<Delivery<Option<Event>>>) {
         let mut lost = None;
         for delivery in deliveries {
             match delivery {
                 Delivery::Lost(count) => lost = Some(count),
-                Delivery::Event(event) => {
+                Delivery::Event(None) => self.others += 1,
+                Delivery::Event(Some(event)) => {
                     self.loss(lost.take(), event.time);
                     self.written = event.time;
                     self.tally.event(&event);
-                    self.writer.event(event);
+                    if let Some(writer) = &mut self.writer {
+                        writer.event(event);
+                    }
                 }
             }
         }
@@ -300,8 +443,9 @@ impl Recorder {
     fn loss(&mut self, count: Option<u64>, before: u64) {
         let Some(count) = count else { return };
         self.lost += count;
-        let (process, after) = (self.process, self.written);
-        self.writer.record(trace::Loss { process, after, before, count, cause: "ring-full".into() });
+        // Nobody knows whose events they were.
+        let process = if self.last_process == 1 { 1 } else { 0 };
+        self.record(trace::Loss { process, after: self.written, before, count, cause: "ring-full".into() });
     }
 }
 

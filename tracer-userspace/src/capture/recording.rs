@@ -1,38 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A recording whose probes are attached: from the first event to the last byte of the file.
+//! A recording: from the first process to the last byte of the file.
 
 use std::{
-    num::NonZeroU32,
-    os::fd::OwnedFd,
-    process::Child,
+    collections::BTreeMap,
+    process::{Child, Command},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use aya::{
-    maps::{MapData, RingBuf},
-    programs::uprobe::UProbeLinkId,
-};
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{MissedTickBehavior, interval},
 };
-use tracer_common::{Cookie, Counter, Kind, Target};
+use tracer_common::{Counter, FIRST_FORKED, Hit, Kind, Target, TaskLayout};
 
 use super::{
+    attach::{self, Sites},
     decode::{RawHit, Sent},
+    followed::{Followed, Forked, Link, Recorded, Stage},
     kernel::{Kernel, KernelLog},
     modules::Modules,
     recorder::{Recorder, boot_now},
+    search::{Scan, Search},
     session::{Figures, Options, Progress, Reason, Stop, Summary},
     space::Space,
     watch::CodeWatch,
 };
 use crate::{
-    discover::{Discovery, python::Python, symbols::Site},
-    trace::{self, HITS, Hex, Writer, kind_word},
+    discover::{Discovery, Obstacle, btf, process::Process},
+    trace::{self, HITS, Writer, kind_word},
 };
 
 /// How often the ring is emptied when too little waits in it for the kernel side to call.
@@ -44,101 +43,92 @@ const AT_A_TIME: usize = 8192;
 const FLUSH: Duration = Duration::from_secs(1);
 /// How long to wait for names at the end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Number of the one process of a recording.
-const PROCESS: u32 = 1;
-/// Its number on the kernel side.
-const TARGET: u32 = 0;
 
-/// A recording whose probes are attached.
-pub(super) struct Recording {
-    pid: NonZeroU32,
+/// A recording that goes on.
+pub(super) struct Recording<'a> {
+    options: &'a Options,
     kernel: Kernel,
     events: AsyncFd<RingBuf<MapData>>,
     log: Option<EbpfLogger<KernelLog>>,
     recorder: Recorder,
-    exit: AsyncFd<OwnedFd>,
-    sites: Vec<Cookie>,
     modules: Modules,
-    watch: Option<CodeWatch>,
-    /// Whether the process executes another program by now.
-    executed: bool,
-    /// What the user is told at once.
-    pub(super) warnings: Vec<String>,
+    sites: Sites,
+    /// By process id.
+    processes: BTreeMap<u32, Followed>,
+    /// The number of the latest of them.
+    serial: u64,
+    /// The kernel side's number of the latest process that was not forked from another.
+    target: u32,
+    scan: Option<Scan>,
+    /// When the first process was recorded.
     began: Instant,
+    /// Why nothing is left to record, once that is so.
+    reason: Reason,
 }
 
-impl Recording {
-    /// Attaches, and only then creates the file: a recording that can't begin leaves an earlier trace as it is.
-    /// `None` if the process ended while the probes were attached.
-    pub(super) fn begin(options: &Options, discovery: &Discovery) -> Result<Option<Self>> {
-        let process = &discovery.process;
-        let pid = NonZeroU32::new(process.pid).context("0 is no process id")?;
-        let layout = discovery.layout()?;
-        let exit = Pid::from_raw(process.pid.cast_signed()).context("no process has this id")?;
-        let exit = pidfd_open(exit, PidfdFlags::empty()).with_context(|| format!("failed to watch process {pid}"))?;
-        let mut kernel = Kernel::load(options.kernel)?;
+impl<'a> Recording<'a> {
+    /// Loads the kernel side.
+    pub(super) fn load(options: &'a Options) -> Result<Self> {
+        let tasks = match btf::tasks() {
+            Err(error) if options.follow => {
+                return Err(error.context("children can't be followed here; --no-follow-forks goes without"));
+            }
+            tasks => tasks.unwrap_or(TaskLayout::UNKNOWN),
+        };
+        let mut kernel = Kernel::load(options.kernel, tasks)?;
         // SAFETY: the ring buffer owns its descriptor, and lives in the `AsyncFd` for as long as that does.
         let events = unsafe { AsyncFd::register_with_interest(kernel.take_events()?, Interest::READABLE) }?;
         let log = options.kernel.verbose.then(|| kernel.logger()).transpose()?;
-        let boot_ns = boot_now();
+        let recorder = Recorder::new(boot_now())?;
         kernel.start()?;
-        let (mut modules, mut space) = (Modules::new(TARGET)?, Space::new(process.pid));
-        let changes = modules.read(&kernel, |epoch| space.refresh(epoch))?;
-        modules.load_all(&mut kernel, &space)?;
-        let sites: Vec<Cookie> = (0_u16..).zip(&discovery.sites).map(|(number, site)| site.cookie(number)).collect();
-        let mut probes = match attach(&mut kernel, pid, discovery, &sites) {
-            Err(_) if !process.is_alive() => return Ok(None),
-            probes => probes?,
-        };
-        let frames = discovery.python.as_ref().and_then(|python| python.frames.as_ref().ok());
-        let watching = discovery.sites.iter().position(|site| site.kind == Kind::CodeFreed);
-        let watching = watching.and_then(|index| probes.get_mut(index)?.as_mut().ok()?.take());
-        let watch =
-            frames.map(|it| CodeWatch::begin(&mut kernel, pid.get(), TARGET, it.layout, watching)).transpose()?;
-        let missing: Vec<_> = probes.into_iter().map(Result::err).collect();
-        let mut writer = Writer::create(&options.output)?;
-        let given = caller_of_sudo().map_or(Ok(()), |(user, group)| writer.give_to(user, group));
-        writer.record(session_record(boot_ns));
-        writer.record(process_record(discovery));
-        let mut recorder = Recorder::new(writer, PROCESS, boot_ns, sites.clone(), space)?;
-        recorder.changed(changes);
-        let mut problems = discovery.problems.clone();
-        problems.extend(given.err().map(|error| format!("{error:#}")));
-        // All probes begin at one moment here and end at one in `end`: nothing between the two is missing.
-        let copies = u32::from(options.copies);
-        kernel.add_target(pid.get(), Target { number: TARGET, copies, layout })?;
-        let border = discovery.read_next_unique_id();
-        let test = discovery.read_current_test().unwrap_or_default();
-        // Only from here on is it told when modules change. Until this is done, stacks are copied.
-        refresh(&mut recorder, &mut kernel, &mut modules)?;
-        describe(&mut recorder, discovery, &missing);
-        if let Some(frames) = frames {
-            recorder.set_interpreter(pid.get(), frames);
-        }
-        if let Some(Python { frames: Err(reason), version, .. }) = &discovery.python {
-            problems.push(format!("stacks have no frames of Python {version}: {reason}"));
-        }
-        match border {
-            Ok(next) => recorder.border(next, test.as_deref()),
-            Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
-        }
-        for text in &problems {
-            recorder.record(trace::Problem { text: text.clone() });
-        }
-        recorder.flush()?;
-        let no_probe = |(site, missing): (&Site, &Option<String>)| {
-            missing.as_ref().map(|missing| format!("no probe for {}: {missing}", kind_word(site.kind)))
-        };
-        problems.extend(discovery.sites.iter().zip(&missing).filter_map(no_probe));
-        // SAFETY: the descriptor is owned, and lives in the `AsyncFd` for as long as that does.
-        let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
-        let began = Instant::now();
-        let (warnings, executed) = (problems, false);
-        let all = Self { pid, kernel, events, log, recorder, exit, sites, modules, watch, executed, warnings, began };
-        Ok(Some(all))
+        Ok(Self {
+            options,
+            kernel,
+            events,
+            log,
+            recorder,
+            modules: Modules::new()?,
+            sites: Sites::default(),
+            processes: BTreeMap::new(),
+            serial: 0,
+            target: 0,
+            scan: None,
+            began: Instant::now(),
+            reason: Reason::Exited,
+        })
     }
 
-    pub(super) async fn follow(
+    /// Records a process once it has loaded its library.
+    pub(super) fn add_root(&mut self, pid: u32) -> Result<()> {
+        if self.options.follow {
+            self.kernel.follow(pid)?;
+        }
+        // Who asked for one process wants to know all that keeps it from being recorded.
+        self.insert(pid, true, Stage::Looking(Search::new(self.scan.is_none())));
+        Ok(())
+    }
+
+    /// Starts a command, and records it once it has loaded its library.
+    pub(super) fn start(&mut self, mut command: Command) -> Result<Child> {
+        // Until it is told apart, it is followed as a child of ours: nothing that it does comes too early.
+        let own = std::process::id();
+        if self.options.follow {
+            self.kernel.follow(own)?;
+        }
+        let child = command.spawn();
+        self.kernel.unfollow(own)?;
+        let child = child.with_context(|| format!("failed to start {}", command.get_program().to_string_lossy()))?;
+        self.add_root(child.id())?;
+        Ok(child)
+    }
+
+    /// Records what a scan of the machine's processes finds.
+    pub(super) fn add_scan(&mut self, scan: Scan) {
+        self.scan = Some(scan);
+    }
+
+    /// Records until nothing is left to record, or the user stops it.
+    pub(super) async fn run(
         &mut self,
         child: &mut Option<Child>,
         stop: &mut Stop,
@@ -149,36 +139,38 @@ impl Recording {
         let mut flushed = Instant::now();
         let mut last_events = 0;
         loop {
-            let mut ended = None;
+            let mut stopped = false;
             tokio::select! {
                 _ = tick.tick() => {}
                 ready = self.events.readable() => ready?.clear_ready(),
-                exited = self.exit.readable() => { exited?.clear_ready(); ended = Some(Reason::Exited); }
-                () = stop.asked() => ended = Some(Reason::Interrupted),
+                () = stop.asked() => stopped = true,
             }
-            if ended == Some(Reason::Interrupted) && child.is_some() {
-                // A command that we started got the same Ctrl-C and ends by itself; a second one ends the recording.
-                *child = None;
-                ended = None;
+            // A command that we started gets the same Ctrl-C and ends by itself; a second one ends the recording.
+            if stopped && child.take().is_none() {
+                return Ok(Reason::Interrupted);
             }
-            self.drain(AT_A_TIME)?;
-            if self.executed {
-                ended = ended.or(Some(Reason::Executed));
+            let ended = self.processes.iter().filter(|(_, process)| process.has_ended());
+            let ended: Vec<_> = ended.map(|(&pid, process)| (pid, process.serial)).collect();
+            // What they did before they ended is in the ring.
+            if self.drain(AT_A_TIME)? {
+                for (pid, serial) in ended {
+                    self.ended(pid, serial)?;
+                }
             }
+            self.look(tell)?;
+            self.adopt_settled()?;
             self.follow_modules()?;
-            if let Some(reason) = ended {
-                return Ok(reason);
+            if let Some(child) = child {
+                // Else it stays a zombie.
+                child.try_wait().context("failed to wait for the command")?;
+            }
+            if self.is_done(tell) {
+                return Ok(self.reason);
             }
             if flushed.elapsed() >= FLUSH {
                 let seconds = flushed.elapsed().as_secs_f64();
                 flushed = Instant::now();
-                if let Some(watch) = &mut self.watch {
-                    let problem = watch.look(&mut self.kernel)?;
-                    self.recorder.problems(problem.into_iter().collect());
-                }
-                // What is mapped without the dynamic linker is seen here.
-                refresh(&mut self.recorder, &mut self.kernel, &mut self.modules)?;
-                self.recorder.flush()?;
+                self.each_second()?;
                 let events = self.recorder.tally.events;
                 tell(Progress::Tick(Figures {
                     seconds: self.began.elapsed().as_secs_f64(),
@@ -192,52 +184,330 @@ impl Recording {
         }
     }
 
-    /// Takes what is in the ring by now, up to `limit` records.
-    fn drain(&mut self, limit: usize) -> Result<()> {
+    fn insert(&mut self, pid: u32, root: bool, stage: Stage) {
+        self.serial += 1;
+        self.processes.insert(pid, Followed::new(pid, self.serial, root, stage));
+    }
+
+    /// Whether nothing is left to record. What a command leaves behind without having loaded the library is no reason to
+    /// go on.
+    fn is_done(&self, tell: &mut dyn FnMut(Progress<'_>)) -> bool {
+        let going_on = |process: &Followed| process.root || process.link().is_some();
+        if self.scan.is_some() || self.processes.values().any(going_on) {
+            return false;
+        }
+        let left: Vec<String> = self.processes.keys().map(ToString::to_string).collect();
+        if !left.is_empty() {
+            let left = left.join(", ");
+            tell(Progress::Problem(&format!(
+                "still running, and not recorded, as they have not loaded TT-Metal: {left}"
+            )));
+        }
+        true
+    }
+
+    /// What is to be done once a second.
+    fn each_second(&mut self) -> Result<()> {
+        for process in self.processes.values_mut() {
+            if let Stage::Recorded(Recorded { watch: Some(watch), .. }) = &mut process.stage {
+                let problem = watch.look(&mut self.kernel)?;
+                self.recorder.problems(problem.into_iter().collect());
+            }
+        }
+        // What is mapped without the dynamic linker is seen here.
+        for pid in self.recorded() {
+            self.refresh(pid)?;
+        }
+        self.recorder.flush()
+    }
+
+    /// The processes that are recorded.
+    fn recorded(&self) -> Vec<u32> {
+        let recorded = |process: &Followed| matches!(process.stage, Stage::Recorded(_));
+        self.processes.iter().filter(|(_, process)| recorded(process)).map(|(&pid, _)| pid).collect()
+    }
+
+    /// Looks for processes that are meant, and for the library in those that have not loaded it yet.
+    fn look(&mut self, tell: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
+        for process in self.scan.as_mut().map(Scan::look).unwrap_or_default() {
+            if !self.processes.contains_key(&process.pid) {
+                self.add_root(process.pid)?;
+            }
+        }
+        let mut found = Vec::new();
+        for (&pid, process) in &mut self.processes {
+            if let Stage::Looking(search) = &mut process.stage {
+                let wanted = process.root && self.scan.is_none();
+                found.extend(search.look(pid, self.options.probes).map(|answer| (pid, wanted, answer)));
+            }
+        }
+        for (pid, wanted, answer) in found {
+            match answer {
+                Ok(discovery) => self.begin(pid, wanted, discovery, tell)?,
+                Err(Obstacle::NotLoaded { process, problems }) if wanted => {
+                    tell(Progress::Waiting(&process));
+                    problems.iter().for_each(|problem| tell(Progress::Problem(problem)));
+                }
+                Err(Obstacle::NotLoaded { .. }) => {}
+                Err(Obstacle::Failed(error)) => self.refuse(pid, wanted, error, tell)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A process can't be recorded: if it is what the user asked for, and nothing is recorded yet, nothing will be.
+    fn refuse(
+        &mut self,
+        pid: u32,
+        wanted: bool,
+        error: anyhow::Error,
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<()> {
+        // What failed because the process ended is no failure.
+        let Some(process) = self.processes.get_mut(&pid).filter(|process| !process.has_ended()) else { return Ok(()) };
+        if wanted && !self.recorder.has_begun() {
+            return Err(error);
+        }
+        process.stage = Stage::Refused;
+        process.root = false;
+        let text = format!("process {pid} is not recorded: {error:#}");
+        tell(Progress::Problem(&text));
+        self.recorder.problems(vec![text]);
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        pid: u32,
+        wanted: bool,
+        discovery: Discovery,
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<()> {
+        match self.record(pid, Rc::new(discovery)) {
+            Ok((discovery, problems)) => {
+                problems.iter().for_each(|problem| tell(Progress::Problem(problem)));
+                tell(Progress::Attached(&discovery));
+                Ok(())
+            }
+            Err(error) => self.refuse(pid, wanted, error, tell),
+        }
+    }
+
+    /// Attaches to a process, and only then creates the file: a recording that can't begin leaves an earlier trace as it
+    /// is. Returns what the user is to be told.
+    fn record(&mut self, pid: u32, discovery: Rc<Discovery>) -> Result<(Rc<Discovery>, Vec<String>)> {
+        let Self { kernel, recorder, modules, sites, options, .. } = self;
+        let layout = discovery.layout()?;
+        ensure!(self.target + 1 < FIRST_FORKED, "this recording has had {FIRST_FORKED} processes already");
+        self.target += 1;
+        let target = self.target;
+        let mut space = Space::new(pid);
+        let epoch = kernel.epoch(target)?;
+        let changes = space.refresh(&mut recorder.catalog.files, &|| epoch as u32);
+        modules.load_all(kernel, &space, &recorder.catalog.files)?;
+        let mut probes = sites.attach(kernel, recorder, pid, &discovery, options.follow)?;
+        let frames = discovery.python.as_ref().and_then(|python| python.frames.as_ref().ok());
+        let code_freed = probes.code_freed.take();
+        let watch = frames.map(|it| CodeWatch::begin(kernel, pid, target, it.layout, code_freed)).transpose()?;
+        let (mut problems, no_probe) = attach::problems(&discovery, &probes);
+        ensure!(discovery.process.is_alive(), "it has ended");
+        if !recorder.has_begun() {
+            let writer = Writer::create(&options.output)?;
+            let given = attach::caller_of_sudo().map_or(Ok(()), |(user, group)| writer.give_to(user, group));
+            problems.extend(given.err().map(|error| format!("{error:#}")));
+            recorder.begin(writer, attach::session_record(recorder.boot_ns()));
+            self.began = Instant::now();
+        }
+        let number = recorder.add(pid, space);
+        recorder.record(attach::process_record(&discovery.process, discovery.python.as_ref(), number, 0));
+        recorder.changed(number, changes);
+        // All probes begin at one moment here and end at one: nothing between the two is missing.
+        kernel.add_target(pid, Target { number: target, copies: u32::from(options.copies), layout })?;
+        let border = discovery.read_next_unique_id();
+        let test = discovery.read_current_test().unwrap_or_default();
+        if let Some(process) = self.processes.get_mut(&pid) {
+            let (link, discovery) = (Link { number, target }, Rc::clone(&discovery));
+            let probes = std::mem::take(&mut probes.own);
+            process.stage = Stage::Recorded(Recorded { link, epoch, discovery, probes, watch });
+        }
+        // Only from here on is it told when modules change. Until this is done, stacks are copied.
+        self.refresh(pid)?;
+        let recorder = &mut self.recorder;
+        attach::describe(recorder, number, &discovery, &probes);
+        if let Some(frames) = frames {
+            recorder.set_interpreter(pid, frames);
+        }
+        match border {
+            Ok(next) => recorder.border(number, next, test.as_deref()),
+            Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
+        }
+        recorder.problems(problems.clone());
+        recorder.flush()?;
+        problems.extend(no_probe);
+        Ok((discovery, problems))
+    }
+
+    /// Takes what is in the ring by now, up to `limit` records. Whether it was emptied.
+    fn drain(&mut self, limit: usize) -> Result<bool> {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        let Self { events, recorder, kernel, modules, executed, .. } = self;
-        let ring = events.get_mut();
         for _ in 0..limit {
-            let Some(item) = ring.next() else { break };
-            let sent = Sent::decode(&item).context("the kernel side sent a record that is none of ours")?;
-            if recorder.stacks().is_outdated() && !matches!(sent, Sent::Hit(RawHit { kind: Kind::Modules, .. })) {
-                refresh(recorder, kernel, modules)?;
+            // The record is copied: what it leads to needs all the rest.
+            let Some(record) = self.events.get_mut().next().map(|item| item.to_vec()) else { return Ok(true) };
+            let sent = Sent::decode(&record).context("the kernel side sent a record that is none of ours")?;
+            self.take(sent)?;
+        }
+        Ok(false)
+    }
+
+    fn take(&mut self, sent: Sent<'_>) -> Result<()> {
+        if let Some(tgid) = sent.tgid() {
+            if matches!(self.processes.get(&tgid), Some(Followed { stage: Stage::Forked(_), .. })) && !sent.is_exec() {
+                self.adopt(tgid)?;
             }
-            match sent {
-                Sent::Native(stack) => recorder.native(stack),
-                Sent::Python(stack) => recorder.python(&stack),
-                Sent::Copy(copy) => {
-                    if !recorder.copy(&copy) {
-                        refresh(recorder, kernel, modules)?;
-                        recorder.copy(&copy);
-                    }
+            let outdated = self.recorder.stacks(tgid).is_some_and(super::stacks::Stacks::is_outdated);
+            if outdated && !matches!(sent, Sent::Hit(RawHit { kind: Kind::Modules, .. })) {
+                self.refresh(tgid)?;
+            }
+        }
+        match sent {
+            Sent::Native(stack) => self.recorder.native(stack),
+            Sent::Python(stack) => self.recorder.python(&stack),
+            Sent::Copy(copy) => {
+                if !self.recorder.copy(&copy) {
+                    self.refresh(copy.tgid)?;
+                    self.recorder.copy(&copy);
                 }
-                Sent::Text { sequence, text } => recorder.text(sequence, text),
-                Sent::Hit(raw) => {
-                    *executed |= raw.kind == Kind::Exec;
-                    if let Some(end) = recorder.hit(&raw)? {
-                        kernel.set_stack_end(raw.hit.tid, end)?;
-                    }
+            }
+            Sent::Text { sequence, text } => self.recorder.text(sequence, text),
+            Sent::Hit(raw) => {
+                let child = if raw.kind == Kind::Fork { self.forked(&raw.hit) } else { 0 };
+                if let Some(end) = self.recorder.hit(&raw, child)? {
+                    self.kernel.set_stack_end(raw.hit.tid, end)?;
+                }
+                if raw.kind == Kind::Exec {
+                    self.executed(raw.hit.tgid)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Keeps what the kernel side knows of the process's modules as it is.
+    /// A process made a child: its number in the file, 0 if it is not recorded.
+    fn forked(&mut self, hit: &Hit) -> u32 {
+        let (Ok(pid), Ok(target)) = (u32::try_from(hit.object), u32::try_from(hit.size)) else { return 0 };
+        let Some(parent) = self.processes.get(&hit.tgid).filter(|_| self.options.follow) else { return 0 };
+        let (Stage::Recorded(recorded), true) = (&parent.stage, target != 0) else {
+            self.insert(pid, false, Stage::Looking(Search::new(false)));
+            return 0;
+        };
+        let (parent, discovery) = (recorded.link.number, Rc::clone(&recorded.discovery));
+        let Some(number) = self.recorder.add_forked(hit.tgid, pid) else { return 0 };
+        let (since, link) = (Instant::now(), Link { number, target });
+        let forked = Forked { since, link, parent, made: hit.time, discovery };
+        self.insert(pid, false, Stage::Forked(forked));
+        number
+    }
+
+    /// Writes down a forked child that does something on record, or is there to stay.
+    fn adopt(&mut self, pid: u32) -> Result<()> {
+        let Some(process) = self.processes.get_mut(&pid) else { return Ok(()) };
+        let Stage::Forked(Forked { link, parent, made, discovery, .. }) = &process.stage else { return Ok(()) };
+        let (link, parent, discovery) = (*link, *parent, Rc::clone(discovery));
+        // Of a child that is gone already, `/proc` tells nothing any more; it had its parent's command line.
+        let start =
+            Process::read(pid).map_or(made / (1_000_000_000 / rustix::param::clock_ticks_per_second()), |it| it.start);
+        let identity = Process { pid, start, ..discovery.process.clone() };
+        self.recorder.record(attach::process_record(&identity, discovery.python.as_ref(), link.number, parent));
+        self.recorder.describe_forked(pid);
+        let probes = self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery);
+        process.stage = Stage::Recorded(Recorded { link, epoch: 0, discovery, probes, watch: None });
+        self.refresh(pid)
+    }
+
+    fn adopt_settled(&mut self) -> Result<()> {
+        let settled: Vec<u32> =
+            self.processes.iter().filter(|(_, process)| process.has_settled()).map(|(&pid, _)| pid).collect();
+        settled.into_iter().try_for_each(|pid| self.adopt(pid))
+    }
+
+    /// A process executes another program.
+    fn executed(&mut self, pid: u32) -> Result<()> {
+        let Some(process) = self.processes.remove(&pid) else { return Ok(()) };
+        let root = process.root;
+        if process.link().is_some() {
+            self.reason = Reason::Executed;
+        }
+        self.forget(pid, process, Reason::Executed)?;
+        if self.options.follow {
+            self.insert(pid, root, Stage::Looking(Search::new(false)));
+        }
+        Ok(())
+    }
+
+    /// A process has ended, and all that it did was taken from the ring.
+    fn ended(&mut self, pid: u32, serial: u64) -> Result<()> {
+        if self.processes.get(&pid).is_some_and(|process| process.serial == serial)
+            && let Some(process) = self.processes.remove(&pid)
+        {
+            self.reason = Reason::Exited;
+            self.forget(pid, process, Reason::Exited)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what belonged to a process.
+    fn forget(&mut self, pid: u32, process: Followed, reason: Reason) -> Result<()> {
+        let Some(link) = process.link() else { return Ok(()) };
+        self.recorder.remove(pid);
+        if let Stage::Recorded(recorded) = process.stage {
+            self.recorder.end(link.number, reason.name());
+            let watch = recorded.watch.and_then(CodeWatch::end);
+            for probe in recorded.probes.into_iter().chain(watch) {
+                self.kernel.detach_one(probe)?;
+            }
+            self.kernel.remove_space(link.target)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what the kernel side knows of the processes' modules as it is.
     fn follow_modules(&mut self) -> Result<()> {
-        let Self { recorder, kernel, modules, .. } = self;
-        for module in recorder.missed_modules() {
-            modules.request(module, recorder.stacks().space());
+        let recorded = self.recorded();
+        for &pid in &recorded {
+            for module in self.recorder.missed_modules(pid) {
+                self.modules.request(module, &self.recorder.catalog.files);
+            }
         }
-        let new = modules.load(kernel)?;
-        if recorder.stacks().is_outdated() || modules.are_outdated(kernel)? {
-            refresh(recorder, kernel, modules)?;
-        } else if new {
-            modules.tell(kernel, recorder.stacks().space())?;
+        let new = self.modules.load(&mut self.kernel)?;
+        for pid in recorded {
+            let Some(Followed { stage: Stage::Recorded(recorded), .. }) = self.processes.get(&pid) else { continue };
+            let (target, epoch) = (recorded.link.target, recorded.epoch);
+            let Some(stacks) = self.recorder.stacks(pid) else { continue };
+            if stacks.is_outdated() || self.kernel.epoch(target)? != epoch {
+                self.refresh(pid)?;
+            } else if new {
+                let files = &self.recorder.catalog.files;
+                self.modules.tell(&mut self.kernel, target, epoch, stacks.space(), files)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Looks at the mappings of a recorded process again, and tells the kernel side.
+    fn refresh(&mut self, pid: u32) -> Result<()> {
+        let Self { kernel, recorder, modules, processes, .. } = self;
+        let Some(Followed { stage: Stage::Recorded(recorded), .. }) = processes.get_mut(&pid) else { return Ok(()) };
+        let target = recorded.link.target;
+        // What changes from now on makes it outdated.
+        recorded.epoch = kernel.epoch(target)?;
+        let epoch = recorded.epoch;
+        recorder.refresh(pid, &|| kernel.epoch(target).map_or(epoch as u32, |epoch| epoch as u32));
+        if let Some(stacks) = recorder.stacks(pid) {
+            modules.tell(kernel, target, epoch, stacks.space(), &recorder.catalog.files)?;
+        }
+        recorder.problems(modules.problems());
         Ok(())
     }
 
@@ -245,144 +515,72 @@ impl Recording {
     pub(super) fn fail(mut self, error: &anyhow::Error) {
         let time = self.recorder.time(boot_now());
         self.recorder.record(trace::Problem { text: format!("the recording failed: {error:#}") });
-        self.recorder.record(trace::End { process: PROCESS, time, reason: "failed".into() });
+        for pid in self.recorded() {
+            if let Some(link) = self.processes.get(&pid).and_then(Followed::link) {
+                self.recorder.record(trace::End { process: link.number, time, reason: "failed".into() });
+            }
+        }
         // The user is told of the first error; a second one adds nothing.
         let _ = self.recorder.flush();
     }
 
-    pub(super) fn end(mut self, reason: Reason) -> Result<Summary> {
+    /// Takes all probes out, and writes the rest. `None` if nothing was recorded.
+    pub(super) fn end(mut self, reason: Reason) -> Result<Option<Summary>> {
         let seconds = self.began.elapsed().as_secs_f64();
-        let time = self.recorder.time(boot_now());
-        self.kernel.remove_target(self.pid.get())?;
+        for pid in self.recorded() {
+            self.kernel.remove_target(pid)?;
+        }
         self.kernel.detach()?;
         // Nothing is added any more.
         self.drain(usize::MAX)?;
+        if !self.recorder.has_begun() {
+            return Ok(None);
+        }
+        for pid in self.recorded() {
+            if let Some(link) = self.processes.get(&pid).and_then(Followed::link) {
+                self.recorder.end(link.number, reason.name());
+            }
+        }
         let sent = self.kernel.counter(Counter::Sent)?;
-        self.recorder.finish(sent, PATIENCE)?;
+        let Self { kernel, mut recorder, .. } = self;
+        recorder.finish(sent, PATIENCE)?;
+        // What hits told of processes that are not recorded is no event.
+        let sent = sent - recorder.others();
         for counter in Counter::ALL {
-            let value = self.kernel.counter(counter)?;
-            self.recorder.record(trace::CounterValue { name: counter.name().into(), value });
+            let value = if counter == Counter::Sent { sent } else { kernel.counter(counter)? };
+            recorder.record(trace::CounterValue { name: counter.name().into(), value });
         }
         for kind in Kind::ALL {
-            let sites = (0_u16..).zip(&self.sites).filter(|(_, site)| site.kind == kind).map(|(number, _)| number);
-            let hits: Vec<u64> = sites.map(|site| self.kernel.site_hits(site)).collect::<Result<_>>()?;
+            let sites = recorder.sites().iter().filter(|site| site.kind == kind).map(|site| site.site);
+            let hits: Vec<u64> = sites.map(|site| kernel.site_hits(site)).collect::<Result<_>>()?;
             if !hits.is_empty() {
                 let name = format!("{HITS}{}", kind_word(kind)).into();
-                self.recorder.record(trace::CounterValue { name, value: hits.iter().sum() });
+                recorder.record(trace::CounterValue { name, value: hits.iter().sum() });
             }
         }
-        let compared = self.recorder.stacks().compared;
+        let compared = recorder.compared();
         if compared.stacks > 0 {
             for (name, value) in [("compared", compared.stacks), ("different", compared.different)] {
-                self.recorder.record(trace::CounterValue { name: name.into(), value });
+                recorder.record(trace::CounterValue { name: name.into(), value });
             }
         }
+        let mut problems = Vec::new();
         if compared.different > 0 {
-            let text = format!(
+            problems.push(format!(
                 "{} of {} stacks came out different when walked in both ways: please report this with the library's build id",
                 compared.different, compared.stacks
-            );
-            self.recorder.record(trace::Problem { text });
+            ));
         }
-        let kept = self.recorder.tally.events;
-        self.recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
-        self.recorder.record(trace::End { process: PROCESS, time, reason: reason.name().into() });
-        self.recorder.flush()?;
-        let lost = self.recorder.lost();
-        let bytes = self.recorder.bytes();
-        let adds_up = sent == kept + lost && lost == self.kernel.counter(Counter::RingFull)?;
-        Ok(Summary { reason, seconds, tally: self.recorder.tally, lost, bytes, adds_up, compared })
-    }
-}
-
-/// Looks at the process's mappings again, and tells the kernel side.
-fn refresh(recorder: &mut Recorder, kernel: &mut Kernel, modules: &mut Modules) -> Result<()> {
-    modules.read(kernel, |epoch| recorder.refresh(epoch))?;
-    modules.tell(kernel, recorder.stacks().space())?;
-    recorder.problems(modules.problems());
-    Ok(())
-}
-
-/// Attaches to every site; for each, the probe, or why that was not possible.
-///
-/// # Errors
-/// If a site is missing without which a recording would mislead.
-fn attach(
-    kernel: &mut Kernel,
-    pid: NonZeroU32,
-    discovery: &Discovery,
-    cookies: &[Cookie],
-) -> Result<Vec<Result<Option<UProbeLinkId>, String>>> {
-    let mut attach_one = |site: &Site, cookie: Cookie| {
-        let offset = site.offset.clone()?;
-        let home = discovery.home(site).ok_or("its module is not mapped")?;
-        kernel.attach(pid, &home.file.path(), offset, cookie).map_err(|error| format!("{error:#}"))
-    };
-    let mut all = Vec::new();
-    for (site, &cookie) in discovery.sites.iter().zip(cookies) {
-        let probe = attach_one(site, cookie).map(Some);
-        if let (Err(missing), true) = (&probe, site.required) {
-            bail!("failed to probe {}: {missing}", site.symbol);
+        let not_followed = kernel.counter(Counter::NotFollowed)?;
+        if not_followed > 0 {
+            problems.push(format!("{not_followed} child processes are not recorded: there were too many processes"));
         }
-        all.push(probe);
-    }
-    Ok(all)
-}
-
-/// Writes what was found out about the target: its modules, the layout of its classes, and the probes.
-fn describe(recorder: &mut Recorder, discovery: &Discovery, missing: &[Option<String>]) {
-    for finding in &discovery.derivation.findings {
-        let Ok(offset) = finding.offset else { continue };
-        let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
-        recorder.record(trace::LayoutField { process: PROCESS, name, offset: Hex(offset.into()), sources });
-    }
-    if let Some(python) = &discovery.python {
-        let module = recorder.module_number(&discovery.modules[python.module].mapping);
-        recorder.record(interpreter_record(python, module));
-    }
-    for (number, (site, missing)) in (0_u32..).zip(discovery.sites.iter().zip(missing)) {
-        recorder.record(trace::Probe {
-            id: number,
-            process: PROCESS,
-            kind: kind_word(site.kind).into(),
-            symbol: site.symbol.clone(),
-            module: discovery.home(site).map_or(0, |home| recorder.module_number(&home.mapping)),
-            offset: Hex(site.offset.clone().unwrap_or(0)),
-            missing: missing.clone().unwrap_or_default(),
-        });
-    }
-}
-
-/// User and group that called us by sudo: the trace is theirs, and they read it without.
-fn caller_of_sudo() -> Option<(u32, u32)> {
-    let id = |name| std::env::var(name).ok()?.parse().ok();
-    rustix::process::geteuid().is_root().then_some((id("SUDO_UID")?, id("SUDO_GID")?))
-}
-
-fn session_record(boot_ns: u64) -> trace::Session {
-    let system = rustix::system::uname();
-    let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    trace::Session {
-        tool: env!("CARGO_PKG_VERSION").into(),
-        host: system.nodename().to_string_lossy().into_owned(),
-        kernel: system.release().to_string_lossy().into_owned(),
-        wall_ns: (wall.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec as u64),
-        boot_ns,
-    }
-}
-
-fn interpreter_record(python: &Python, module: u32) -> trace::Interpreter {
-    let missing = python.frames.as_ref().err().cloned().unwrap_or_default();
-    trace::Interpreter { process: PROCESS, module, version: python.version.clone(), missing }
-}
-
-fn process_record(discovery: &Discovery) -> trace::Process {
-    trace::Process {
-        id: PROCESS,
-        pid: discovery.process.pid,
-        start: discovery.process.start,
-        command: discovery.process.command.clone(),
-        origin: trace::Name::default(),
-        python: discovery.python.as_ref().map(|python| python.version.clone()).unwrap_or_default(),
+        recorder.problems(problems);
+        let kept = recorder.tally.events;
+        recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
+        recorder.flush()?;
+        let (lost, bytes, processes) = (recorder.lost(), recorder.bytes(), recorder.count());
+        let adds_up = sent == kept + lost && lost == kernel.counter(Counter::RingFull)?;
+        Ok(Some(Summary { reason, seconds, processes, tally: recorder.tally, lost, bytes, adds_up, compared }))
     }
 }

@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a recording is asked for, tells while it runs, and comes to in the end.
 
-use std::{
-    ffi::OsString,
-    path::PathBuf,
-    process::{Child, Command},
-};
+use std::{ffi::OsString, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{kernel, recording::Recording, stacks::Compared, tally::Tally, wait::wait_for_library};
+use super::{
+    kernel,
+    recording::Recording,
+    search::{Scan, Select},
+    stacks::Compared,
+    tally::Tally,
+};
 use crate::discover::{Discovery, process::Process, symbols::ProbeSet};
 
 /// What to record.
 #[derive(Debug)]
 pub enum Target {
-    /// A process that runs.
-    Pid(u32),
+    /// Processes that run.
+    Pids(Vec<u32>),
     /// A command to start.
     Command(Vec<OsString>),
+    /// Processes that are selected, as they come.
+    Selected(Select),
 }
 
 /// How to record.
@@ -31,6 +35,8 @@ pub struct Options {
     pub output: PathBuf,
     /// What is probed.
     pub probes: ProbeSet,
+    /// Whether children are recorded, too.
+    pub follow: bool,
     /// How the kernel side is set up.
     pub kernel: kernel::Options,
     /// Whether each stack is copied as well, and walked in both ways.
@@ -42,7 +48,7 @@ pub struct Options {
 pub enum Progress<'a> {
     /// The process has no library with the Buffer code yet.
     Waiting(&'a Process),
-    /// All probes are attached.
+    /// All probes are attached to this process.
     Attached(&'a Discovery),
     /// Something odd that does not stop the recording.
     Problem(&'a str),
@@ -53,7 +59,7 @@ pub enum Progress<'a> {
 /// The figures of the progress line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
-    /// Seconds since the probes were attached.
+    /// Seconds since the first probes were attached.
     pub seconds: f64,
     /// Events kept so far.
     pub events: u64,
@@ -68,7 +74,7 @@ pub struct Figures {
 /// Why a recording ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The process ended.
+    /// The processes ended.
     Exited,
     /// The user stopped the recording.
     Interrupted,
@@ -95,6 +101,8 @@ pub struct Summary {
     pub reason: Reason,
     /// Its length in seconds.
     pub seconds: f64,
+    /// How many processes were recorded.
+    pub processes: u32,
     /// Sums over the events.
     pub tally: Tally,
     /// Events that were lost.
@@ -107,10 +115,10 @@ pub struct Summary {
     pub compared: Compared,
 }
 
-/// Records until the process ends or the user stops it; `None` if that happens before there is anything to record.
+/// Records until the processes end or the user stops it; `None` if that happens before there is anything to record.
 ///
 /// # Errors
-/// With the reason and the next step, where the process can't be recorded. The target goes on in any case.
+/// With the reason and the next step, where a process can't be recorded. The target goes on in any case.
 pub fn record(options: &Options, tell: &mut dyn FnMut(Progress)) -> Result<Option<Summary>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(options, tell))
@@ -118,23 +126,19 @@ pub fn record(options: &Options, tell: &mut dyn FnMut(Progress)) -> Result<Optio
 
 async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Option<Summary>> {
     let mut stop = Stop::new()?;
-    let (pid, mut child) = match &options.target {
-        Target::Pid(pid) => (*pid, None),
-        Target::Command(words) => {
-            let child = start(words)?;
-            (child.id(), Some(child))
-        }
-    };
-    let Some(discovery) = wait_for_library(pid, options.probes, &mut child, &mut stop, tell).await? else {
-        return Ok(None);
-    };
-    let Some(mut recording) = Recording::begin(options, &discovery)? else { return Ok(None) };
-    for warning in &recording.warnings {
-        tell(Progress::Problem(warning));
+    if let Target::Pids(pids) = &options.target {
+        // What is not there is said before anything is done.
+        pids.iter().try_for_each(|&pid| Process::read(pid).map(drop))?;
     }
-    tell(Progress::Attached(&discovery));
-    match recording.follow(&mut child, &mut stop, tell).await {
-        Ok(reason) => recording.end(reason).map(Some),
+    let mut recording = Recording::load(options)?;
+    let mut child = None;
+    match &options.target {
+        Target::Pids(pids) => pids.iter().try_for_each(|&pid| recording.add_root(pid))?,
+        Target::Command(words) => child = Some(recording.start(command(words)?)?),
+        Target::Selected(select) => recording.add_scan(Scan::new(select.clone())),
+    }
+    match recording.run(&mut child, &mut stop, tell).await {
+        Ok(reason) => recording.end(reason),
         Err(error) => {
             recording.fail(&error);
             Err(error)
@@ -142,12 +146,11 @@ async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Op
     }
 }
 
-fn start(words: &[OsString]) -> Result<Child> {
+fn command(words: &[OsString]) -> Result<Command> {
     let (program, arguments) = words.split_first().context("no command is given")?;
-    Command::new(program)
-        .args(arguments)
-        .spawn()
-        .with_context(|| format!("failed to start {}", program.to_string_lossy()))
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok(command)
 }
 
 /// Ctrl-C, and what service managers send.

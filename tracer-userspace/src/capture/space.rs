@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The address space of a target: which module is where, with the unwind table of each.
+//! The address spaces of the targets: which module is where, with the unwind table of each.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -43,7 +43,7 @@ pub struct Range {
     pub end: u64,
     /// What to subtract to get the module's own address.
     pub bias: u64,
-    /// Index in [`Space::modules`].
+    /// Index in [`Files::modules`].
     pub module: usize,
 }
 
@@ -58,19 +58,57 @@ struct Seen {
 /// What a look at the process's mappings found.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Modules from this index on are new.
-    pub first_new_module: usize,
     /// Ranges that were not there before.
     pub ranges: Vec<Range>,
     /// What went wrong, a sentence each.
     pub problems: Vec<String>,
 }
 
-/// The modules of a process, as of the last [`Space::refresh`].
+/// Every module that was ever seen in a target, once each, however many have it.
+#[derive(Default)]
+pub struct Files {
+    modules: Vec<Code>,
+    by_file: HashMap<FileId, usize>,
+}
+
+/// Device and inode. Files stay open, so that none is given to another file meanwhile.
+type FileId = (u32, u32, u64);
+
+impl Files {
+    /// All modules, in the order of being seen.
+    #[must_use]
+    pub fn modules(&self) -> &[Code] {
+        &self.modules
+    }
+
+    /// The index in [`Self::modules`] of the file that a mapping is of.
+    #[must_use]
+    pub fn find(&self, mapping: &Mapping) -> Option<usize> {
+        self.by_file.get(&file_id(mapping)).copied()
+    }
+
+    /// The index of the file that a mapping of a process is of, and the mapping's bias.
+    fn open(&mut self, pid: u32, mapping: &Mapping) -> Result<(usize, u64)> {
+        let index = match self.find(mapping) {
+            Some(index) => index,
+            None => {
+                let module = Module::open(pid, mapping)?;
+                let table = Table::of(module.elf()?.object());
+                self.modules.push(Code { module: Arc::new(module), table });
+                self.by_file.insert(file_id(mapping), self.modules.len() - 1);
+                self.modules.len() - 1
+            }
+        };
+        let elf = self.modules[index].module.elf()?;
+        let bias = elf.bias(mapping).context("the mapping is of no segment of the file")?;
+        Ok((index, bias))
+    }
+}
+
+/// Where the modules of a process are, as of the last [`Space::refresh`].
+#[derive(Clone)]
 pub struct Space {
     pid: u32,
-    modules: Vec<Code>,
-    by_file: HashMap<(u32, u32, u64), usize>,
     /// In the order of their addresses.
     ranges: Vec<Seen>,
     /// Those that are gone, the latest last.
@@ -83,26 +121,14 @@ impl Space {
     /// An empty one; [`Self::refresh`] fills it.
     #[must_use]
     pub fn new(pid: u32) -> Self {
-        Self {
-            pid,
-            modules: Vec::new(),
-            by_file: HashMap::new(),
-            ranges: Vec::new(),
-            gone: VecDeque::new(),
-            uretprobes: None,
-        }
+        Self { pid, ranges: Vec::new(), gone: VecDeque::new(), uretprobes: None }
     }
 
-    /// The index in [`Self::modules`] of the file that a mapping is of.
+    /// That of a process that was forked from this one's: the same, until it changes its own.
     #[must_use]
-    pub fn find(&self, mapping: &Mapping) -> Option<usize> {
-        self.by_file.get(&key(mapping)).copied()
-    }
-
-    /// Every module that was ever seen, in the order of being seen.
-    #[must_use]
-    pub fn modules(&self) -> &[Code] {
-        &self.modules
+    pub fn forked(&self, pid: u32) -> Self {
+        let ranges = self.ranges.iter().map(|seen| Seen { range: seen.range, first: 0, last: 0 }).collect();
+        Self { pid, ranges, gone: VecDeque::new(), uretprobes: self.uretprobes.clone() }
     }
 
     /// Every range that is there, in the order of their addresses.
@@ -135,15 +161,14 @@ impl Space {
 
     /// Where the modules were at an epoch.
     #[must_use]
-    pub fn at(&self, epoch: u32) -> SpaceAt<'_> {
-        SpaceAt { space: self, epoch }
+    pub fn at<'a>(&'a self, files: &'a Files, epoch: u32) -> SpaceAt<'a> {
+        SpaceAt { space: self, files, epoch }
     }
 
     /// Looks at the process's mappings again; `epoch` says how often they have changed by now. A process that has ended
     /// keeps the ones that it had.
-    pub fn refresh(&mut self, epoch: &dyn Fn() -> u32) -> Changes {
-        let first_new_module = self.modules.len();
-        let mut changes = Changes { first_new_module, ..Changes::default() };
+    pub fn refresh(&mut self, files: &mut Files, epoch: &dyn Fn() -> u32) -> Changes {
+        let mut changes = Changes::default();
         let before = epoch();
         let Ok(mappings) = maps::read(self.pid) else { return changes };
         let after = epoch();
@@ -152,7 +177,7 @@ impl Space {
         }
         let mut ranges = Vec::new();
         for mapping in mappings.iter().filter(|mapping| mapping.executable) {
-            let Some(range) = self.range_of(mapping, &mut changes.problems) else { continue };
+            let Some(range) = self.range_of(mapping, files, &mut changes.problems) else { continue };
             let known = self.ranges.iter().find(|seen| seen.range == range).map(|seen| seen.first);
             if known.is_none() {
                 changes.ranges.push(range);
@@ -169,15 +194,14 @@ impl Space {
         changes
     }
 
-    fn range_of(&mut self, mapping: &Mapping, problems: &mut Vec<String>) -> Option<Range> {
-        let key = key(mapping);
+    fn range_of(&self, mapping: &Mapping, files: &mut Files, problems: &mut Vec<String>) -> Option<Range> {
         let known = self.ranges().find(|range| {
-            (range.start, range.end) == (mapping.start, mapping.end) && self.by_file.get(&key) == Some(&range.module)
+            (range.start, range.end) == (mapping.start, mapping.end) && files.find(mapping) == Some(range.module)
         });
         if let Some(range) = known {
             return Some(*range);
         }
-        match self.open(mapping, key) {
+        match files.open(self.pid, mapping) {
             Ok((module, bias)) => Some(Range { start: mapping.start, end: mapping.end, bias, module }),
             Err(error) => {
                 problems.push(format!("stacks through {} can't be walked: {error:#}", mapping.path.display()));
@@ -185,38 +209,23 @@ impl Space {
             }
         }
     }
-
-    fn open(&mut self, mapping: &Mapping, key: (u32, u32, u64)) -> Result<(usize, u64)> {
-        let index = match self.by_file.get(&key) {
-            Some(&index) => index,
-            None => {
-                let module = Module::open(self.pid, mapping)?;
-                let table = Table::of(module.elf()?.object());
-                self.modules.push(Code { module: Arc::new(module), table });
-                self.by_file.insert(key, self.modules.len() - 1);
-                self.modules.len() - 1
-            }
-        };
-        let elf = self.modules[index].module.elf()?;
-        let bias = elf.bias(mapping).context("the mapping is of no segment of the file")?;
-        Ok((index, bias))
-    }
 }
 
 /// Where the modules were at an epoch.
 #[derive(Clone, Copy)]
 pub struct SpaceAt<'a> {
     space: &'a Space,
+    files: &'a Files,
     epoch: u32,
 }
 
 impl Modules for SpaceAt<'_> {
     fn module(&self, address: u64) -> Result<(Option<&Table>, u64), End> {
         let range = self.space.range(address, self.epoch)?;
-        Ok((self.space.modules[range.module].table.as_ref(), range.bias))
+        Ok((self.files.modules[range.module].table.as_ref(), range.bias))
     }
 }
 
-fn key(mapping: &Mapping) -> (u32, u32, u64) {
+fn file_id(mapping: &Mapping) -> FileId {
     (mapping.device.0, mapping.device.1, mapping.inode)
 }

@@ -21,18 +21,35 @@ use super::{
     intern::{CodeAddress, Interned},
     merge::{self, merge},
     python::{Interpreter, PythonPart},
-    space::{Changes, Space},
+    space::{Changes, Files, Space},
     symbolize::{Request, Symbols},
 };
-use crate::{
-    trace::Record,
-    unwind::{End, Frame, Machine, Walk, walk},
-};
+use crate::unwind::{End, Frame, Machine, Walk, walk};
 
 /// A look at the process's mappings costs a millisecond; an address that stays unknown must not cause one each time.
 const REFRESH_AT_MOST: Duration = Duration::from_millis(100);
 /// Walks that wait for their hits. More are there only if hits were lost, and the oldest are of those.
 const MOST_WAITING: usize = 64;
+
+/// What the stacks of all processes have in common.
+pub struct Catalog {
+    /// The modules that they are in.
+    pub files: Files,
+    /// The numbers that they have in the file.
+    pub interned: Interned,
+    /// The thread that looks up names.
+    pub symbols: Symbols,
+}
+
+impl Catalog {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// If there can't be a thread.
+    pub fn new() -> Result<Self> {
+        Ok(Self { files: Files::default(), interned: Interned::default(), symbols: Symbols::start()? })
+    }
+}
 
 /// The stacks of one process.
 pub struct Stacks {
@@ -40,7 +57,6 @@ pub struct Stacks {
     refreshed: Instant,
     /// Whether modules were loaded or unloaded since the last look.
     outdated: bool,
-    symbols: Symbols,
     /// Whose frames are captured, if anyone's.
     interpreter: Option<Interpreter>,
     /// By the kernel side's number.
@@ -68,6 +84,14 @@ pub struct Compared {
     pub different: u64,
 }
 
+impl Compared {
+    /// Adds what came of others.
+    pub const fn add(&mut self, other: Self) {
+        self.stacks += other.stacks;
+        self.different += other.different;
+    }
+}
+
 /// The stack of one hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StackNumber {
@@ -90,12 +114,12 @@ struct Native {
 
 impl Stacks {
     /// Of the process of this space.
-    pub fn new(space: Space) -> Result<Self> {
-        Ok(Self {
+    #[must_use]
+    pub fn new(space: Space) -> Self {
+        Self {
             space,
             refreshed: Instant::now(),
             outdated: false,
-            symbols: Symbols::start()?,
             interpreter: None,
             natives: HashMap::new(),
             pythons: HashMap::new(),
@@ -104,7 +128,15 @@ impl Stacks {
             stack_ends: HashMap::new(),
             missed: BTreeSet::new(),
             compared: Compared::default(),
-        })
+        }
+    }
+
+    /// Those of process `pid`, which was forked from this one: the same modules, the same code objects.
+    #[must_use]
+    pub fn forked(&self, pid: u32) -> Self {
+        let interpreter = self.interpreter.as_ref().map(|interpreter| interpreter.forked(pid));
+        // Whether its mappings are still those of its parent is to be looked at.
+        Self { interpreter, outdated: true, ..Self::new(self.space.forked(pid)) }
     }
 
     /// Where the modules are.
@@ -113,36 +145,31 @@ impl Stacks {
         &self.space
     }
 
-    /// The thread that looks up names.
-    pub fn symbols(&mut self) -> &mut Symbols {
-        &mut self.symbols
-    }
-
     /// Has the Python part of stacks read.
     pub fn set_interpreter(&mut self, interpreter: Interpreter) {
         self.interpreter = Some(interpreter);
     }
 
     /// Takes a native stack that hits may have from now on.
-    pub fn native(&mut self, stack: NativeStack, interned: &mut Interned, define: &mut Vec<Record>) {
+    pub fn native(&mut self, stack: NativeStack, catalog: &mut Catalog) {
         let raw = stack.frames;
-        let frames = raw.iter().map(|frame| self.frame(plain(*frame), stack.epoch, interned, define)).collect();
+        let frames = raw.iter().map(|frame| self.frame(plain(*frame), stack.epoch, catalog)).collect();
         self.natives.insert(stack.id, Native { raw, frames, stop: stack.stop });
     }
 
     /// Takes a Python stack that hits may have from now on.
-    pub fn python(&mut self, stack: &PythonStack, interned: &mut Interned, define: &mut Vec<Record>) {
+    pub fn python(&mut self, stack: &PythonStack, catalog: &mut Catalog) {
         if let Some(interpreter) = &mut self.interpreter {
             let id = stack.id;
-            let part = interpreter.part(stack, interned, define);
+            let part = interpreter.part(stack, &mut catalog.interned);
             self.pythons.insert(id, part);
         }
     }
 
     /// Takes the copy of the stack of a hit that is to come. False if it should be taken again after [`Self::refresh`]:
     /// the stack leads to where there was no module at the last look.
-    pub fn copy(&mut self, copy: &StackCopy<'_>) -> bool {
-        let walk = walk(Machine::at(&copy.registers), copy.stack(), &self.space.at(copy.epoch));
+    pub fn copy(&mut self, copy: &StackCopy<'_>, catalog: &Catalog) -> bool {
+        let walk = walk(Machine::at(&copy.registers), copy.stack(), &self.space.at(&catalog.files, copy.epoch));
         let known = walk.end != End::NoModule || self.refreshed.elapsed() < REFRESH_AT_MOST;
         let ranges = walk.frames.iter().filter_map(|frame| self.space.range(frame.inside(), copy.epoch).ok());
         self.missed.extend(ranges.map(|range| range.module));
@@ -170,10 +197,10 @@ impl Stacks {
     }
 
     /// Looks for modules that were mapped or unmapped since the last look; see [`Space::refresh`].
-    pub fn refresh(&mut self, epoch: &dyn Fn() -> u32) -> Changes {
+    pub fn refresh(&mut self, catalog: &mut Catalog, epoch: &dyn Fn() -> u32) -> Changes {
         self.refreshed = Instant::now();
         self.outdated = false;
-        self.space.refresh(epoch)
+        self.space.refresh(&mut catalog.files, epoch)
     }
 
     /// The modules that stacks went through which the kernel side could not walk, since the last call.
@@ -182,7 +209,7 @@ impl Stacks {
     }
 
     /// The number of the stack of a hit.
-    pub fn number(&mut self, hit: &Hit, interned: &mut Interned, define: &mut Vec<Record>) -> StackNumber {
+    pub fn number(&mut self, hit: &Hit, catalog: &mut Catalog) -> StackNumber {
         let key = (hit.native, hit.python);
         let walk = self.walks.remove(&hit.sequence);
         let native_stop = self.natives.get(&hit.native).map(|native| native.stop);
@@ -197,8 +224,7 @@ impl Stacks {
                 match native_stop {
                     Some(stop) if !Stop::wants_copy(stop as u8) => (self.native_frames(hit.native), stop.into()),
                     _ => {
-                        let frames =
-                            walk.frames.iter().map(|frame| self.frame(*frame, epoch, interned, define)).collect();
+                        let frames = walk.frames.iter().map(|frame| self.frame(*frame, epoch, catalog)).collect();
                         (frames, walk.end)
                     }
                 }
@@ -210,7 +236,7 @@ impl Stacks {
             None if hit.flags & PYTHON_LOST != 0 => PythonPart { pieces: Vec::new(), end: PythonEnd::NotSent },
             None => PythonPart { pieces: Vec::new(), end: PythonEnd::NotRead },
         };
-        let (number, python) = merged(&native, end, python, interned, define);
+        let (number, python) = merged(&native, end, python, &mut catalog.interned);
         let whole = hit.flags & (NATIVE_LOST | PYTHON_LOST) == 0;
         if whole && native_stop.is_some_and(|stop| !Stop::wants_copy(stop as u8)) {
             self.merged.insert(key, (number, python));
@@ -240,7 +266,7 @@ impl Stacks {
         self.compared.different += u64::from(!same);
     }
 
-    fn frame(&mut self, frame: Frame, epoch: u32, interned: &mut Interned, define: &mut Vec<Record>) -> merge::Native {
+    fn frame(&self, frame: Frame, epoch: u32, catalog: &mut Catalog) -> merge::Native {
         let evaluator = self.interpreter.as_ref().is_some_and(|it| it.is_evaluator(frame.inside()));
         let Frame { address, returns } = frame;
         let range = self.space.range(frame.inside(), epoch).ok();
@@ -249,23 +275,17 @@ impl Stacks {
             address: address.wrapping_sub(range.map_or(0, |range| range.bias)),
             returns,
         };
-        let (frame, new) = interned.frame(code, define);
+        let (frame, new) = catalog.interned.frame(code);
         if let (true, Some(range)) = (new, range) {
-            let module = Arc::clone(&self.space.modules()[range.module].module);
-            self.symbols.request(Request { frame, module, address: code.address, returns });
+            let module = Arc::clone(&catalog.files.modules()[range.module].module);
+            catalog.symbols.request(Request { frame, module, address: code.address, returns });
         }
         merge::Native { frame, evaluator }
     }
 }
 
 /// The number of the stack that these make together, and the state of its Python frames.
-fn merged(
-    native: &[merge::Native],
-    end: End,
-    python: PythonPart,
-    interned: &mut Interned,
-    define: &mut Vec<Record>,
-) -> (u32, &'static str) {
+fn merged(native: &[merge::Native], end: End, python: PythonPart, interned: &mut Interned) -> (u32, &'static str) {
     let merged = merge(native, python.pieces);
     let state = match python.end {
         PythonEnd::NotRead | PythonEnd::NoThreadState => "",
@@ -277,7 +297,7 @@ fn merged(
         PythonEnd::TooManyFrames => "too-many-frames",
         PythonEnd::NotSent => "not-sent",
     };
-    (interned.stack(merged.frames, end, state, define), state)
+    (interned.stack(merged.frames, end, state), state)
 }
 
 fn plain(frame: NativeFrame) -> Frame {

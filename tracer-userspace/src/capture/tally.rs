@@ -21,8 +21,8 @@ pub struct Tally {
     pub live_bytes: u64,
     /// Stacks by how they ended, and by the state of their Python frames: names of counters.
     pub stacks: BTreeMap<String, u64>,
-    /// Size and allocator by unique id.
-    live: HashMap<u64, (u64, u64)>,
+    /// Size and allocator, by process and unique id.
+    live: HashMap<(u32, u64), (u64, u64)>,
     problems: HashSet<String>,
 }
 
@@ -34,17 +34,18 @@ impl Tally {
             Kind::Allocated => {
                 self.allocated += 1;
                 self.live_bytes += event.size;
-                self.live.insert(event.unique_id, (event.size, event.allocator));
+                self.live.insert((event.process, event.unique_id), (event.size, event.allocator));
             }
             Kind::Free | Kind::Marked | Kind::Destroyed if event.status != 0 => {
                 if event.kind == Kind::Free && event.status == 1 {
                     self.freed += 1;
                 }
-                let (size, _) = self.live.remove(&event.unique_id).unwrap_or_default();
+                let (size, _) = self.live.remove(&(event.process, event.unique_id)).unwrap_or_default();
                 self.live_bytes = self.live_bytes.saturating_sub(size);
             }
             Kind::Bulk => {
-                self.live.retain(|_, (_, allocator)| *allocator != event.object);
+                let gone = (event.process, event.object);
+                self.live.retain(|&(process, _), &mut (_, allocator)| (process, allocator) != gone);
                 self.live_bytes = self.live.values().map(|(size, _)| size).sum();
             }
             _ => {}

@@ -40,6 +40,11 @@ impl CodeWatch {
         Ok(Self { tgid, target, layout, probe, freed: 0 })
     }
 
+    /// The probe, to be taken out.
+    pub(super) fn end(self) -> Option<UProbeLinkId> {
+        self.probe
+    }
+
     /// To be called once a second. What the user must know if the probe was taken out now.
     pub(super) fn look(&mut self, kernel: &mut Kernel) -> Result<Option<String>> {
         let mut problem = None;

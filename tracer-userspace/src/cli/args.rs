@@ -55,12 +55,24 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(group(ArgGroup::new("target").args(["pid", "command"]).required(true)))]
+#[command(group(ArgGroup::new("target").args(["pid", "name", "container", "command"]).required(true)))]
 pub(super) struct Record {
-    /// Process to attach to; it is not stopped, and goes on when the recording ends
+    /// Process to attach to; it is not stopped, and goes on when the recording ends. May be given more than once
     #[arg(short, long)]
-    pub(super) pid: Option<u32>,
-    /// Trace file [default: buftrace-PID.ttb for --pid, buftrace.ttb for a command]
+    pub(super) pid: Vec<u32>,
+    /// Attach to processes of this name as they come, until Ctrl-C: a word of their command line ends in it, e.g. pytest
+    #[arg(short = 'n', long = "wait", value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Attach to processes of this container as they come, until Ctrl-C: by its id, or the beginning of it
+    #[arg(long, value_name = "ID", value_parser = parse_container)]
+    pub(super) container: Option<String>,
+    /// Record the children that processes make, too [default for a command]
+    #[arg(long, overrides_with = "no_follow_forks")]
+    pub(super) follow_forks: bool,
+    /// Leave out the children that processes make [default for --pid, --wait and --container]
+    #[arg(long)]
+    pub(super) no_follow_forks: bool,
+    /// Trace file [default: buftrace-PID.ttb for one --pid, else buftrace.ttb]
     #[arg(short, long, value_name = "TRACE")]
     pub(super) output: Option<PathBuf>,
     /// What is probed
@@ -309,6 +321,14 @@ impl From<Probes> for ProbeSet {
             Probes::Owners => Self::Owners,
             Probes::Full => Self::Full,
         }
+    }
+}
+
+/// An id is long enough to be one container's.
+fn parse_container(text: &str) -> Result<String, String> {
+    match text.len() >= 4 {
+        true => Ok(text.to_owned()),
+        false => Err("an id, or at least its first four characters".to_owned()),
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     capture::{
         kernel,
+        search::Select,
         session::{self, Figures, Options, Progress, Reason, Summary, Target},
         stacks::Compared,
     },
@@ -28,16 +29,21 @@ pub(super) fn record(args: Record) -> Result<Status> {
     if !missing.is_empty() {
         bail!("tracing is not possible here:\n{}", missing.join("\n"));
     }
-    let (target, output) = match args.pid {
-        Some(pid) => (Target::Pid(pid), PathBuf::from(format!("buftrace-{pid}.ttb"))),
-        None => (Target::Command(args.command), PathBuf::from("buftrace.ttb")),
+    let follow = args.follow_forks || !args.command.is_empty() && !args.no_follow_forks;
+    let (output, of_process) = match args.pid[..] {
+        [pid] => (PathBuf::from(format!("buftrace-{pid}.ttb")), format!(" -p {pid}")),
+        _ => (PathBuf::from("buftrace.ttb"), String::new()),
     };
     let output = args.output.unwrap_or(output);
+    let target = match (args.name.map(Select::Name), args.container.map(Select::Container)) {
+        (Some(select), _) | (_, Some(select)) => Target::Selected(select),
+        _ if args.pid.is_empty() => Target::Command(args.command),
+        _ => Target::Pids(args.pid),
+    };
     let kernel = kernel::Options { ring_bytes: args.ring, verbose: args.verbose_kernel, remember: !args.forget_rows };
     let probes = args.probes.into();
-    let options = Options { target, output, probes, kernel, copies: args.stack_copy };
+    let options = Options { target, output, probes, follow, kernel, copies: args.stack_copy };
     let mut line = ProgressLine::new(args.quiet);
-    let of_process = args.pid.map(|pid| format!(" -p {pid}")).unwrap_or_default();
     let summary = session::record(&options, &mut |progress| line.tell(&progress))
         .with_context(|| format!("failed to record (`tt-buftrace doctor{of_process}` says more)"))?;
     line.clear();
@@ -106,6 +112,7 @@ impl ProgressLine {
 
 fn summarize(summary: &Summary, output: &Path) {
     let why = match summary.reason {
+        Reason::Exited if summary.processes > 1 => "the processes ended",
         Reason::Exited => "the process ended",
         Reason::Interrupted => "stopped",
         Reason::Executed => "the process executes another program",

@@ -6,10 +6,28 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use tracer_common::TaskLayout;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
+
+/// Where the running kernel keeps what tells of processes.
+///
+/// # Errors
+/// If the kernel has no type information, or if it has no such fields.
+pub fn tasks() -> Result<TaskLayout> {
+    let bytes = fs::read(VMLINUX).with_context(|| format!("failed to read {VMLINUX}"))?;
+    let btf = Btf::parse(&bytes).with_context(|| format!("failed to understand {VMLINUX}"))?;
+    let field = |structure, member| {
+        btf.field(structure, member).with_context(|| format!("the kernel's {structure} has no {member}"))
+    };
+    Ok(TaskLayout {
+        tgid: field("task_struct", "tgid")?,
+        signal: field("task_struct", "signal")?,
+        live: field("signal_struct", "live")?,
+    })
+}
 
 /// Offset in bytes, in the kernel's `task_struct`, of the fs base of a thread that does not run.
 ///
@@ -51,6 +69,11 @@ impl<'a> Btf<'a> {
             part.context("a section is cut")
         };
         Ok(Self { types: part(word(8)?, word(12)?)?, strings: part(word(16)?, word(20)?)? })
+    }
+
+    /// The offset in bytes of `structure.member`.
+    fn field(&self, structure: &str, member: &str) -> Option<u32> {
+        Some(self.types().find_map(|it| self.member(&it, Some(structure), member))?.offset / 8)
     }
 
     /// The offset in bytes of `structure.member.inner`.

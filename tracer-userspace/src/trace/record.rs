@@ -45,6 +45,8 @@ records! {
         /// Empty if it was recorded, else what it was imported from: `allocation-server` or `graph-capture`. Its times
         /// are then lines of the log, or nodes of the graph.
         origin: Name,
+        /// Number of the recorded process that this one was forked from, 0 for none: it has a copy of its objects.
+        parent: u32,
     }
     /// A mapped file.
     3 "module" Module {

@@ -165,15 +165,15 @@ mod tests {
     use tracer_common::Registers;
 
     use super::*;
-    use crate::capture::space::Space;
+    use crate::capture::space::{Files, Space};
 
     const SP: u64 = 0x7ff0_0000;
 
     /// The unwind tables of this program itself.
-    fn ourselves() -> Space {
-        let mut space = Space::new(std::process::id());
-        assert_eq!(space.refresh(&|| 0).problems, Vec::<String>::new());
-        space
+    fn ourselves() -> (Space, Files) {
+        let (mut space, mut files) = (Space::new(std::process::id()), Files::default());
+        assert_eq!(space.refresh(&mut files, &|| 0).problems, Vec::<String>::new());
+        (space, files)
     }
 
     extern "C" fn probed() {}
@@ -204,23 +204,26 @@ mod tests {
 
     #[test]
     fn a_stack_that_ends_is_complete_and_says_where() {
-        let walk = at_entry(&[0; 8], false, &ourselves().at(0));
+        let (space, files) = ourselves();
+        let walk = at_entry(&[0; 8], false, &space.at(&files, 0));
         assert_eq!((walk.frames.len(), walk.end, walk.stack_end), (1, End::Complete, SP + 8));
     }
 
     #[test]
     fn a_walk_that_stops_says_why() {
-        let space = ourselves();
-        assert_eq!(at_entry(&[0; 7], false, &space.at(0)).end, End::Unreadable);
-        assert_eq!(at_entry(&[0; 7], true, &space.at(0)).end, End::CopyTooSmall);
-        assert_eq!(at_entry(&0x10_u64.to_le_bytes(), false, &space.at(0)).end, End::NoModule);
+        let (space, files) = ourselves();
+        let space = space.at(&files, 0);
+        assert_eq!(at_entry(&[0; 7], false, &space).end, End::Unreadable);
+        assert_eq!(at_entry(&[0; 7], true, &space).end, End::CopyTooSmall);
+        assert_eq!(at_entry(&0x10_u64.to_le_bytes(), false, &space).end, End::NoModule);
         assert_eq!(at_entry(&[], false, &Bare).end, End::NoTable);
         assert_eq!(at_entry(&[], false, &Nothing).end, End::NoModule);
     }
 
     #[test]
     fn what_is_found_before_a_stop_is_kept() {
-        let walk = at_entry(&0x10_u64.to_le_bytes(), false, &ourselves().at(0));
+        let (space, files) = ourselves();
+        let walk = at_entry(&0x10_u64.to_le_bytes(), false, &space.at(&files, 0));
         let outermost = Frame { address: 0x10, returns: true };
         assert_eq!((walk.frames.len(), walk.frames.last()), (2, Some(&outermost)));
         assert_eq!(outermost.inside(), 0xf, "inside the call");

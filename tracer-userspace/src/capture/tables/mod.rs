@@ -163,13 +163,14 @@ mod tests {
     use std::{collections::HashMap, fs};
 
     use super::*;
-    use crate::capture::space::Space;
+    use crate::capture::space::{Files, Space};
 
     /// The modules of this program itself.
     fn ourselves() -> Vec<Arc<Module>> {
-        let mut space = Space::new(std::process::id());
-        assert_eq!(space.refresh(&|| 0).problems, Vec::<String>::new());
-        space.modules().iter().map(|code| Arc::clone(&code.module)).collect()
+        let mut files = Files::default();
+        let changes = Space::new(std::process::id()).refresh(&mut files, &|| 0);
+        assert_eq!(changes.problems, Vec::<String>::new());
+        files.modules().iter().map(|code| Arc::clone(&code.module)).collect()
     }
 
     fn all(cache: Option<Cache>, modules: &[Arc<Module>]) -> (HashMap<usize, Ready>, Vec<Rule>) {

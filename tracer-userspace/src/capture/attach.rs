@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Puts probes into processes, and says in the file what was found out about them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroU32,
+};
+
+use anyhow::{Result, bail};
+use aya::programs::uprobe::{UProbeLinkId, UProbeScope};
+use tracer_common::{Cookie, Kind, MAX_SITES};
+
+use super::{kernel::Kernel, recorder::Recorder};
+use crate::{
+    discover::{
+        Discovery,
+        process::Process,
+        python::Python,
+        symbols::{Home, Site},
+    },
+    trace::{self, Hex, kind_word},
+};
+
+/// The probe sites of a recording. A function that several processes have is one site.
+#[derive(Default)]
+pub(super) struct Sites {
+    /// By file, offset and meaning.
+    cookies: HashMap<(usize, u64, Kind), Cookie>,
+    /// Those that are probed in all processes.
+    everywhere: HashSet<u16>,
+}
+
+/// What came of one site of a process: its number, and why it is not probed, empty if it is.
+pub(super) struct Outcome {
+    number: u16,
+    missing: String,
+}
+
+/// The probes of one process.
+#[derive(Default)]
+pub(super) struct Probes {
+    /// A site each.
+    pub(super) outcomes: Vec<Outcome>,
+    /// Those that are its alone.
+    pub(super) own: Vec<UProbeLinkId>,
+    /// The one on the destructor of Python code objects.
+    pub(super) code_freed: Option<UProbeLinkId>,
+}
+
+impl Sites {
+    /// Attaches to every site of a process. Where children are followed, the functions that are about buffers are probed
+    /// in whoever runs them, so that a child is seen from its first instruction on; the kernel side lets only targets
+    /// through. What others have mapped too (libc, the linker, Python) is probed in this process alone.
+    ///
+    /// # Errors
+    /// If a site is missing without which a recording would mislead.
+    pub(super) fn attach(
+        &mut self,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+        pid: u32,
+        discovery: &Discovery,
+        follow: bool,
+    ) -> Result<Probes> {
+        let mut probes = Probes::default();
+        for site in &discovery.sites {
+            let everywhere = follow && site.home == Home::Library;
+            let attached = self.attach_one(kernel, recorder, pid, discovery, site, everywhere);
+            if let (Err(missing), true) = (&attached, site.required) {
+                bail!("failed to probe {}: {missing}", site.symbol);
+            }
+            let (number, missing) = match attached {
+                Ok((number, link)) => {
+                    match (link, site.kind) {
+                        (Some(link), Kind::CodeFreed) => probes.code_freed = Some(link),
+                        (link, _) => probes.own.extend(link),
+                    }
+                    (number, String::new())
+                }
+                Err(missing) => (self.missing(recorder, site), missing),
+            };
+            probes.outcomes.push(Outcome { number, missing });
+        }
+        Ok(probes)
+    }
+
+    /// Attaches to the sites of a forked child that are its alone. What fails is left out: the child may be gone already,
+    /// and what is about buffers is probed in any case.
+    pub(super) fn attach_forked(
+        &mut self,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+        pid: u32,
+        discovery: &Discovery,
+    ) -> Vec<UProbeLinkId> {
+        // What identifies its code objects is read anew each time, so nobody need watch them.
+        let own = discovery.sites.iter().filter(|site| site.home != Home::Library && site.kind != Kind::CodeFreed);
+        let attached = own.filter_map(|site| self.attach_one(kernel, recorder, pid, discovery, site, false).ok()?.1);
+        attached.collect()
+    }
+
+    /// A number for a site that is nowhere.
+    fn missing(&mut self, recorder: &mut Recorder, site: &Site) -> u16 {
+        self.number(recorder, usize::MAX, 0, site).map_or(0, |cookie| cookie.site)
+    }
+
+    /// The cookie of the site at an offset of a file; `None` if there are too many.
+    fn number(&mut self, recorder: &mut Recorder, file: usize, offset: u64, site: &Site) -> Option<Cookie> {
+        let key = (file, offset, site.kind);
+        let known = self.cookies.get(&key).copied();
+        if known.is_none() && recorder.sites().len() >= MAX_SITES as usize {
+            return None;
+        }
+        Some(*self.cookies.entry(key).or_insert_with(|| recorder.add_site(|number| site.cookie(number))))
+    }
+
+    fn attach_one(
+        &mut self,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+        pid: u32,
+        discovery: &Discovery,
+        site: &Site,
+        everywhere: bool,
+    ) -> Result<(u16, Option<UProbeLinkId>), String> {
+        let offset = site.offset.clone()?;
+        let home = discovery.home(site).ok_or("its module is not mapped")?;
+        let file = recorder.catalog.files.find(&home.mapping).ok_or("its module is mapped no more")?;
+        let cookie = self.number(recorder, file, offset, site);
+        let cookie = cookie.ok_or_else(|| format!("the processes have more than {MAX_SITES} probe sites together"))?;
+        if everywhere && self.everywhere.contains(&cookie.site) {
+            return Ok((cookie.site, None));
+        }
+        let scope = match NonZeroU32::new(pid) {
+            Some(pid) if !everywhere => UProbeScope::OneProcess(pid),
+            _ => UProbeScope::AllProcesses,
+        };
+        let attached = kernel.attach(scope, &home.file.path(), offset, cookie);
+        let link = attached.map_err(|error| format!("{error:#}"))?;
+        if everywhere {
+            // It stays for as long as the recording.
+            self.everywhere.insert(cookie.site);
+            return Ok((cookie.site, None));
+        }
+        Ok((cookie.site, Some(link)))
+    }
+}
+
+/// Writes what was found out about a process: the layout of its classes, its interpreter, and the probes.
+pub(super) fn describe(recorder: &mut Recorder, process: u32, discovery: &Discovery, probes: &Probes) {
+    for finding in &discovery.derivation.findings {
+        let Ok(offset) = finding.offset else { continue };
+        let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
+        recorder.record(trace::LayoutField { process, name, offset: Hex(offset.into()), sources });
+    }
+    if let Some(python) = &discovery.python {
+        let module = recorder.module_number(&discovery.modules[python.module].mapping);
+        let missing = python.frames.as_ref().err().cloned().unwrap_or_default();
+        recorder.record(trace::Interpreter { process, module, version: python.version.clone(), missing });
+    }
+    for (site, outcome) in discovery.sites.iter().zip(&probes.outcomes) {
+        recorder.record(trace::Probe {
+            id: outcome.number.into(),
+            process,
+            kind: kind_word(site.kind).into(),
+            symbol: site.symbol.clone(),
+            module: discovery.home(site).map_or(0, |home| recorder.module_number(&home.mapping)),
+            offset: Hex(site.offset.clone().unwrap_or(0)),
+            missing: outcome.missing.clone(),
+        });
+    }
+}
+
+/// What the user should know about a process that is recorded, in sentences: those for the file, and those that the file
+/// has in its probes already.
+pub(super) fn problems(discovery: &Discovery, probes: &Probes) -> (Vec<String>, Vec<String>) {
+    let mut problems = discovery.problems.clone();
+    if let Some(Python { frames: Err(reason), version, .. }) = &discovery.python {
+        problems.push(format!("stacks have no frames of Python {version}: {reason}"));
+    }
+    let sites = discovery.sites.iter().zip(&probes.outcomes).filter(|(_, outcome)| !outcome.missing.is_empty());
+    let no_probe = sites.map(|(site, outcome)| format!("no probe for {}: {}", kind_word(site.kind), outcome.missing));
+    (problems, no_probe.collect())
+}
+
+/// The record of a process; `parent` is the number of the recorded process that it was forked from, or 0.
+pub(super) fn process_record(process: &Process, python: Option<&Python>, id: u32, parent: u32) -> trace::Process {
+    trace::Process {
+        id,
+        pid: process.pid,
+        start: process.start,
+        command: process.command.clone(),
+        origin: trace::Name::default(),
+        python: python.map(|python| python.version.clone()).unwrap_or_default(),
+        parent,
+    }
+}
+
+/// User and group that called us by sudo: the trace is theirs, and they read it without.
+pub(super) fn caller_of_sudo() -> Option<(u32, u32)> {
+    let id = |name| std::env::var(name).ok()?.parse().ok();
+    rustix::process::geteuid().is_root().then_some((id("SUDO_UID")?, id("SUDO_GID")?))
+}
+
+/// The record of a recording that begins now.
+pub(super) fn session_record(boot_ns: u64) -> trace::Session {
+    let system = rustix::system::uname();
+    let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    trace::Session {
+        tool: env!("CARGO_PKG_VERSION").into(),
+        host: system.nodename().to_string_lossy().into_owned(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        wall_ns: (wall.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec as u64),
+        boot_ns,
+    }
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The processes that a recording follows: from the first look, or the fork, to the end.
+
+use std::{
+    os::fd::OwnedFd,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use aya::programs::uprobe::UProbeLinkId;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+use super::{search::Search, watch::CodeWatch};
+use crate::discover::Discovery;
+
+/// How long a forked child is left alone that hits no probe: most execute another program at once.
+const SETTLED: Duration = Duration::from_millis(10);
+
+/// A process, until it ends or executes another program.
+pub(super) struct Followed {
+    /// Tells it from another one that gets its id later.
+    pub(super) serial: u64,
+    /// Whether the user asked for it, or for the command that it is.
+    pub(super) root: bool,
+    pub(super) stage: Stage,
+    /// None if it was gone already when it was heard of.
+    exit: Option<OwnedFd>,
+}
+
+/// How far it has come.
+pub(super) enum Stage {
+    /// The library is looked for.
+    Looking(Search),
+    /// It was forked from a recorded process, and has done nothing on record yet.
+    Forked(Forked),
+    /// It is recorded.
+    Recorded(Recorded),
+    /// It can't be recorded, as was told.
+    Refused,
+}
+
+/// What is known of a forked child.
+pub(super) struct Forked {
+    pub(super) since: Instant,
+    pub(super) link: Link,
+    /// What its parent is, in the file.
+    pub(super) parent: u32,
+    /// When it was made, in nanoseconds since boot.
+    pub(super) made: u64,
+    /// What there is to know about its parent, which holds for it, too.
+    pub(super) discovery: Rc<Discovery>,
+}
+
+/// What a recorded process is on either side.
+#[derive(Clone, Copy)]
+pub(super) struct Link {
+    /// Its number in the file.
+    pub(super) number: u32,
+    /// Its number on the kernel side.
+    pub(super) target: u32,
+}
+
+/// What belongs to a recorded process.
+pub(super) struct Recorded {
+    pub(super) link: Link,
+    /// How often its modules had changed when its mappings were last read.
+    pub(super) epoch: u64,
+    pub(super) discovery: Rc<Discovery>,
+    /// The probes that are its alone.
+    pub(super) probes: Vec<UProbeLinkId>,
+    pub(super) watch: Option<CodeWatch>,
+}
+
+impl Followed {
+    pub(super) fn new(pid: u32, serial: u64, root: bool, stage: Stage) -> Self {
+        Self { serial, root, stage, exit: watch(pid).ok() }
+    }
+
+    /// Whether it has ended: all of its threads.
+    pub(super) fn has_ended(&self) -> bool {
+        let Some(exit) = &self.exit else { return true };
+        let mut fds = [PollFd::new(exit, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Its numbers, if it is recorded.
+    pub(super) fn link(&self) -> Option<Link> {
+        match &self.stage {
+            Stage::Recorded(recorded) => Some(recorded.link),
+            Stage::Forked(forked) => Some(forked.link),
+            Stage::Looking(_) | Stage::Refused => None,
+        }
+    }
+
+    /// Whether it is a forked child that goes on without executing another program.
+    pub(super) fn has_settled(&self) -> bool {
+        matches!(&self.stage, Stage::Forked(forked) if forked.since.elapsed() >= SETTLED) && !self.has_ended()
+    }
+}
+
+/// What becomes readable when a process ends.
+fn watch(pid: u32) -> Result<OwnedFd> {
+    let id = Pid::from_raw(pid.cast_signed()).context("no process has this id")?;
+    pidfd_open(id, PidfdFlags::empty()).with_context(|| format!("failed to watch process {pid}"))
+}

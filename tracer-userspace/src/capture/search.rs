@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Looks for the library that holds the buffers, in a process that has not loaded it yet; and for processes by their name
+//! or container.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use crate::discover::{Discovery, LIBRARY_SYMBOL, Obstacle, maps, module::Module, process::Process, symbols::ProbeSet};
+
+/// How often a process is looked at that has just begun.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How often one that has run for long.
+const LOOK_SELDOM: Duration = Duration::from_millis(100);
+/// How often the processes of the machine are looked through.
+const SCAN_AGAIN: Duration = Duration::from_millis(200);
+
+/// The search in one process. An import maps a hundred files one by one, and to look into all takes milliseconds: each is
+/// looked into once.
+pub(super) struct Search {
+    began: Instant,
+    looked: Option<Instant>,
+    /// Whether all is to be looked at next time.
+    whole: bool,
+    seen: HashSet<((u32, u32), u64)>,
+    found: bool,
+}
+
+impl Search {
+    pub(super) fn new(whole: bool) -> Self {
+        Self { began: Instant::now(), looked: None, whole, seen: HashSet::new(), found: false }
+    }
+
+    /// What there is to know about the process by now, if it is time to look; `None` also while no file that it has mapped
+    /// names the library's symbol. The first look at a `whole` search is at everything, so that what can't be looked into
+    /// is told.
+    pub(super) fn look(&mut self, pid: u32, set: ProbeSet) -> Option<Result<Discovery, Obstacle>> {
+        let pause = (self.began.elapsed() / 100).clamp(LOOK_AGAIN, LOOK_SELDOM);
+        if self.looked.is_some_and(|looked| looked.elapsed() < pause) {
+            return None;
+        }
+        self.looked = Some(Instant::now());
+        (std::mem::take(&mut self.whole) || self.may_have_library(pid)).then(|| Discovery::of(pid, set))
+    }
+
+    /// Whether a file that names the library's symbol is mapped, perhaps in part only yet.
+    fn may_have_library(&mut self, pid: u32) -> bool {
+        for mapping in maps::read(pid).unwrap_or_default() {
+            if !mapping.executable || self.seen.contains(&(mapping.device, mapping.inode)) {
+                continue;
+            }
+            // A file that can't be opened may be in the middle of being mapped: it is tried again.
+            if let Ok(module) = Module::open(pid, &mapping) {
+                self.seen.insert((mapping.device, mapping.inode));
+                self.found |= module.elf().is_ok_and(|elf| elf.mentions(LIBRARY_SYMBOL));
+            }
+        }
+        self.found
+    }
+}
+
+/// Which processes are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Select {
+    /// Those of whose command line one word has this as its last part: `pytest` is in `python -m pytest` and in
+    /// `/usr/bin/pytest -q`.
+    Name(String),
+    /// Those of a container, by its id or the beginning of it, as in the name of their control group.
+    Container(String),
+}
+
+impl Select {
+    fn matches(&self, pid: u32) -> bool {
+        match self {
+            Self::Name(name) => {
+                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                named(&command, name)
+            }
+            Self::Container(id) => {
+                let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+                contained(&groups, id)
+            }
+        }
+    }
+}
+
+/// Whether a word of a command line, as the kernel has it, ends in this name.
+fn named(command: &[u8], name: &str) -> bool {
+    let words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    words.into_iter().any(|word| Path::new(&*word).file_name().is_some_and(|last| last == name))
+}
+
+/// Whether a control group, as `/proc/PID/cgroup` has it, is that of a container: a part of its path begins with the id,
+/// perhaps behind the name of the engine (`docker-ID.scope`, `/docker/ID`, `cri-containerd-ID.scope`, `libpod-ID`).
+fn contained(groups: &str, id: &str) -> bool {
+    let parts = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
+    parts.into_iter().any(|part| {
+        let own = part.rsplit_once('-').map_or(part, |(_, own)| own);
+        own.starts_with(id) || part.starts_with(id)
+    })
+}
+
+/// Looks through the processes of the machine.
+pub(super) struct Scan {
+    select: Select,
+    scanned: Option<Instant>,
+    /// By id and start time.
+    seen: HashSet<(u32, u64)>,
+}
+
+impl Scan {
+    pub(super) fn new(select: Select) -> Self {
+        Self { select, scanned: None, seen: HashSet::new() }
+    }
+
+    /// Those that are meant and were not there at the last look, if it is time to look. Never this process itself.
+    pub(super) fn look(&mut self) -> Vec<Process> {
+        if self.scanned.is_some_and(|scanned| scanned.elapsed() < SCAN_AGAIN) {
+            return Vec::new();
+        }
+        self.scanned = Some(Instant::now());
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let meant: Vec<u32> = pids.filter(|&pid| pid != std::process::id() && self.select.matches(pid)).collect();
+        let meant: Vec<Process> = meant.into_iter().filter_map(|pid| Process::read(pid).ok()).collect();
+        let before = std::mem::take(&mut self.seen);
+        self.seen = meant.iter().map(|process| (process.pid, process.start)).collect();
+        meant.into_iter().filter(|process| !before.contains(&(process.pid, process.start))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_last_part_of_a_word() {
+        for (command, matches) in [
+            (&b"python\0-m\0pytest\0-q\0"[..], true),
+            (b"/usr/bin/python3\0/opt/venv/bin/pytest\0", true),
+            (b"pytest\0", true),
+            (b"vim\0test_pytest.py\0", false),
+            (b"/opt/pytest/python\0", false),
+            (b"", false),
+        ] {
+            assert_eq!(named(command, "pytest"), matches, "{}", String::from_utf8_lossy(command));
+        }
+    }
+
+    #[test]
+    fn a_container_is_found_by_the_beginning_of_its_id() {
+        let id = "4f5e6d7c8b9a";
+        for (groups, matches) in [
+            ("0::/system.slice/docker-4f5e6d7c8b9a0123.scope\n", true),
+            ("12:memory:/docker/4f5e6d7c8b9a0123\n0::/\n", true),
+            ("0::/kubepods.slice/kubepods-pod77.slice/cri-containerd-4f5e6d7c8b9a0123.scope\n", true),
+            ("0::/user.slice/user-1000.slice\n", false),
+            ("0::/system.slice/docker-04f5e6d7c8b9a012.scope\n", false),
+        ] {
+            assert_eq!(contained(groups, id), matches, "{groups}");
+        }
+    }
+}
