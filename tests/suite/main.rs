@@ -12,6 +12,7 @@ mod gate;
 mod import;
 mod lookalike;
 mod loss;
+mod processes;
 mod python;
 mod refusals;
 mod seen;

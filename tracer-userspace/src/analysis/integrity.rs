@@ -53,6 +53,8 @@ pub struct ProcessRow {
     pub pid: u32,
     /// Command line. Of an imported process, the name of the file.
     pub command: String,
+    /// Number of the process that it was forked from, as a copy of it; `null` if that is not recorded.
+    pub parent: Option<u32>,
     /// What it was imported from, `allocation-server` or `graph-capture`; `null` if it was recorded.
     pub origin: Option<String>,
     /// When it ended, or recording it did.
@@ -151,6 +153,7 @@ fn processes(model: &Model) -> Vec<ProcessRow> {
             host: definitions.hosts.get(&process).cloned(),
             pid: it.pid,
             command: it.command.clone(),
+            parent: (it.parent != 0).then_some(it.parent),
             origin: Some(it.origin.to_string()).filter(|origin| !origin.is_empty()),
             end: end.map(|end| end.time),
             reason: end.map(|end| end.reason.to_string()),

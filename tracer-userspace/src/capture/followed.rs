@@ -75,6 +75,17 @@ pub(super) struct Recorded {
     pub(super) watch: Option<CodeWatch>,
 }
 
+impl Stage {
+    /// The numbers of the process, if it is recorded.
+    pub(super) fn link(&self) -> Option<Link> {
+        match self {
+            Self::Recorded(recorded) => Some(recorded.link),
+            Self::Forked(forked) => Some(forked.link),
+            Self::Looking(_) | Self::Refused => None,
+        }
+    }
+}
+
 impl Followed {
     pub(super) fn new(pid: u32, serial: u64, root: bool, stage: Stage) -> Self {
         Self { serial, root, stage, exit: watch(pid).ok() }
@@ -85,15 +96,6 @@ impl Followed {
         let Some(exit) = &self.exit else { return true };
         let mut fds = [PollFd::new(exit, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
-    }
-
-    /// Its numbers, if it is recorded.
-    pub(super) fn link(&self) -> Option<Link> {
-        match &self.stage {
-            Stage::Recorded(recorded) => Some(recorded.link),
-            Stage::Forked(forked) => Some(forked.link),
-            Stage::Looking(_) | Stage::Refused => None,
-        }
     }
 
     /// Whether it is a forked child that goes on without executing another program.

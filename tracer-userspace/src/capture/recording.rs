@@ -192,7 +192,7 @@ impl<'a> Recording<'a> {
     /// Whether nothing is left to record. What a command leaves behind without having loaded the library is no reason to
     /// go on.
     fn is_done(&self, tell: &mut dyn FnMut(Progress<'_>)) -> bool {
-        let going_on = |process: &Followed| process.root || process.link().is_some();
+        let going_on = |process: &Followed| process.root || process.stage.link().is_some();
         if self.scan.is_some() || self.processes.values().any(going_on) {
             return false;
         }
@@ -352,9 +352,13 @@ impl<'a> Recording<'a> {
         if let Some(log) = &mut self.log {
             log.flush();
         }
+        // Each record is copied: what it leads to needs all the rest.
+        let mut record = Vec::new();
         for _ in 0..limit {
-            // The record is copied: what it leads to needs all the rest.
-            let Some(record) = self.events.get_mut().next().map(|item| item.to_vec()) else { return Ok(true) };
+            match self.events.get_mut().next() {
+                Some(item) => item.clone_into(&mut record),
+                None => return Ok(true),
+            }
             let sent = Sent::decode(&record).context("the kernel side sent a record that is none of ours")?;
             self.take(sent)?;
         }
@@ -363,8 +367,12 @@ impl<'a> Recording<'a> {
 
     fn take(&mut self, sent: Sent<'_>) -> Result<()> {
         if let Some(tgid) = sent.tgid() {
-            if matches!(self.processes.get(&tgid), Some(Followed { stage: Stage::Forked(_), .. })) && !sent.is_exec() {
-                self.adopt(tgid)?;
+            if matches!(self.processes.get(&tgid), Some(Followed { stage: Stage::Forked(_), .. })) {
+                match sent.is_exec() {
+                    // It was never on record as what it was.
+                    true => self.executed(tgid)?,
+                    false => self.adopt(tgid)?,
+                }
             }
             let outdated = self.recorder.stacks(tgid).is_some_and(super::stacks::Stacks::is_outdated);
             if outdated && !matches!(sent, Sent::Hit(RawHit { kind: Kind::Modules, .. })) {
@@ -434,16 +442,16 @@ impl<'a> Recording<'a> {
 
     /// A process executes another program.
     fn executed(&mut self, pid: u32) -> Result<()> {
-        let Some(process) = self.processes.remove(&pid) else { return Ok(()) };
-        let root = process.root;
-        if process.link().is_some() {
+        let Some(process) = self.processes.get_mut(&pid) else { return Ok(()) };
+        let before = std::mem::replace(&mut process.stage, Stage::Looking(Search::new(false)));
+        if before.link().is_none() {
+            return Ok(());
+        }
+        if !self.options.follow {
+            self.processes.remove(&pid);
             self.reason = Reason::Executed;
         }
-        self.forget(pid, process, Reason::Executed)?;
-        if self.options.follow {
-            self.insert(pid, root, Stage::Looking(Search::new(false)));
-        }
-        Ok(())
+        self.forget(pid, before, Reason::Executed)
     }
 
     /// A process has ended, and all that it did was taken from the ring.
@@ -452,16 +460,16 @@ impl<'a> Recording<'a> {
             && let Some(process) = self.processes.remove(&pid)
         {
             self.reason = Reason::Exited;
-            self.forget(pid, process, Reason::Exited)?;
+            self.forget(pid, process.stage, Reason::Exited)?;
         }
         Ok(())
     }
 
     /// Gives back what belonged to a process.
-    fn forget(&mut self, pid: u32, process: Followed, reason: Reason) -> Result<()> {
-        let Some(link) = process.link() else { return Ok(()) };
+    fn forget(&mut self, pid: u32, stage: Stage, reason: Reason) -> Result<()> {
+        let Some(link) = stage.link() else { return Ok(()) };
         self.recorder.remove(pid);
-        if let Stage::Recorded(recorded) = process.stage {
+        if let Stage::Recorded(recorded) = stage {
             self.recorder.end(link.number, reason.name());
             let watch = recorded.watch.and_then(CodeWatch::end);
             for probe in recorded.probes.into_iter().chain(watch) {
@@ -516,7 +524,7 @@ impl<'a> Recording<'a> {
         let time = self.recorder.time(boot_now());
         self.recorder.record(trace::Problem { text: format!("the recording failed: {error:#}") });
         for pid in self.recorded() {
-            if let Some(link) = self.processes.get(&pid).and_then(Followed::link) {
+            if let Some(link) = self.processes.get(&pid).and_then(|process| process.stage.link()) {
                 self.recorder.record(trace::End { process: link.number, time, reason: "failed".into() });
             }
         }
@@ -537,7 +545,7 @@ impl<'a> Recording<'a> {
             return Ok(None);
         }
         for pid in self.recorded() {
-            if let Some(link) = self.processes.get(&pid).and_then(Followed::link) {
+            if let Some(link) = self.processes.get(&pid).and_then(|process| process.stage.link()) {
                 self.recorder.end(link.number, reason.name());
             }
         }

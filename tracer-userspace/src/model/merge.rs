@@ -88,7 +88,10 @@ impl Merge {
     fn record(&mut self, mut record: Record) -> Record {
         match &mut record {
             Record::Session(it) => self.shift = it.wall_ns.saturating_sub(self.wall_ns),
-            Record::Process(it) => it.id = self.process(it.id),
+            Record::Process(it) => {
+                it.id = self.process(it.id);
+                it.parent = self.process(it.parent);
+            }
             Record::Module(it) => {
                 let number = self.modules.number((it.path.clone(), it.build_id.clone()));
                 it.id = define(&mut self.file.modules, it.id, number);

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::table::{Table, count, signed_bytes};
+use super::{
+    integrity::command,
+    table::{Table, count, signed_bytes},
+};
 use crate::{
     analysis::{BalanceSum, Change, ChangeKind, Conclusion, Diff, Integrity, TestSum},
     model::{Certainty, Verdict},
@@ -81,10 +84,10 @@ fn told<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
 
 fn side(integrity: &Integrity) -> String {
     let commands: Vec<String> =
-        integrity.processes.iter().map(|it| format!("{} (pid {})", it.command, it.pid)).collect();
+        integrity.processes.iter().map(|it| format!("{} (pid {})", command(&it.command), it.pid)).collect();
     let lost = integrity.lost();
     let lost = if lost > 0 { format!("{lost} lost") } else { "none lost".to_owned() };
-    escape(&format!("{}, {lost}; {}", count(integrity.events, "event"), commands.join("; ")))
+    format!("{}, {lost}; {}", count(integrity.events, "event"), commands.join("; "))
 }
 
 fn findings<'a>(title: &str, changes: impl Iterator<Item = &'a Change>, top: usize, out: &mut String) {

@@ -73,7 +73,21 @@ fn show_process(row: &ProcessRow, hosts: bool) -> String {
         }
         Clock::Nodes => ", a graph capture: no times or threads; operations for stacks".to_owned(),
     };
-    format!("Process {}: {pid}, {}, {}{source}\n", row.process, escape(&row.command), escape(&end))
+    let what = match row.parent {
+        Some(parent) => format!("forked from process {parent}"),
+        None => command(&row.command),
+    };
+    format!("Process {}: {pid}, {what}, {}{source}\n", row.process, escape(&end))
+}
+
+/// The beginning of a command line, on one line.
+pub(super) fn command(whole: &str) -> String {
+    const MOST: usize = 120;
+    let mut shown: String = whole.chars().take(MOST).collect();
+    if shown.len() < whole.len() {
+        shown.push('…');
+    }
+    escape(&shown)
 }
 
 /// UTC, to the second.

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Recordings of several processes: forked children, programs that these execute, processes that are named or selected.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use buftrace::trace::{Item, Kind, Record};
+use serde_json::Value;
+
+use crate::{
+    account::{Step, by_trace, by_truth},
+    target::{Target, lookalike, lookalike_pytest, python},
+    tool::{Recorder, can_probe, items, json, path, run},
+};
+
+/// A child frees what it was born with, makes a buffer of its own, and a child in turn, which frees that. In the end the
+/// parent's buffers are alive.
+const FAMILY: &str = "
+import os, attach, lookalike
+mesh = lookalike.MeshDevice(2)
+early = mesh.empty(4096)
+attach.wait_for_tracer()
+tensors = [mesh.empty(8192) for _ in range(5)]
+child = os.fork()
+if child == 0:
+    for tensor in [early, *tensors]:
+        tensor.deallocate()
+    own = mesh.empty(2048)
+    grandchild = os.fork()
+    if grandchild == 0:
+        own.deallocate()
+        os._exit(0)
+    os.waitpid(grandchild, 0)
+    own.deallocate()
+    os._exit(0)
+os.waitpid(child, 0)
+for tensor in tensors:
+    assert tensor.status == lookalike.ALLOCATED
+    tensor.deallocate()
+print(child)
+lookalike.write_truth()
+os._exit(0)
+";
+
+/// Starts workers as pytest-xdist does: programs of their own, which load the library by themselves, and go on when they
+/// are recorded.
+const WORKERS: &str = "
+import os, subprocess, sys
+worker = '''
+import os, sys, time, lookalike
+folder = sys.argv[1]
+open(f'{folder}/worker-{os.getpid()}', 'w').close()
+while not os.path.exists(f'{folder}/go'):
+    time.sleep(0.01)
+mesh = lookalike.MeshDevice(1)
+tensor = mesh.empty(4096 * int(sys.argv[2]))
+tensor.deallocate()
+tensor.deallocate()
+os._exit(0)
+'''
+running = [subprocess.Popen([sys.executable, '-c', worker, sys.argv[1], str(number)]) for number in (1, 2, 3)]
+subprocess.run(['true'], check=True)
+sys.exit(max(one.wait() for one in running))
+";
+
+/// Makes a buffer and goes.
+const ONE: &str = "
+import attach, lookalike
+mesh = lookalike.MeshDevice(1)
+attach.wait_for_tracer()
+mesh.empty(4096).drop()
+mesh.close()
+";
+
+/// The trace numbers of the processes, by their ids.
+fn processes(items: &[Item]) -> BTreeMap<u32, (u32, u32)> {
+    let process = |item: &Item| match item {
+        Item::Record(Record::Process(it)) => Some((it.pid, (it.id, it.parent))),
+        _ => None,
+    };
+    items.iter().filter_map(process).collect()
+}
+
+/// The steps of one process, without its tests.
+fn steps_of(items: &[Item], process: u32) -> Vec<Step> {
+    let own: Vec<Item> =
+        items.iter().filter(|item| matches!(item, Item::Event(event) if event.process == process)).cloned().collect();
+    by_trace(&own)
+}
+
+/// How often each verdict was given, by process.
+fn verdicts(trace: &Path) -> Result<BTreeMap<(u64, String), u64>> {
+    let timeline = json(&["timeline", "--type", "dram", "--frames", "0", path(trace)])?;
+    let mut counts = BTreeMap::new();
+    for step in timeline["steps"].as_array().context("no steps")? {
+        if let (Some(process), Some(verdict)) = (step["process"].as_u64(), step["verdict"].as_str()) {
+            assert_eq!(step["certainty"], "confirmed", "{step}");
+            *counts.entry((process, verdict.to_owned())).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+#[test]
+fn what_forked_children_do_is_theirs_and_never_their_parents() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    for variant in ["buffer", "pimpl"] {
+        let target = Target::start(lookalike(variant, &["-c", FAMILY]))?;
+        let trace = target.path("trace.ttb");
+        let recorder = Recorder::attach(&["-p", &target.pid(), "--follow-forks", "-o", path(&trace)])?;
+        let before = fs::read_to_string(target.path("truth"))?.lines().count();
+        target.go()?;
+        let parent = target.pid;
+        let target = target.finish()?;
+        target.succeeded()?;
+        let (status, said) = recorder.finish()?;
+        assert!(status.success() && said.contains("the processes ended"), "{said}");
+        let child: u32 = String::from_utf8_lossy(&target.output.stdout).trim().parse()?;
+        let items = items(&trace)?;
+        let processes = processes(&items);
+        let (parent_number, _) = processes[&parent];
+        let (child_number, of) = processes[&child];
+        assert_eq!((processes.len(), of), (3, parent_number), "{processes:?}");
+        assert!(processes.values().any(|&(_, parent)| parent == child_number), "{processes:?}");
+        // By the truth of each: what it did itself.
+        let truth = target.truth()?.split_off(before);
+        for (pid, (number, _)) in processes {
+            let own: Vec<Value> = truth.iter().filter(|line| line["pid"] == pid).cloned().collect();
+            let mut expected = by_truth(&own);
+            expected.retain(|step| step.kind != Kind::Marked);
+            assert!(!expected.is_empty());
+            assert_eq!(steps_of(&items, number), expected, "process {pid}");
+        }
+        let (parent, child) = (u64::from(parent_number), u64::from(child_number));
+        let grandchild = 6 - parent - child;
+        let expected = [
+            ((parent, "released"), 5),
+            ((parent, "held"), 0),
+            ((child, "inherited"), 6),
+            ((child, "released"), 1),
+            ((grandchild, "inherited"), 1),
+        ];
+        let verdicts = verdicts(&trace)?;
+        for ((process, verdict), count) in expected {
+            let found = verdicts.get(&(process, verdict.to_owned())).copied().unwrap_or(0);
+            assert_eq!(found, count, "{process} {verdict}: {verdicts:?}");
+        }
+        let report = json(&["report", path(&trace)])?;
+        assert_eq!(report["balance"]["allocator_offenders"], serde_json::json!([]), "a fork makes no excess");
+    }
+    Ok(())
+}
+
+#[test]
+fn children_have_whole_stacks_with_names() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike("pimpl", &["-c", FAMILY]))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "--follow-forks", "-o", path(&trace)])?;
+    target.go()?;
+    let target = target.finish()?;
+    target.succeeded()?;
+    assert!(recorder.finish()?.0.success());
+    let report = json(&["report", path(&trace)])?;
+    let incomplete = report["integrity"]["stacks"].as_array().into_iter().flatten();
+    let incomplete: Vec<&Value> = incomplete.filter(|row| row["end"] != "complete").collect();
+    assert!(incomplete.is_empty(), "{incomplete:?}");
+    let text = run(&["timeline", "--verdict", "inherited", "--stacks", path(&trace)])?;
+    let text = String::from_utf8(text.stdout)?;
+    assert!(text.contains("<module> (<string>:11)") && !text.contains("??"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn without_following_a_fork_is_an_event_and_no_more() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike("buffer", &["-c", FAMILY]))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    target.go()?;
+    let target = target.finish()?;
+    target.succeeded()?;
+    assert!(recorder.finish()?.0.success());
+    let child: u64 = String::from_utf8_lossy(&target.output.stdout).trim().parse()?;
+    let items = items(&trace)?;
+    assert_eq!(processes(&items).len(), 1);
+    let forks = items.iter().filter_map(|item| match item {
+        Item::Event(event) if event.kind == Kind::Fork => Some((event.object, event.child)),
+        _ => None,
+    });
+    assert_eq!(forks.collect::<Vec<_>>(), [(child, 0)]);
+    Ok(())
+}
+
+#[test]
+fn a_scenario_in_a_forked_child_is_inherited_in_both_layouts() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    for variant in ["buffer", "pimpl"] {
+        let target =
+            Target::start(lookalike_pytest(variant, &["scenarios/test_lifecycle.py", "-k", "test_inherited"]))?;
+        let trace = target.path("trace.ttb");
+        let recorder = Recorder::attach(&["-p", &target.pid(), "--follow-forks", "-o", path(&trace)])?;
+        target.go()?;
+        let target = target.finish()?;
+        target.succeeded()?;
+        assert!(recorder.finish()?.0.success());
+        let report = json(&["report", path(&trace)])?;
+        let tests = report["tests"].as_array().context("no tests")?;
+        let of_test: Vec<&Value> =
+            tests.iter().filter(|it| it["test"].as_str().is_some_and(|test| test.contains("inherited"))).collect();
+        let shown = format!("{of_test:?}");
+        assert!(shown.contains("inherited") && shown.contains("released"), "{shown}");
+        let excess = json(&["excess", path(&trace)])?;
+        assert_eq!(excess["sites"], serde_json::json!([]));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_command_is_recorded_with_the_workers_that_it_starts() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let trace = folder.path().join("trace.ttb");
+    let library = crate::target::lookalikes().join("pimpl/libtt_metal.so");
+    let mut command =
+        crate::tool::tool(&["record", "-o", path(&trace), "--", path(python()), "-c", WORKERS, path(folder.path())]);
+    command.env("LOOKALIKE_LIBRARY", library).env("PYTHONPATH", crate::tool::root().join("tests/lookalike"));
+    let mut recorder = Recorder::launch(command)?;
+    for _ in 0..3 {
+        recorder.wait_for("recording ")?;
+    }
+    fs::write(folder.path().join("go"), "")?;
+    let (status, said) = recorder.finish()?;
+    assert!(status.success() && said.contains("the processes ended"), "{said}");
+    let started = fs::read_dir(folder.path())?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("worker-")?.parse::<u32>().ok());
+    let items = items(&trace)?;
+    let recorded = processes(&items);
+    assert_eq!(recorded.keys().copied().collect::<BTreeSet<_>>(), started.collect());
+    let sizes: BTreeSet<u64> = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Event(event) if event.kind == Kind::Allocated => Some(event.size),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sizes, BTreeSet::from([4096, 8192, 12288]));
+    let excess = json(&["excess", path(&trace)])?;
+    assert_eq!((excess["sites"].as_array().map(Vec::len), &excess["sites"][0]["count"]), (Some(1), &3.into()));
+    Ok(())
+}
+
+#[test]
+fn several_processes_are_given_by_their_ids() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    // One of each layout: what is probed and where fields are is each process's own.
+    let targets = [Target::start(lookalike("buffer", &["-c", ONE]))?, Target::start(lookalike("pimpl", &["-c", ONE]))?];
+    let trace = targets[0].path("trace.ttb");
+    let mut recorder = Recorder::attach(&["-p", &targets[0].pid(), "-p", &targets[1].pid(), "-o", path(&trace)])?;
+    recorder.wait_for("recording ")?;
+    let pids = [targets[0].pid, targets[1].pid];
+    targets.iter().try_for_each(Target::go)?;
+    let finished = targets.into_iter().map(Target::finish).collect::<Result<Vec<_>>>()?;
+    finished.iter().try_for_each(|target| target.succeeded())?;
+    assert!(recorder.finish()?.0.success());
+    let items = items(&trace)?;
+    let processes = processes(&items);
+    for (pid, target) in pids.into_iter().zip(&finished) {
+        let truth: Vec<Value> = target.truth()?;
+        let steps = steps_of(&items, processes[&pid].0);
+        assert_eq!(steps.iter().filter(|step| step.kind == Kind::Free).count(), 1, "{steps:?}");
+        assert_eq!(steps[0].unique_id, by_truth(&truth)[0].unique_id);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_target_that_restarts_is_waited_for_by_its_name() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let trace = folder.path().join("trace.ttb");
+    let script = folder.path().join("restarting-target.py");
+    fs::write(&script, ONE)?;
+    let mut recorder = Recorder::start(&["--wait", "restarting-target.py", "-o", path(&trace)])?;
+    for _ in 0..2 {
+        let mut command = lookalike("pimpl", &[path(&script)]);
+        command.env("PYTHONPATH", crate::tool::root().join("tests/lookalike"));
+        let target = Target::start(command)?;
+        recorder.wait_for("recording ")?;
+        target.go()?;
+        target.finish()?.succeeded()?;
+    }
+    recorder.signal("-INT")?;
+    let (status, said) = recorder.finish()?;
+    assert!(status.success() && said.contains("stopped"), "{said}");
+    let recorded = processes(&items(&trace)?);
+    assert_eq!(recorded.len(), 2, "{recorded:?}");
+    assert_eq!(crate::tool::confirmed(&trace, "released")?, 2);
+    Ok(())
+}
+
+#[test]
+fn a_process_that_is_not_there_is_refused_before_anything_is_done() -> Result<()> {
+    let output = run(&["record", "-p", "4194303", "-p", "1"])?;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr)?.contains("there is no process 4194303"));
+    Ok(())
+}
