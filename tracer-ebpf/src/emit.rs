@@ -32,14 +32,20 @@ struct Record<Head, const BYTES: usize> {
 /// Sends a hit alone.
 pub(crate) fn plain(hit: &mut Hit) {
     hit.sequence = next_sequence();
-    send(hit);
+    send(hit, wakeup());
+}
+
+/// Sends a hit alone that user space should look at now: it reads from processes that may not last.
+pub(crate) fn urgent(hit: &mut Hit) {
+    hit.sequence = next_sequence();
+    send(hit, FORCE_WAKEUP);
 }
 
 /// Sends a hit with the C string at `text`.
 pub(crate) fn text(hit: &mut Hit, text: u64) {
     hit.sequence = next_sequence();
     send_text(hit, text);
-    send(hit);
+    send(hit, wakeup());
 }
 
 /// Sends a hit with its stack, walked in the scratch memory of this level.
@@ -47,10 +53,12 @@ pub(crate) fn text(hit: &mut Hit, text: u64) {
 pub(crate) fn with_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) {
     hit.sequence = next_sequence();
     native_stack(hit, level, registers, target);
+    let mut new = false;
     if maps::python(hit.tgid).is_some() {
-        python_stack(hit, level, target);
+        new = python_stack(hit, level, target);
     }
-    send(hit);
+    // Names of Python code are read from the process, which may not have them, or not be there, for long.
+    send(hit, if new { FORCE_WAKEUP } else { wakeup() });
 }
 
 #[inline(always)]
@@ -76,12 +84,14 @@ fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Targe
     }
 }
 
+/// Whether it is a stack that user space did not have.
 #[inline(always)]
-fn python_stack(hit: &mut Hit, level: u32, target: &Target) {
+fn python_stack(hit: &mut Hit, level: u32, target: &Target) -> bool {
     python::python_walk(level, target.number, hit.tgid);
-    let Some(scratch) = scratch::at(level) else { return };
+    let Some(scratch) = scratch::at(level) else { return false };
     let stack = &mut scratch.python;
-    hit.python = match maps::stack_id(&scratch.hash) {
+    let known = maps::stack_id(&scratch.hash);
+    hit.python = match known {
         Some(id) => id,
         None => {
             stack.tag = Tag::PythonStack as u8;
@@ -94,6 +104,7 @@ fn python_stack(hit: &mut Hit, level: u32, target: &Target) {
     if hit.python == 0 {
         hit.flags |= PYTHON_LOST;
     }
+    known.is_none()
 }
 
 /// Sends a stack that user space does not have, cut behind its frames: its number, or 0 if there is no room.
@@ -194,10 +205,10 @@ fn send_text(hit: &mut Hit, text: u64) {
     entry.submit(NO_WAKEUP);
 }
 
-fn send(hit: &Hit) {
+fn send(hit: &Hit, wakeup: u64) {
     let Some(mut entry) = EVENTS.reserve::<Hit>(0) else { return count(Counter::RingFull) };
     entry.write(*hit);
-    entry.submit(wakeup());
+    entry.submit(wakeup);
 }
 
 /// Waking user space costs the target: only when enough waits.

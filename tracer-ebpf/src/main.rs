@@ -84,7 +84,7 @@ pub fn fork(ctx: RawTracePointContext) -> i32 {
             hit.size = u64::from(maps::add_child(parent, tgid, child));
         }
     }
-    emit::plain(&mut hit);
+    emit::urgent(&mut hit);
     0
 }
 
