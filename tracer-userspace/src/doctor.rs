@@ -14,7 +14,8 @@ use tracer_common::{Cookie, Kind, TaskLayout};
 use crate::{
     capture::kernel::{self, Kernel},
     discover::{
-        Discovery, Obstacle, maps, module::Module, process::Process, python::Python, symbols::ProbeSet, symbols::Site,
+        Discovery, Known, Obstacle, maps, module::Module, process::Process, python::Python, symbols::ProbeSet,
+        symbols::Site,
     },
     trace::kind_word,
 };
@@ -107,7 +108,7 @@ pub fn machine() -> Vec<Check> {
 /// What tracing needs of a process.
 #[must_use]
 pub fn target(pid: u32) -> Vec<Check> {
-    match Discovery::of(pid, ProbeSet::Owners) {
+    match Discovery::of(pid, ProbeSet::Owners, &mut Known::default()) {
         Ok(discovery) => target_checks(&discovery),
         Err(Obstacle::NotLoaded { process, problems }) => {
             let mut checks = vec![check_process(&process)];

@@ -24,7 +24,7 @@ use super::{
     kernel::{Kernel, KernelLog},
     modules::Modules,
     recorder::{Recorder, boot_now},
-    search::{Scan, Search},
+    search::{Files, Scan, Search},
     session::{Figures, Options, Progress, Reason, Stop, Summary},
     space::Space,
     watch::CodeWatch,
@@ -60,6 +60,7 @@ pub(super) struct Recording<'a> {
     /// The kernel side's number of the latest process that was not forked from another.
     target: u32,
     scan: Option<Scan>,
+    files: Files,
     /// When the first process was recorded.
     began: Instant,
     /// Why nothing is left to record, once that is so.
@@ -93,6 +94,7 @@ impl<'a> Recording<'a> {
             serial: 0,
             target: 0,
             scan: None,
+            files: Files::default(),
             began: Instant::now(),
             reason: Reason::Exited,
         })
@@ -196,7 +198,8 @@ impl<'a> Recording<'a> {
         if self.scan.is_some() || self.processes.values().any(going_on) {
             return false;
         }
-        let left: Vec<String> = self.processes.keys().map(ToString::to_string).collect();
+        let left = self.processes.iter().filter(|(_, process)| !process.has_ended());
+        let left: Vec<String> = left.map(|(pid, _)| pid.to_string()).collect();
         if !left.is_empty() {
             let left = left.join(", ");
             tell(Progress::Problem(&format!(
@@ -238,7 +241,8 @@ impl<'a> Recording<'a> {
         for (&pid, process) in &mut self.processes {
             if let Stage::Looking(search) = &mut process.stage {
                 let wanted = process.root && self.scan.is_none();
-                found.extend(search.look(pid, self.options.probes).map(|answer| (pid, wanted, answer)));
+                found
+                    .extend(search.look(pid, self.options.probes, &mut self.files).map(|answer| (pid, wanted, answer)));
             }
         }
         for (pid, wanted, answer) in found {

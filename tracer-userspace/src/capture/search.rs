@@ -3,13 +3,15 @@
 //! or container.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use crate::discover::{Discovery, LIBRARY_SYMBOL, Obstacle, maps, module::Module, process::Process, symbols::ProbeSet};
+use crate::discover::{
+    Discovery, Known, LIBRARY_SYMBOL, Obstacle, maps, module::Module, process::Process, symbols::ProbeSet,
+};
 
 /// How often a process is looked at that has just begun.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -18,47 +20,57 @@ const LOOK_SELDOM: Duration = Duration::from_millis(100);
 /// How often the processes of the machine are looked through.
 const SCAN_AGAIN: Duration = Duration::from_millis(200);
 
-/// The search in one process. An import maps a hundred files one by one, and to look into all takes milliseconds: each is
-/// looked into once.
+/// What was found out about files, whoever has them mapped. An import maps a hundred of them one by one, and to look into
+/// all takes milliseconds: each is looked into once.
+#[derive(Default)]
+pub(super) struct Files {
+    known: Known,
+    /// Whether a file names the library's symbol, by device, inode and path.
+    seen: HashMap<((u32, u32), u64, PathBuf), bool>,
+}
+
+impl Files {
+    /// Whether a process has mapped a file that names the library's symbol, perhaps in part only yet.
+    fn may_have_library(&mut self, pid: u32) -> bool {
+        let mut found = false;
+        for mapping in maps::read(pid).unwrap_or_default().into_iter().filter(|mapping| mapping.executable) {
+            let key = (mapping.device, mapping.inode, mapping.path.clone());
+            if let Some(&names) = self.seen.get(&key) {
+                found |= names;
+            } else if let Ok(module) = Module::open(pid, &mapping) {
+                // A file that can't be opened may be in the middle of being mapped: it is tried again.
+                let names = module.elf().is_ok_and(|elf| elf.mentions(LIBRARY_SYMBOL));
+                found |= *self.seen.entry(key).or_insert(names);
+            }
+        }
+        found
+    }
+}
+
+/// The search in one process.
 pub(super) struct Search {
     began: Instant,
     looked: Option<Instant>,
     /// Whether all is to be looked at next time.
     whole: bool,
-    seen: HashSet<((u32, u32), u64)>,
-    found: bool,
 }
 
 impl Search {
+    /// One whose first look is at everything if it is `whole`, so that what can't be looked into is told.
     pub(super) fn new(whole: bool) -> Self {
-        Self { began: Instant::now(), looked: None, whole, seen: HashSet::new(), found: false }
+        Self { began: Instant::now(), looked: None, whole }
     }
 
     /// What there is to know about the process by now, if it is time to look; `None` also while no file that it has mapped
-    /// names the library's symbol. The first look at a `whole` search is at everything, so that what can't be looked into
-    /// is told.
-    pub(super) fn look(&mut self, pid: u32, set: ProbeSet) -> Option<Result<Discovery, Obstacle>> {
+    /// names the library's symbol.
+    pub(super) fn look(&mut self, pid: u32, set: ProbeSet, files: &mut Files) -> Option<Result<Discovery, Obstacle>> {
         let pause = (self.began.elapsed() / 100).clamp(LOOK_AGAIN, LOOK_SELDOM);
         if self.looked.is_some_and(|looked| looked.elapsed() < pause) {
             return None;
         }
         self.looked = Some(Instant::now());
-        (std::mem::take(&mut self.whole) || self.may_have_library(pid)).then(|| Discovery::of(pid, set))
-    }
-
-    /// Whether a file that names the library's symbol is mapped, perhaps in part only yet.
-    fn may_have_library(&mut self, pid: u32) -> bool {
-        for mapping in maps::read(pid).unwrap_or_default() {
-            if !mapping.executable || self.seen.contains(&(mapping.device, mapping.inode)) {
-                continue;
-            }
-            // A file that can't be opened may be in the middle of being mapped: it is tried again.
-            if let Ok(module) = Module::open(pid, &mapping) {
-                self.seen.insert((mapping.device, mapping.inode));
-                self.found |= module.elf().is_ok_and(|elf| elf.mentions(LIBRARY_SYMBOL));
-            }
-        }
-        self.found
+        let look = std::mem::take(&mut self.whole) || files.may_have_library(pid);
+        look.then(|| Discovery::of(pid, set, &mut files.known))
     }
 }
 

@@ -14,11 +14,12 @@ pub mod process;
 pub mod python;
 pub mod symbols;
 
-use std::{fmt, io};
+use std::{collections::HashMap, fmt, io, rc::Rc};
 
 use anyhow::{Context as _, Result};
 use tracer_common::{Kind, Layout, TEST_VARIABLE};
 
+use elf::Symbol;
 use layout::{Derivation, Generation};
 use maps::Mapping;
 use module::Module;
@@ -93,12 +94,13 @@ impl From<anyhow::Error> for Obstacle {
 }
 
 impl Discovery {
-    /// Looks at a process that is to be probed at the sites of a set.
+    /// Looks at a process that is to be probed at the sites of a set. What is known of its library already is not looked
+    /// at again.
     ///
     /// # Errors
     /// [`Obstacle::NotLoaded`] if the library is not mapped (yet); otherwise if the process or the library cannot be read.
     /// A field or symbol that is not found is no error here, but data in the answer.
-    pub fn of(pid: u32, set: ProbeSet) -> Result<Self, Obstacle> {
+    pub fn of(pid: u32, set: ProbeSet, known: &mut Known) -> Result<Self, Obstacle> {
         let process = Process::read(pid)?;
         let mappings = maps::read(pid).with_context(|| format!("failed to read the memory map of process {pid}"))?;
         let (modules, problems) = open_modules(pid, &mappings);
@@ -106,8 +108,8 @@ impl Discovery {
             return Err(Obstacle::NotLoaded { process, problems });
         };
         let libc = modules.iter().position(is_libc);
-        let found = Library::read(&modules[library], set)?;
-        let mut sites = found.sites;
+        let found = known.library(&modules[library], set)?;
+        let mut sites = found.sites.clone();
         let linker = modules.iter().position(is_linker);
         for (home, module) in [(Home::Libc, libc), (Home::Linker, linker)] {
             sites.extend(sites_of(home, set, module.map(|module| &modules[module]))?);
@@ -115,6 +117,7 @@ impl Discovery {
         let python = python::find(pid, &modules);
         let frames = python.as_ref().and_then(|python| python.frames.as_ref().ok());
         sites.extend(frames.map(|frames| symbols::code_destructor(frames.destructor.clone())));
+        let next_unique_id = found.next_unique_id.map(|symbol| modules[library].address(symbol));
         Ok(Self {
             environ: environ::address(&modules, &process.program, libc),
             python,
@@ -125,9 +128,9 @@ impl Discovery {
             library,
             libc,
             linker,
-            derivation: found.derivation,
+            derivation: found.derivation.clone(),
             sites,
-            next_unique_id: found.next_unique_id,
+            next_unique_id,
         })
     }
 
@@ -222,11 +225,34 @@ fn sites_of(home: Home, set: ProbeSet, module: Option<&Module>) -> Result<Vec<Si
     }
 }
 
+/// What was found out about libraries: many processes have the same one.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// By build id.
+    libraries: HashMap<(String, ProbeSet), Rc<Library>>,
+}
+
+impl Known {
+    fn library(&mut self, module: &Module, set: ProbeSet) -> Result<Rc<Library>> {
+        let key = (module.build_id.clone(), set);
+        if let Some(known) = self.libraries.get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        let library = Rc::new(Library::read(module, set)?);
+        // A file without a build id may be any.
+        if !key.0.is_empty() {
+            self.libraries.insert(key, Rc::clone(&library));
+        }
+        Ok(library)
+    }
+}
+
 /// What is read of the library with its symbol tables at hand.
+#[derive(Debug)]
 struct Library {
     derivation: Derivation,
     sites: Vec<Site>,
-    next_unique_id: Option<u64>,
+    next_unique_id: Option<Symbol>,
 }
 
 impl Library {
@@ -238,8 +264,8 @@ impl Library {
         // Where BufferImpl has the fields, the mark is set inline, and `~Buffer` shows it: nothing is missing.
         let inlined = derivation.generation == Generation::BufferImpl;
         sites.retain(|site| !(inlined && site.kind == Kind::Marked && site.offset.is_err()));
-        let counter = layout::COUNTER.iter().find_map(|name| elf.symbol(name));
-        Ok(Self { derivation, sites, next_unique_id: counter.map(|symbol| module.address(symbol)) })
+        let next_unique_id = layout::COUNTER.iter().find_map(|name| elf.symbol(name));
+        Ok(Self { derivation, sites, next_unique_id })
     }
 }
 
@@ -276,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_process_without_the_library_may_load_it_later() {
-        let answer = Discovery::of(std::process::id(), ProbeSet::Owners);
+        let answer = Discovery::of(std::process::id(), ProbeSet::Owners, &mut Known::default());
         assert!(matches!(answer, Err(Obstacle::NotLoaded { .. })), "{answer:?}");
     }
 
