@@ -24,13 +24,13 @@ use super::{
     kernel::{Kernel, KernelLog},
     modules::Modules,
     recorder::{Recorder, boot_now},
-    search::{Files, Scan, Search},
+    search::{Scan, Search},
     session::{Figures, Options, Progress, Reason, Stop, Summary},
     space::Space,
     watch::CodeWatch,
 };
 use crate::{
-    discover::{Discovery, Obstacle, btf, process::Process},
+    discover::{Discovery, Known, Obstacle, btf, process::Process},
     trace::{self, HITS, Writer, kind_word},
 };
 
@@ -60,7 +60,7 @@ pub(super) struct Recording<'a> {
     /// The kernel side's number of the latest process that was not forked from another.
     target: u32,
     scan: Option<Scan>,
-    files: Files,
+    known: Known,
     /// When the first process was recorded.
     began: Instant,
     /// Why nothing is left to record, once that is so.
@@ -94,7 +94,7 @@ impl<'a> Recording<'a> {
             serial: 0,
             target: 0,
             scan: None,
-            files: Files::default(),
+            known: Known::default(),
             began: Instant::now(),
             reason: Reason::Exited,
         })
@@ -242,7 +242,7 @@ impl<'a> Recording<'a> {
             if let Stage::Looking(search) = &mut process.stage {
                 let wanted = process.root && self.scan.is_none();
                 found
-                    .extend(search.look(pid, self.options.probes, &mut self.files).map(|answer| (pid, wanted, answer)));
+                    .extend(search.look(pid, self.options.probes, &mut self.known).map(|answer| (pid, wanted, answer)));
             }
         }
         for (pid, wanted, answer) in found {

@@ -3,15 +3,13 @@
 //! or container.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use crate::discover::{
-    Discovery, Known, LIBRARY_SYMBOL, Obstacle, maps, module::Module, process::Process, symbols::ProbeSet,
-};
+use crate::discover::{Discovery, Known, Obstacle, process::Process, symbols::ProbeSet};
 
 /// How often a process is looked at that has just begun.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -19,33 +17,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const LOOK_SELDOM: Duration = Duration::from_millis(100);
 /// How often the processes of the machine are looked through.
 const SCAN_AGAIN: Duration = Duration::from_millis(200);
-
-/// What was found out about files, whoever has them mapped. An import maps a hundred of them one by one, and to look into
-/// all takes milliseconds: each is looked into once.
-#[derive(Default)]
-pub(super) struct Files {
-    known: Known,
-    /// Whether a file names the library's symbol, by device, inode and path.
-    seen: HashMap<((u32, u32), u64, PathBuf), bool>,
-}
-
-impl Files {
-    /// Whether a process has mapped a file that names the library's symbol, perhaps in part only yet.
-    fn may_have_library(&mut self, pid: u32) -> bool {
-        let mut found = false;
-        for mapping in maps::read(pid).unwrap_or_default().into_iter().filter(|mapping| mapping.executable) {
-            let key = (mapping.device, mapping.inode, mapping.path.clone());
-            if let Some(&names) = self.seen.get(&key) {
-                found |= names;
-            } else if let Ok(module) = Module::open(pid, &mapping) {
-                // A file that can't be opened may be in the middle of being mapped: it is tried again.
-                let names = module.elf().is_ok_and(|elf| elf.mentions(LIBRARY_SYMBOL));
-                found |= *self.seen.entry(key).or_insert(names);
-            }
-        }
-        found
-    }
-}
 
 /// The search in one process.
 pub(super) struct Search {
@@ -63,14 +34,14 @@ impl Search {
 
     /// What there is to know about the process by now, if it is time to look; `None` also while no file that it has mapped
     /// names the library's symbol.
-    pub(super) fn look(&mut self, pid: u32, set: ProbeSet, files: &mut Files) -> Option<Result<Discovery, Obstacle>> {
+    pub(super) fn look(&mut self, pid: u32, set: ProbeSet, known: &mut Known) -> Option<Result<Discovery, Obstacle>> {
         let pause = (self.began.elapsed() / 100).clamp(LOOK_AGAIN, LOOK_SELDOM);
         if self.looked.is_some_and(|looked| looked.elapsed() < pause) {
             return None;
         }
         self.looked = Some(Instant::now());
-        let look = std::mem::take(&mut self.whole) || files.may_have_library(pid);
-        look.then(|| Discovery::of(pid, set, &mut files.known))
+        let look = std::mem::take(&mut self.whole) || known.may_have_library(pid);
+        look.then(|| Discovery::of(pid, set, known))
     }
 }
 

@@ -14,7 +14,7 @@ pub mod process;
 pub mod python;
 pub mod symbols;
 
-use std::{collections::HashMap, fmt, io, rc::Rc};
+use std::{collections::HashMap, fmt, io, path::PathBuf, rc::Rc};
 
 use anyhow::{Context as _, Result};
 use tracer_common::{Kind, Layout, TEST_VARIABLE};
@@ -104,7 +104,7 @@ impl Discovery {
         let process = Process::read(pid)?;
         let mappings = maps::read(pid).with_context(|| format!("failed to read the memory map of process {pid}"))?;
         let (modules, problems) = open_modules(pid, &mappings);
-        let Some(library) = find_library(&modules) else {
+        let Some(library) = modules.iter().position(|module| known.is_library(module)) else {
             return Err(Obstacle::NotLoaded { process, problems });
         };
         let libc = modules.iter().position(is_libc);
@@ -199,12 +199,8 @@ pub fn open_modules(pid: u32, mappings: &[Mapping]) -> (Vec<Module>, Vec<String>
     (modules, problems)
 }
 
-/// The module that defines [`LIBRARY_SYMBOL`].
-#[must_use]
-pub fn find_library(modules: &[Module]) -> Option<usize> {
-    modules.iter().position(|module| {
-        module.elf().is_ok_and(|elf| elf.mentions(LIBRARY_SYMBOL) && elf.symbol(LIBRARY_SYMBOL).is_some())
-    })
+fn file(mapping: &Mapping) -> ((u32, u32), u64, PathBuf) {
+    (mapping.device, mapping.inode, mapping.path.clone())
 }
 
 fn is_libc(module: &Module) -> bool {
@@ -225,14 +221,39 @@ fn sites_of(home: Home, set: ProbeSet, module: Option<&Module>) -> Result<Vec<Si
     }
 }
 
-/// What was found out about libraries: many processes have the same one.
+/// What was found out about files: many processes have the same ones.
 #[derive(Debug, Default)]
 pub struct Known {
+    /// Whether a file names [`LIBRARY_SYMBOL`], by device, inode and path. To look into all that an import of ttnn maps
+    /// takes a while.
+    naming: HashMap<((u32, u32), u64, PathBuf), bool>,
     /// By build id.
     libraries: HashMap<(String, ProbeSet), Rc<Library>>,
 }
 
 impl Known {
+    /// Whether a process has mapped a file that names [`LIBRARY_SYMBOL`], perhaps in part only yet. A file that can't be
+    /// opened may be in the middle of being mapped, and is tried again at the next call.
+    pub fn may_have_library(&mut self, pid: u32) -> bool {
+        let mappings = maps::read(pid).unwrap_or_default().into_iter().filter(|mapping| mapping.executable);
+        let names = |mapping: Mapping| {
+            let known = self.naming.get(&file(&mapping)).copied();
+            known.unwrap_or_else(|| Module::open(pid, &mapping).is_ok_and(|module| self.names_library(&module)))
+        };
+        // All of them, so that the next call finds all known.
+        mappings.map(names).fold(false, |any, one| any | one)
+    }
+
+    fn names_library(&mut self, module: &Module) -> bool {
+        let look = || module.elf().is_ok_and(|elf| elf.mentions(LIBRARY_SYMBOL));
+        *self.naming.entry(file(&module.mapping)).or_insert_with(look)
+    }
+
+    /// Whether a module defines [`LIBRARY_SYMBOL`].
+    fn is_library(&mut self, module: &Module) -> bool {
+        self.names_library(module) && module.elf().is_ok_and(|elf| elf.symbol(LIBRARY_SYMBOL).is_some())
+    }
+
     fn library(&mut self, module: &Module, set: ProbeSet) -> Result<Rc<Library>> {
         let key = (module.build_id.clone(), set);
         if let Some(known) = self.libraries.get(&key) {
