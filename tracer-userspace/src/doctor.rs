@@ -6,13 +6,12 @@ mod unwinding;
 use std::{fmt, fs, num::NonZeroU32, path::Path};
 
 use anyhow::{Context as _, Result};
-use aya::programs::uprobe::UProbeScope;
 use object::Object as _;
 use serde::Serialize;
 use tracer_common::{Cookie, Kind, TaskLayout};
 
 use crate::{
-    capture::kernel::{self, Kernel},
+    capture::kernel::{self, Kernel, Scope},
     discover::{
         Discovery, Known, Obstacle, maps, module::Module, process::Process, python::Python, symbols::ProbeSet,
         symbols::Site,
@@ -246,9 +245,7 @@ fn probe_ourselves() -> Result<()> {
     )?;
     kernel.start()?;
     let cookie = Cookie { kind: Kind::Free, argument: 0, stack: false, site: 0 };
-    kernel
-        .attach(UProbeScope::OneProcess(pid), &module.file.path(), entry, cookie)
-        .context("failed to attach a uprobe")?;
+    kernel.attach(Scope::Process(pid), &module.file.path(), entry, cookie).context("failed to attach a uprobe")?;
     Ok(())
 }
 

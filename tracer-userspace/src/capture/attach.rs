@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Puts probes into processes, and says in the file what was found out about them.
 
-use std::{
-    collections::{HashMap, HashSet},
-    num::NonZeroU32,
-};
+use std::{collections::HashMap, mem, num::NonZeroU32};
 
 use anyhow::{Result, bail};
-use aya::programs::uprobe::{UProbeLinkId, UProbeScope};
+use aya::programs::uprobe::UProbeLink;
 use tracer_common::{Cookie, Kind, MAX_SITES};
 
-use super::{kernel::Kernel, recorder::Recorder};
+use super::{
+    kernel::{Kernel, Scope},
+    recorder::Recorder,
+};
 use crate::{
     discover::{
         Discovery,
@@ -26,8 +26,8 @@ use crate::{
 pub(super) struct Sites {
     /// By file, offset and meaning.
     cookies: HashMap<(usize, u64, Kind), Cookie>,
-    /// Those that are probed in all processes.
-    everywhere: HashSet<u16>,
+    /// The probes in all processes, by site.
+    everywhere: HashMap<u16, UProbeLink>,
 }
 
 /// What came of one site of a process: its number, and why it is not probed, empty if it is.
@@ -42,9 +42,9 @@ pub(super) struct Probes {
     /// A site each.
     pub(super) outcomes: Vec<Outcome>,
     /// Those that are its alone.
-    pub(super) own: Vec<UProbeLinkId>,
+    pub(super) own: Vec<UProbeLink>,
     /// The one on the destructor of Python code objects.
-    pub(super) code_freed: Option<UProbeLinkId>,
+    pub(super) code_freed: Option<UProbeLink>,
 }
 
 impl Sites {
@@ -92,11 +92,16 @@ impl Sites {
         recorder: &mut Recorder,
         pid: u32,
         discovery: &Discovery,
-    ) -> Vec<UProbeLinkId> {
+    ) -> Vec<UProbeLink> {
         // What identifies its code objects is read anew each time, so nobody need watch them.
         let own = discovery.sites.iter().filter(|site| site.home != Home::Library && site.kind != Kind::CodeFreed);
         let attached = own.filter_map(|site| self.attach_one(kernel, recorder, pid, discovery, site, false).ok()?.1);
         attached.collect()
+    }
+
+    /// The probes in all processes, to be taken out.
+    pub(super) fn end(&mut self) -> Vec<UProbeLink> {
+        mem::take(&mut self.everywhere).into_values().collect()
     }
 
     /// A number for a site that is nowhere.
@@ -122,24 +127,23 @@ impl Sites {
         discovery: &Discovery,
         site: &Site,
         everywhere: bool,
-    ) -> Result<(u16, Option<UProbeLinkId>), String> {
+    ) -> Result<(u16, Option<UProbeLink>), String> {
         let offset = site.offset.clone()?;
         let home = discovery.home(site).ok_or("its module is not mapped")?;
         let file = recorder.catalog.files.find(&home.mapping).ok_or("its module is mapped no more")?;
         let cookie = self.number(recorder, file, offset, site);
         let cookie = cookie.ok_or_else(|| format!("the processes have more than {MAX_SITES} probe sites together"))?;
-        if everywhere && self.everywhere.contains(&cookie.site) {
+        if everywhere && self.everywhere.contains_key(&cookie.site) {
             return Ok((cookie.site, None));
         }
         let scope = match NonZeroU32::new(pid) {
-            Some(pid) if !everywhere => UProbeScope::OneProcess(pid),
-            _ => UProbeScope::AllProcesses,
+            Some(pid) if !everywhere => Scope::Process(pid),
+            _ => Scope::Everywhere,
         };
         let attached = kernel.attach(scope, &home.file.path(), offset, cookie);
         let link = attached.map_err(|error| format!("{error:#}"))?;
         if everywhere {
-            // It stays for as long as the recording.
-            self.everywhere.insert(cookie.site);
+            self.everywhere.insert(cookie.site, link);
             return Ok((cookie.site, None));
         }
         Ok((cookie.site, Some(link)))

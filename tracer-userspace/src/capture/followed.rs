@@ -2,13 +2,14 @@
 //! The processes that a recording follows: from the first look, or the fork, to the end.
 
 use std::{
+    mem,
     os::fd::OwnedFd,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use aya::programs::uprobe::UProbeLinkId;
+use aya::programs::uprobe::UProbeLink;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, pidfd_open},
@@ -71,7 +72,7 @@ pub(super) struct Recorded {
     pub(super) epoch: u64,
     pub(super) discovery: Rc<Discovery>,
     /// The probes that are its alone.
-    pub(super) probes: Vec<UProbeLinkId>,
+    pub(super) probes: Vec<UProbeLink>,
     pub(super) watch: Option<CodeWatch>,
 }
 
@@ -83,6 +84,14 @@ impl Stage {
             Self::Forked(forked) => Some(forked.link),
             Self::Looking(_) | Self::Refused => None,
         }
+    }
+}
+
+impl Recorded {
+    /// The probes that are its alone, to be taken out.
+    pub(super) fn take_probes(&mut self) -> Vec<UProbeLink> {
+        let watch = self.watch.take().and_then(CodeWatch::end);
+        mem::take(&mut self.probes).into_iter().chain(watch).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loads the kernel side, attaches it, and reads what it counts.
 
-use std::{io::ErrorKind, path::Path};
+use std::{io::ErrorKind, num::NonZeroU32, path::Path, thread};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -9,7 +9,7 @@ use aya::{
     maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         ProgramError, RawTracePoint, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
 use aya_log::EbpfLogger;
@@ -40,6 +40,15 @@ pub struct Options {
     pub verbose: bool,
     /// Whether it remembers rows of unwind tables: not, where it is measured what that is worth.
     pub remember: bool,
+}
+
+/// Whom a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The address space of one process.
+    Process(NonZeroU32),
+    /// Every process that has the file mapped.
+    Everywhere,
 }
 
 /// The loaded kernel side. Dropping it detaches every probe.
@@ -184,23 +193,22 @@ impl Kernel {
     }
 
     /// Puts a probe at `offset` of the file at `path`, for one process or for all.
-    pub fn attach(&mut self, scope: UProbeScope, path: &Path, offset: u64, cookie: Cookie) -> Result<UProbeLinkId> {
+    ///
+    /// Dropping the link takes it out again; see [`detach`].
+    pub fn attach(&mut self, scope: Scope, path: &Path, offset: u64, cookie: Cookie) -> Result<UProbeLink> {
         let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
         let point = UProbeAttachPoint { location, cookie: Some(cookie.pack()) };
-        Ok(probe.attach(point, path, scope)?)
+        let scope = match scope {
+            Scope::Process(pid) => UProbeScope::OneProcess(pid),
+            Scope::Everywhere => UProbeScope::AllProcesses,
+        };
+        let link = probe.attach(point, path, scope)?;
+        Ok(probe.take_link(link)?)
     }
 
-    /// Takes one probe out of the target.
-    pub fn detach_one(&mut self, probe: UProbeLinkId) -> Result<()> {
-        let program: &mut UProbe = program(&mut self.ebpf, "probe")?;
-        program.detach(probe).context("failed to detach a probe")
-    }
-
-    /// Takes all probes out of all targets.
-    pub fn detach(&mut self) -> Result<()> {
-        let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
-        probe.unload().context("failed to detach the probes")?;
+    /// Watches processes come and go no more.
+    pub fn stop(&mut self) -> Result<()> {
         for (name, point) in TRACEPOINTS {
             let watch: &mut RawTracePoint = program(&mut self.ebpf, name)?;
             watch.unload().with_context(|| format!("failed to detach from {point}"))?;
@@ -221,6 +229,25 @@ impl Kernel {
     /// Hits of a site, before any filter, over all CPUs.
     pub fn site_hits(&self, site: u16) -> Result<u64> {
         sum(&self.site_hits, u32::from(site))
+    }
+}
+
+/// Takes probes out, all at the same time: for each, the kernel waits until nobody can be in it any more, which takes up to
+/// a tenth of a second.
+pub fn detach(probes: Vec<UProbeLink>) {
+    thread::scope(|scope| {
+        for probe in probes {
+            // Without a thread it is taken out here.
+            let _ = thread::Builder::new().spawn_scoped(scope, move || drop(probe));
+        }
+    });
+}
+
+/// The same, and does not wait for it.
+pub fn detach_later(probes: Vec<UProbeLink>) {
+    if !probes.is_empty() {
+        // Without a thread they are taken out here.
+        let _ = thread::Builder::new().name("detach".into()).spawn(move || detach(probes));
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     decode::{NativeStack, PythonStack, RawHit, StackCopy},
     order::{Delivery, InOrder},
     python::Interpreter,
+    session::Reason,
     space::{Changes, Range, Space},
     stacks::{Catalog, Compared, Stacks},
     tally::Tally,
@@ -67,6 +68,8 @@ struct Recorded {
     /// In the file.
     number: u32,
     stacks: Stacks,
+    /// Time of its latest hit, in nanoseconds since boot; that of its beginning, if there is none.
+    last: u64,
 }
 
 impl Recorder {
@@ -140,7 +143,7 @@ impl Recorder {
     fn insert(&mut self, pid: u32, stacks: Stacks) -> u32 {
         self.remove(pid);
         self.last_process += 1;
-        self.processes.insert(pid, Recorded { number: self.last_process, stacks });
+        self.processes.insert(pid, Recorded { number: self.last_process, stacks, last: boot_now() });
         self.last_process
     }
 
@@ -165,9 +168,12 @@ impl Recorder {
         sum
     }
 
-    /// The process with this number ended; what is still to come of it is written first.
-    pub fn end(&mut self, process: u32, reason: &str) {
-        let end = trace::End { process, time: self.time(boot_now()), reason: reason.into() };
+    /// A process ends, or its recording does; what is still to come of it is written first.
+    pub fn end(&mut self, pid: u32, reason: Reason) {
+        let Some(process) = self.processes.get(&pid) else { return };
+        // The end of its last thread was a hit.
+        let time = if reason == Reason::Exited { process.last } else { boot_now() };
+        let end = trace::End { process: process.number, time: self.time(time), reason: reason.name().into() };
         self.ends.push((Instant::now(), end));
     }
 
@@ -241,6 +247,7 @@ impl Recorder {
         let hit = &raw.hit;
         let text = self.texts.remove(&hit.sequence);
         let process = self.processes.get_mut(&hit.tgid)?;
+        process.last = hit.time;
         let mut stack = 0;
         if self.sites.get(usize::from(hit.site)).is_some_and(|site| site.stack && site.kind == raw.kind) {
             let found = process.stacks.number(hit, &mut self.catalog);

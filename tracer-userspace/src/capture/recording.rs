@@ -21,7 +21,7 @@ use super::{
     attach::{self, Sites},
     decode::{RawHit, Sent},
     followed::{Followed, Forked, Link, Recorded, Stage},
-    kernel::{Kernel, KernelLog},
+    kernel::{self, Kernel, KernelLog},
     modules::Modules,
     recorder::{Recorder, boot_now},
     search::{Scan, Search},
@@ -472,15 +472,12 @@ impl<'a> Recording<'a> {
     /// Gives back what belonged to a process.
     fn forget(&mut self, pid: u32, stage: Stage, reason: Reason) -> Result<()> {
         let Some(link) = stage.link() else { return Ok(()) };
-        self.recorder.remove(pid);
-        if let Stage::Recorded(recorded) = stage {
-            self.recorder.end(link.number, reason.name());
-            let watch = recorded.watch.and_then(CodeWatch::end);
-            for probe in recorded.probes.into_iter().chain(watch) {
-                self.kernel.detach_one(probe)?;
-            }
+        if let Stage::Recorded(mut recorded) = stage {
+            self.recorder.end(pid, reason);
+            kernel::detach_later(recorded.take_probes());
             self.kernel.remove_space(link.target)?;
         }
+        self.recorder.remove(pid);
         Ok(())
     }
 
@@ -542,16 +539,21 @@ impl<'a> Recording<'a> {
         for pid in self.recorded() {
             self.kernel.remove_target(pid)?;
         }
-        self.kernel.detach()?;
+        self.kernel.stop()?;
+        let mut probes = self.sites.end();
+        for process in self.processes.values_mut() {
+            if let Stage::Recorded(recorded) = &mut process.stage {
+                probes.extend(recorded.take_probes());
+            }
+        }
+        kernel::detach(probes);
         // Nothing is added any more.
         self.drain(usize::MAX)?;
         if !self.recorder.has_begun() {
             return Ok(None);
         }
         for pid in self.recorded() {
-            if let Some(link) = self.processes.get(&pid).and_then(|process| process.stage.link()) {
-                self.recorder.end(link.number, reason.name());
-            }
+            self.recorder.end(pid, reason);
         }
         let sent = self.kernel.counter(Counter::Sent)?;
         let Self { kernel, mut recorder, .. } = self;
