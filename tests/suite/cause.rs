@@ -105,7 +105,7 @@ fn evidence_is_of_this_run(trace: &str) -> Result<()> {
     Ok(())
 }
 
-/// The fixture closes the device when the test has failed; pytest lets go of the test's locals later.
+/// The fixture closes the device when the test has failed; the test's locals are kept longer.
 fn a_failed_test_keeps_its_tensors(trace: &str) -> Result<()> {
     let found = json(&["excess", trace])?;
     let late = found["late"].as_array().into_iter().flatten();
@@ -114,7 +114,7 @@ fn a_failed_test_keeps_its_tensors(trace: &str) -> Result<()> {
     let evidence: Vec<&str> = evidence.filter_map(|it| it["evidence"].as_str()).collect();
     let kept = evidence.iter().find(|it| it.contains("test_outlived_device (teardown)"));
     let kept = kept.with_context(|| format!("{evidence:?}"))?;
-    assert!(kept.contains("was closed before, by ") && kept.contains("; pytest let go of it, in "), "{kept}");
+    assert!(kept.contains("was closed before, by "), "{kept}");
     Ok(())
 }
 
@@ -152,10 +152,18 @@ fn eight_chips_report_as_scripted() -> Result<()> {
             assert_eq!(aliases.len() as u64, u64::from(chips > 0), "{variant} {test}: {aliases:?}");
             for site in aliases {
                 assert_eq!((&site["count"], &site["possible"]), (&json!(chips), &json!(0)), "{variant} {test}");
-                assert_eq!(site["causes"][0]["cause"], "mesh-and-chip", "{variant} {test}");
-                let evidence = site["causes"][0]["evidence"].as_str().unwrap_or_default();
-                assert!(evidence.starts_with(&format!("all {chips} frees: buffer ")), "{evidence}");
-                assert!(evidence.contains(" on chip0 owns nothing, 0x") && evidence.contains(" on mesh"), "{evidence}");
+                // A mark tells no device, and a chip that is gone is not read.
+                if variant.ends_with("pimpl") && owner == 1 {
+                    assert_eq!(site["causes"][0]["cause"], "mesh-and-chip", "{variant} {test}");
+                    let evidence = site["causes"][0]["evidence"].as_str().unwrap_or_default();
+                    assert!(evidence.starts_with(&format!("all {chips} frees: buffer ")), "{evidence}");
+                    assert!(
+                        evidence.contains(" on chip0 owns nothing, 0x") && evidence.contains(" on mesh"),
+                        "{evidence}"
+                    );
+                } else {
+                    assert_eq!(site["causes"], json!([]), "{variant} {test}");
+                }
             }
             let others: BTreeMap<String, Value> = sites
                 .iter()

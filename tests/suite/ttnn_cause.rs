@@ -36,6 +36,8 @@ fn check(version: &str) -> Result<()> {
         let late = json(&["excess", trace, "--test", test])?["late"].clone();
         let [site] = late.as_array().map(Vec::as_slice).context("sites")? else { panic!("{test}: {late}") };
         let found = site["causes"].as_array().map(Vec::as_slice).context("causes")?;
+        // From some release on, a program's tensors are in a vector that is told of too.
+        let found: Vec<_> = found.iter().filter(|it| it["cause"] != "container").collect();
         assert_eq!(found.len(), causes.len(), "{test}: {found:?}");
         for (found, (cause, evidence)) in found.iter().zip(causes) {
             assert_eq!(found["cause"], *cause, "{test}");
