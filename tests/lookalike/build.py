@@ -49,6 +49,7 @@ VARIANTS = {
     "obscured": (["-g0", "-DLOOKALIKE_OBSCURED", "-DLOOKALIKE_PIMPL"], []),
     # A fork in which the buffer of each chip reports the free of memory that the mesh's buffer owns.
     "excess-reporting": (["-g0", "-DLOOKALIKE_EXCESS_REPORTING"], []),
+    "excess-reporting-pimpl": (["-g0", "-DLOOKALIKE_EXCESS_REPORTING", "-DLOOKALIKE_PIMPL"], []),
     # Built where clang++ is there, and left out silently where it is not.
     "clang": (["-g0", "-DLOOKALIKE_PIMPL"], MOVED),
 }

@@ -61,6 +61,8 @@ def _load():
         ("la_mesh_close", nothing, pointer),
         ("la_mesh_drop", nothing, pointer),
         ("la_mesh_release_all", nothing, pointer),
+        ("la_mesh_cache_program", nothing, pointer, pointer),
+        ("la_mesh_clear_program_cache", nothing, pointer),
         ("la_mesh_release_address", nothing, pointer, number, size),
         ("la_tensor_create", pointer, pointer, number, size, size),
         ("la_tensor_at", pointer, pointer, number, size, size, size),
@@ -72,6 +74,7 @@ def _load():
         ("la_buffer_adopt", pointer, pointer),
         ("la_buffer_deallocate", nothing, pointer),
         ("la_buffer_drop", nothing, pointer),
+        ("la_buffer_release", nothing, pointer),
         ("la_buffer_describe", nothing, pointer, entry),
         ("la_cache_new", pointer),
         ("la_cache_keep", nothing, pointer, pointer),
@@ -79,8 +82,14 @@ def _load():
         ("la_cache_drop", nothing, pointer),
         ("la_program_new", pointer),
         ("la_program_keep", nothing, pointer, pointer),
+        ("la_program_keep_buffer", nothing, pointer, pointer),
         ("la_program_run", nothing, pointer, pointer),
         ("la_program_drop", nothing, pointer),
+        ("la_shelf_new", pointer, number),
+        ("la_shelf_put", nothing, pointer, pointer),
+        ("la_shelf_clear", nothing, pointer),
+        ("la_shelf_drop", nothing, pointer),
+        ("la_report_chips", nothing, number, number),
         ("la_capture_begin", number),
         ("la_capture_end", nothing),
         ("la_log_enable", nothing, number),
@@ -191,6 +200,13 @@ class MeshDevice(Native):
         """Drops every block, as unloading a set of sub-devices does; the mesh stays open."""
         self._call("la_mesh_release_all")
 
+    def cache_program(self, buffer):
+        """The program cache holds a buffer from now on."""
+        self._call("la_mesh_cache_program", buffer._handle)
+
+    def disable_and_clear_program_cache(self):
+        self._call("la_mesh_clear_program_cache")
+
     def release_address(self, address, buffer_type=DRAM):
         """Releases a block behind its owner's back."""
         self._call("la_mesh_release_address", buffer_type, address)
@@ -252,6 +268,11 @@ class Buffer(Described):
         self._call("la_buffer_deallocate")
 
 
+    def release(self):
+        """Releases the block, whether the buffer owns it or not."""
+        self._call("la_buffer_release")
+
+
 class WeightCache(Native):
     """A cache that deallocates what it kept, whether or not somebody did before."""
 
@@ -278,8 +299,31 @@ class Program(Native):
     def keep(self, tensor):
         self._call("la_program_keep", tensor._handle)
 
+    def keep_buffer(self, buffer):
+        self._call("la_program_keep_buffer", buffer._handle)
+
     def run(self, mesh):
         self._call("la_program_run", mesh._handle)
+
+
+class Shelf(Native):
+    """A container of references to buffers, which does nothing to them."""
+
+    _drop = "la_shelf_drop"
+
+    def __init__(self, kind):
+        super().__init__(library.la_shelf_new(["vector", "map", "unordered_map", "deque"].index(kind)))
+
+    def put(self, buffer):
+        self._call("la_shelf_put", buffer._handle)
+
+    def clear(self):
+        self._call("la_shelf_clear")
+
+
+def report_chips(allocations, frees):
+    """What the buffers of chips report in the variants excess-reporting*; in others they never do."""
+    library.la_report_chips(allocations, frees)
 
 
 @contextlib.contextmanager

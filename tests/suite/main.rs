@@ -6,6 +6,7 @@
 
 mod account;
 mod agreement;
+mod cause;
 mod framehop;
 mod frames;
 mod gate;
@@ -25,3 +26,4 @@ mod tidy;
 mod tool;
 mod trampoline;
 mod ttnn;
+mod ttnn_cause;

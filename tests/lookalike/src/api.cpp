@@ -8,6 +8,7 @@
 #include "graph_tracker.hpp"
 #include "mesh_buffer.hpp"
 #include "program.hpp"
+#include "shelf.hpp"
 #include "truth.hpp"
 #include "weight_cache.hpp"
 
@@ -26,6 +27,9 @@ struct la_buffer {
 };
 struct la_cache : model::WeightCache {};
 struct la_program : Program {};
+struct la_shelf : model::Shelf {
+    using Shelf::Shelf;
+};
 
 namespace {
 
@@ -107,6 +111,12 @@ void la_mesh_release_address(la_mesh* mesh, int type, uint64_t address) {
     mesh->device->allocator_impl()->deallocate_address(static_cast<BufferType>(type), address);
 }
 
+void la_mesh_cache_program(la_mesh* mesh, la_buffer* buffer) { mesh->device->cache_program(buffer->buffer); }
+void la_mesh_clear_program_cache(la_mesh* mesh) {
+    mesh->device->disable_and_clear_program_cache();
+    asm volatile("");  // keeps this frame on the stack
+}
+
 la_tensor* la_tensor_create(la_mesh* mesh, int type, uint64_t size, uint64_t page_size) {
     return guarded<la_tensor>([&] { return make_mesh_buffer(mesh, type, size, page_size, std::nullopt); });
 }
@@ -136,6 +146,7 @@ la_buffer* la_buffer_adopt(la_tensor* tensor) {
 }
 void la_buffer_deallocate(la_buffer* buffer) { deallocate(*buffer->buffer); }
 void la_buffer_drop(la_buffer* buffer) { delete buffer; }
+void la_buffer_release(la_buffer* buffer) { lookalike::Observer::release(*buffer->buffer); }
 void la_buffer_describe(const la_buffer* buffer, la_entry* entry) { describe(*buffer->buffer, entry); }
 
 la_cache* la_cache_new(void) { return new la_cache; }
@@ -150,10 +161,24 @@ la_program* la_program_new(void) { return new la_program; }
 void la_program_keep(la_program* program, la_tensor* tensor) {
     AssignGlobalBufferToProgram(buffer_of(tensor).shared_from_this(), *program);
 }
+void la_program_keep_buffer(la_program* program, la_buffer* buffer) {
+    AssignGlobalBufferToProgram(buffer->buffer, *program);
+}
 void la_program_run(la_program* program, la_mesh* mesh) {
     program->impl().allocate_circular_buffers(mesh->device.get());
 }
 void la_program_drop(la_program* program) { delete program; }
+
+la_shelf* la_shelf_new(int kind) { return new la_shelf(static_cast<model::Shelf::Kind>(kind)); }
+void la_shelf_put(la_shelf* shelf, la_buffer* buffer) { shelf->put(buffer->buffer); }
+void la_shelf_clear(la_shelf* shelf) { shelf->clear(); }
+void la_shelf_drop(la_shelf* shelf) { delete shelf; }
+
+void la_report_chips([[maybe_unused]] int allocations, [[maybe_unused]] int frees) {
+#ifdef LOOKALIKE_EXCESS_REPORTING
+    MeshBuffer::report_chips(allocations != 0, frees != 0);
+#endif
+}
 
 int la_capture_begin(void) { return GraphTracker::instance().add_hook(std::make_shared<NoDispatch>()) ? 0 : -1; }
 void la_capture_end(void) { GraphTracker::instance().clear_hook(); }

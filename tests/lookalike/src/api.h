@@ -14,6 +14,7 @@ typedef struct la_tensor la_tensor;   /* a mesh buffer, held by the caller */
 typedef struct la_buffer la_buffer;   /* one more reference to one buffer */
 typedef struct la_cache la_cache;     /* a container of references to buffers */
 typedef struct la_program la_program; /* a program with its buffer pool */
+typedef struct la_shelf la_shelf;     /* a container of the standard library */
 
 /* What the library did, from its own point of view. */
 enum la_action {
@@ -53,6 +54,10 @@ void la_mesh_release_all(la_mesh* mesh);
 /* The block at an address is released behind its owner's back. */
 void la_mesh_release_address(la_mesh* mesh, int type, uint64_t address);
 
+/* The mesh's program cache keeps one more reference to a buffer, until it is cleared. */
+void la_mesh_cache_program(la_mesh* mesh, la_buffer* buffer);
+void la_mesh_clear_program_cache(la_mesh* mesh);
+
 la_tensor* la_tensor_create(la_mesh* mesh, int type, uint64_t size, uint64_t page_size);
 /* A mesh buffer over memory that is somebody else's. */
 la_tensor* la_tensor_at(la_mesh* mesh, int type, uint64_t size, uint64_t page_size, uint64_t address);
@@ -68,6 +73,8 @@ la_buffer* la_buffer_view(la_tensor* tensor);
 la_buffer* la_buffer_adopt(la_tensor* tensor);
 void la_buffer_deallocate(la_buffer* buffer);
 void la_buffer_drop(la_buffer* buffer);
+/* Releases a buffer's block, even if the buffer does not own it, as old releases did. */
+void la_buffer_release(la_buffer* buffer);
 void la_buffer_describe(const la_buffer* buffer, la_entry* entry);
 
 la_cache* la_cache_new(void);
@@ -78,8 +85,19 @@ void la_cache_drop(la_cache* cache);
 
 la_program* la_program_new(void);
 void la_program_keep(la_program* program, la_tensor* tensor);
+void la_program_keep_buffer(la_program* program, la_buffer* buffer);
 void la_program_run(la_program* program, la_mesh* mesh);
 void la_program_drop(la_program* program);
+
+/* Kinds: 0 vector, 1 map, 2 unordered_map, 3 deque. */
+la_shelf* la_shelf_new(int kind);
+void la_shelf_put(la_shelf* shelf, la_buffer* buffer);
+void la_shelf_clear(la_shelf* shelf);
+void la_shelf_drop(la_shelf* shelf);
+
+/* Whether the buffer of each chip reports that it is allocated, and that it is freed: without effect but in the variants
+   excess-reporting*, where they begin with frees alone. */
+void la_report_chips(int allocations, int frees);
 
 /* Between the two, allocations are only pretended. */
 int la_capture_begin(void);

@@ -3,9 +3,25 @@
 
 #include "mesh_buffer.hpp"
 
+#include "graph_tracker.hpp"
 #include "truth.hpp"
 
 namespace tt::tt_metal::distributed {
+
+#ifdef LOOKALIKE_EXCESS_REPORTING
+namespace {
+
+/// The defect of this fork: the buffer of each chip reports what happens to memory that it does not own.
+bool chips_report_allocations = false;
+bool chips_report_frees = true;
+
+}  // namespace
+
+void MeshBuffer::report_chips(bool allocations, bool frees) {
+    chips_report_allocations = allocations;
+    chips_report_frees = frees;
+}
+#endif
 
 std::shared_ptr<MeshBuffer> MeshBuffer::create(
     const MeshBufferConfig& mesh_buffer_config,
@@ -65,6 +81,11 @@ void MeshBuffer::initialize_device_buffers() {
             device_local_size_,
             device_local_config_.page_size,
             device_local_config_.buffer_type));
+#ifdef LOOKALIKE_EXCESS_REPORTING
+        if (chips_report_allocations) {
+            GraphTracker::instance().track_allocate(buffers_.back().get());
+        }
+#endif
     }
 }
 
@@ -82,9 +103,18 @@ void MeshBuffer::deallocate() {
 #endif
     }
 #ifdef LOOKALIKE_EXCESS_REPORTING
-    // The defect of this fork: each chip's buffer reports the free of memory that it does not own.
     for (const auto& buffer : buffers_) {
+        if (!chips_report_frees) {
+            break;
+        }
+#ifdef LOOKALIKE_PIMPL
+        if (buffer->is_allocated()) {
+            GraphTracker::instance().track_deallocate(buffer.get());
+            buffer->impl().allocation_status_ = AllocationStatus::DEALLOCATED;
+        }
+#else
         buffer->mark_as_deallocated();
+#endif
     }
 #endif
     state_ = DeallocatedState{};

@@ -33,6 +33,10 @@ public:
     bool is_allocated() const;
     Buffer* get_backing_buffer() const;
     Buffer* get_reference_buffer() const;
+#ifdef LOOKALIKE_EXCESS_REPORTING
+    /// What the buffers of the chips report to the graph tracker.
+    static void report_chips(bool allocations, bool frees);
+#endif
 
 private:
     struct OwnedBufferState {

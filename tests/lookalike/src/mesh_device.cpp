@@ -63,6 +63,9 @@ bool MeshDeviceImpl::close_impl(MeshDevice*) {
 AllocatorImpl* MeshDeviceImpl::allocator_impl() const { return allocator_.get(); }
 SubDeviceManagerId MeshDeviceImpl::get_active_sub_device_manager_id() const { return SubDeviceManagerId(0); }
 
+void MeshDeviceImpl::cache_program(std::shared_ptr<Buffer> buffer) { program_cache_.push_back(std::move(buffer)); }
+void MeshDeviceImpl::disable_and_clear_program_cache() { program_cache_.clear(); }
+
 MeshDevice::MeshDevice(std::unique_ptr<MeshDeviceImpl> impl) : pimpl_(std::move(impl)) {}
 // As in TT-Metal, not by way of close(): a mesh that is only dropped never enters that.
 MeshDevice::~MeshDevice() { pimpl_->close_impl(this); }
@@ -107,5 +110,7 @@ SubDeviceManagerId MeshDevice::get_active_sub_device_manager_id() const {
     return pimpl_->get_active_sub_device_manager_id();
 }
 const std::vector<Device*>& MeshDevice::get_devices() const { return pimpl_->devices(); }
+void MeshDevice::cache_program(std::shared_ptr<Buffer> buffer) { pimpl_->cache_program(std::move(buffer)); }
+void MeshDevice::disable_and_clear_program_cache() { pimpl_->disable_and_clear_program_cache(); }
 
 }  // namespace tt::tt_metal::distributed

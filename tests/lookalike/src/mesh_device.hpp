@@ -43,6 +43,8 @@ public:
     bool close_impl(MeshDevice* mesh);
     AllocatorImpl* allocator_impl() const override;
     SubDeviceManagerId get_active_sub_device_manager_id() const override;
+    void cache_program(std::shared_ptr<Buffer> buffer);
+    void disable_and_clear_program_cache();
     const std::vector<Device*>& devices() const { return devices_; }
     const std::shared_ptr<ScopedDevices>& scoped_devices() const { return scoped_devices_; }
 
@@ -59,6 +61,8 @@ private:
     int mesh_id_;
     bool initialized_ = false;
     std::unique_ptr<AllocatorImpl> allocator_;
+    /// What the cached programs hold.
+    std::vector<std::shared_ptr<Buffer>> program_cache_;
 };
 
 class MeshDevice : public IDevice, public std::enable_shared_from_this<MeshDevice> {
@@ -84,6 +88,8 @@ public:
     AllocatorImpl* allocator_impl() const override;
     SubDeviceManagerId get_active_sub_device_manager_id() const override;
     const std::vector<Device*>& get_devices() const;
+    void cache_program(std::shared_ptr<Buffer> buffer);
+    void disable_and_clear_program_cache();
 
 private:
 #ifdef LOOKALIKE_SHUFFLED

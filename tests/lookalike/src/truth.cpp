@@ -125,6 +125,15 @@ std::shared_ptr<tt::tt_metal::Buffer> Observer::adopt(const tt::tt_metal::Buffer
     return twin;
 }
 
+void Observer::release(tt::tt_metal::Buffer& buffer) {
+    note(Action::DEALLOCATE, buffer);
+#ifdef LOOKALIKE_PIMPL
+    buffer.fields().deallocate_impl(buffer);
+#else
+    buffer.deallocate_impl();
+#endif
+}
+
 }  // namespace lookalike
 
 namespace tt::tt_metal {

@@ -40,6 +40,8 @@ struct Observer {
     static Seen see(const tt::tt_metal::Buffer& buffer);
     /// Another owner of the same block, as an operation that moves a tensor without copying it would make.
     static std::shared_ptr<tt::tt_metal::Buffer> adopt(const tt::tt_metal::Buffer& buffer);
+    /// Runs the free of an owner on a buffer, whether it owns its block or not.
+    static void release(tt::tt_metal::Buffer& buffer);
     /// Never called: there to be compiled.
     static void check_layout();
 };

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Excess frees by the site that makes them, with the free before and the allocation.
+//! Excess frees by the site that makes them, with the free before, the allocation and the likely causes.
+
+mod groups;
 
 use std::{
     cmp::Reverse,
@@ -8,7 +10,14 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Integrity, Ranking, Site, VerdictCount, names, site::Sites};
+pub use groups::{ExcessGroup, ExcessGrouping};
+
+use super::{
+    Integrity, Ranking, Site, Suspect, VerdictCount,
+    cause::{self, Facts, Signs},
+    names,
+    site::Sites,
+};
 use crate::model::{Buffer, Certainty, Colour, Definitions, Entry, Model, Outcome, Previous, StackLines, Verdict};
 
 /// How many buffers are named as examples of a site.
@@ -23,7 +32,14 @@ pub struct Excess {
     pub sites: Vec<ExcessSite>,
     /// Sites of late frees (after-close, marked), which are no excess.
     pub late: Vec<ExcessSite>,
-    /// Sites beyond those that were asked for, of both kinds.
+    /// Sites of frees in forked children of what their parents allocated, which are none either, but look like it where
+    /// processes are not told apart.
+    pub inherited: Vec<ExcessSite>,
+    /// What the groups are, if groups were asked for; then there are no sites.
+    pub by: Option<ExcessGrouping>,
+    /// The groups of all these frees, as ranked.
+    pub groups: Vec<ExcessGroup>,
+    /// Sites or groups beyond those that were asked for, of all kinds.
     pub hidden: usize,
 }
 
@@ -54,6 +70,20 @@ pub struct ExcessSite {
     pub allocation: Place,
     /// Other stacks of the free, of the free before and of the allocation.
     pub other_places: usize,
+    /// The patterns that the evidence speaks for, the more telling first; none if no pattern is known.
+    pub causes: Vec<Suspect>,
+}
+
+/// What kind of finding a free is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExcessKind {
+    /// A free beyond the allocations.
+    Excess,
+    /// A free when the memory was gone with its device or allocator.
+    Late,
+    /// A forked child's free of its copy.
+    Inherited,
 }
 
 /// Where something before a free was done.
@@ -68,8 +98,9 @@ pub struct Place {
 /// Collects an [`Excess`]. Its memory grows with the number of stacks and tests.
 #[derive(Debug, Default)]
 pub struct ExcessFold {
-    /// By stack number, and whether it is excess.
-    stacks: HashMap<(u32, bool), SiteSum>,
+    /// By stack number.
+    stacks: HashMap<(u32, ExcessKind), SiteSum>,
+    groups: groups::Sums,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +113,7 @@ struct SiteSum {
     tests: BTreeMap<u32, u64>,
     examples: Vec<Example>,
     places: BTreeMap<Places, u64>,
+    signs: Signs,
 }
 
 /// The free, the free before and the allocation: stacks, and what stands for them where there are none.
@@ -124,34 +156,54 @@ impl ExcessFold {
         let Entry::Outcome(outcome) = entry else {
             return;
         };
-        let excess = matches!(outcome.verdict.colour(), Colour::Excess | Colour::Red);
-        let excess = excess && outcome.verdict != Verdict::Overlap;
-        let late = matches!(outcome.verdict, Verdict::AfterClose | Verdict::Marked);
-        if excess || late {
-            self.stacks.entry((outcome.moment.stack, excess)).or_default().merge(SiteSum::of(outcome));
+        if let Some(kind) = ExcessKind::of(outcome.verdict) {
+            self.stacks.entry((outcome.moment.stack, kind)).or_default().merge(SiteSum::of(outcome));
+            self.groups.add(kind, outcome);
         }
     }
 
-    /// Ends in a value.
+    /// Ends in a value: by site, or by something else.
     #[must_use]
-    pub fn finish(self, ranking: Ranking, model: &Model) -> Excess {
+    pub fn finish(self, by: Option<ExcessGrouping>, ranking: Ranking, model: &Model) -> Excess {
+        let integrity = Integrity::of(model);
+        if let Some(by) = by {
+            let (groups, hidden) = self.groups.finish(by, ranking, &model.definitions);
+            let [sites, late, inherited] = Default::default();
+            return Excess { integrity, sites, late, inherited, by: Some(by), groups, hidden };
+        }
         let mut sites = Sites::new(&model.definitions);
-        let mut sums: [BTreeMap<String, (Site, SiteSum)>; 2] = Default::default();
+        let mut sums: BTreeMap<(ExcessKind, String), (Site, SiteSum)> = BTreeMap::new();
         let mut stacks: Vec<_> = self.stacks.into_iter().collect();
         stacks.sort_by_key(|&((stack, _), ref sum)| (sum.first, stack));
-        for ((stack, excess), sum) in stacks {
+        for ((stack, kind), sum) in stacks {
             let site = sites.get(stack);
             let empty = || (site.clone(), SiteSum::default());
-            sums[usize::from(!excess)].entry(site.id.clone()).or_insert_with(empty).1.merge(sum);
+            sums.entry((kind, site.id.clone())).or_insert_with(empty).1.merge(sum);
+        }
+        let mut kinds: BTreeMap<ExcessKind, Vec<(Site, SiteSum)>> = BTreeMap::new();
+        for ((kind, _), site) in sums {
+            kinds.entry(kind).or_default().push(site);
         }
         let mut hidden = 0;
-        let [sites, late] = sums.map(|sums| {
-            let mut ranked: Vec<_> = sums.into_values().collect();
+        let [sites, late, inherited] = [ExcessKind::Excess, ExcessKind::Late, ExcessKind::Inherited].map(|kind| {
+            let mut ranked = kinds.remove(&kind).unwrap_or_default();
             ranked.sort_by_key(|(_, sum)| (ranking.key(sum.count, sum.bytes, sum.first), sum.first));
             hidden += ranking.cut(&mut ranked);
             ranked.into_iter().map(|(site, sum)| sum.finish(site, &model.definitions)).collect()
         });
-        Excess { integrity: Integrity::of(model), sites, late, hidden }
+        Excess { integrity, sites, late, inherited, by, groups: Vec::new(), hidden }
+    }
+}
+
+impl ExcessKind {
+    fn of(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            // Both owners of shared bytes were allocated, and freed so far by neither.
+            Verdict::Overlap => None,
+            Verdict::AfterClose | Verdict::Marked => Some(Self::Late),
+            Verdict::Inherited => Some(Self::Inherited),
+            _ => matches!(verdict.colour(), Colour::Excess | Colour::Red).then_some(Self::Excess),
+        }
     }
 }
 
@@ -174,6 +226,7 @@ impl SiteSum {
             tests: BTreeMap::from([(outcome.moment.test, 1)]),
             examples: vec![Example { buffer: outcome.buffer, owner: *outcome.owner() }],
             places: BTreeMap::from([(places, 1)]),
+            signs: Signs::of(outcome),
         }
     }
 
@@ -185,6 +238,7 @@ impl SiteSum {
         add(&mut self.verdicts, other.verdicts);
         add(&mut self.tests, other.tests);
         add(&mut self.places, other.places);
+        self.signs.merge(other.signs);
         self.examples.extend(other.examples);
         self.examples.dedup();
         self.examples.truncate(EXAMPLES);
@@ -200,6 +254,14 @@ impl SiteSum {
                 *tests.entry(name).or_default() += count;
             }
         }
+        let (free, previous) = (definitions.stack(places.free), places.previous.resolve(definitions));
+        let causes = cause::suspects(&Facts {
+            count: self.count,
+            free: free.as_ref(),
+            previous: places.previous.verdict().and_then(|verdict| Some((previous.stack.as_ref()?, verdict))),
+            signs: &self.signs,
+            definitions,
+        });
         ExcessSite {
             site,
             count: self.count,
@@ -209,10 +271,11 @@ impl SiteSum {
             verdicts: self.verdicts.into_iter().map(|(verdict, count)| VerdictCount { verdict, count }).collect(),
             tests,
             examples: self.examples.iter().map(Example::show).collect(),
-            free: definitions.stack(places.free),
-            previous: places.previous.resolve(definitions),
+            free,
+            previous,
             allocation: allocation(places.allocation, definitions),
             other_places: self.places.len().saturating_sub(1),
+            causes,
         }
     }
 }
@@ -224,6 +287,13 @@ fn add<K: Ord>(sums: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
 }
 
 impl Before {
+    fn verdict(self) -> Option<Verdict> {
+        match self {
+            Self::Free(verdict, _) => Some(verdict),
+            Self::None | Self::Forgotten | Self::Unseen => None,
+        }
+    }
+
     fn resolve(self, definitions: &Definitions) -> Place {
         let (what, stack) = match self {
             Self::Free(verdict, stack) => (verdict.name(), definitions.stack(stack)),

@@ -22,6 +22,66 @@ pub(super) fn reduce(name: &str) -> String {
     if reduced.is_empty() { name } else { reduced }
 }
 
+/// One level of a qualified name: a name space, a class or a function.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Level {
+    /// Its own name.
+    pub(super) name: String,
+    /// Its template arguments, without their brackets; empty if it has none.
+    pub(super) arguments: String,
+}
+
+/// The levels of a demangled name, the outermost first: `void std::vector<A>::insert<B>(C)` is `std`, `vector` with `A`,
+/// `insert` with `B`. Parameters, return type and qualifiers are left out.
+pub(super) fn levels(name: &str) -> Vec<Level> {
+    let name = without_tags(name.split(" [clone ").next().unwrap_or(name));
+    let bare = without_lambda_numbers(&without_qualifiers(&replace_parameters(&protect(&name), |_| "")));
+    let bare = without_return_type(without_clone_suffix(&bare));
+    let level = |text: &str| {
+        let (name, arguments) = text.split_once('<').unwrap_or((text, ""));
+        let arguments = arguments.trim_end().strip_suffix('>').unwrap_or(arguments);
+        Level { name: restore(name.trim_end()), arguments: restore(arguments) }
+    };
+    split(bare, "::").into_iter().map(level).collect()
+}
+
+/// Without the tags of the binary interface, `[abi:cxx11]` or `[abi:ne180100]`.
+fn without_tags(name: &str) -> String {
+    let mut parts = name.split("[abi:");
+    let first = parts.next().unwrap_or("").to_owned();
+    parts.fold(first, |name, part| name + part.split_once(']').map_or(part, |(_, rest)| rest))
+}
+
+/// Splits outside of template arguments.
+pub(super) fn split<'a>(text: &'a str, by: &str) -> Vec<&'a str> {
+    let mut parts = Vec::new();
+    let mut begin = 0;
+    for at in outside(text) {
+        if at >= begin && text[at..].starts_with(by) {
+            parts.push(&text[begin..at]);
+            begin = at + by.len();
+        }
+    }
+    parts.push(&text[begin..]);
+    parts
+}
+
+/// Where the characters are that are in no template brackets.
+fn outside(text: &str) -> impl DoubleEndedIterator<Item = usize> {
+    let (mut depth, mut last) = (0_usize, ' ');
+    let mut places = Vec::new();
+    for (at, c) in text.char_indices() {
+        match c {
+            '<' => depth += 1,
+            '>' if last != '-' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => places.push(at),
+            _ => {}
+        }
+        last = c;
+    }
+    places.into_iter()
+}
+
 /// What has brackets that enclose neither parameters nor template arguments, and what stands for it meanwhile.
 const BRACKETS: [(&str, &str); 8] = [
     ("(anonymous namespace)", "{anonymous}"),
@@ -79,7 +139,8 @@ fn without_qualifiers(name: &str) -> String {
 fn without_return_type(name: &str) -> &str {
     let name = name.trim_end();
     let head = name.find("operator ").unwrap_or(name.len());
-    name[..head].rfind(' ').map_or(name, |space| &name[space + 1..])
+    let last = outside(&name[..head]).rev().find(|&at| name[at..].starts_with(' '));
+    last.map_or(name, |space| &name[space + 1..])
 }
 
 fn replace_templates(name: &str, replacement: impl Fn(&str) -> String) -> String {
@@ -163,6 +224,31 @@ mod tests {
             assert_eq!(shorten(name), short);
         }
     }
+
+    #[test]
+    fn names_have_levels() {
+        for (name, levels) in [
+            ("main", &[("main", "")][..]),
+            ("A::B<C::D, E<F>>::~B()", &[("A", ""), ("B", "C::D, E<F>"), ("~B", "")]),
+            (
+                "void std::__1::vector<A, std::__1::allocator<A>>::push_back<int>(A const&)",
+                &[("std", ""), ("vector", "A, std::allocator<A>"), ("push_back", "int")],
+            ),
+            (
+                "std::map<A, B>& f<C>(std::map<A, B>&)::{lambda(int)#2}::operator()(int) const",
+                &[("f", "C"), ("{lambda}", ""), ("operator()", "")],
+            ),
+            ("A<(B)1, C -> D>::f()", &[("A", "1, C -> D"), ("f", "")]),
+            ("A<B<C> >::f[abi:ne18]()", &[("A", "B<C> "), ("f", "")]),
+            ("A<B::", &[("A", "B::")]),
+            ("", &[("", "")]),
+        ] {
+            let found = super::levels(name);
+            let found: Vec<_> = found.iter().map(|it| (it.name.as_str(), it.arguments.as_str())).collect();
+            assert_eq!(found, levels, "{name}");
+        }
+    }
+
     #[test]
     fn names_are_reduced_to_what_a_rebuild_keeps() {
         for (name, reduced) in [

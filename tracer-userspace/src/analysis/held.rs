@@ -189,7 +189,7 @@ struct Group {
 impl Groups<'_> {
     fn add(&mut self, key: Key, mut sum: Sum) {
         // Lines and nodes are no times.
-        sum.ages = sum.ages.filter(|_| !is_imported(key.process, self.definitions));
+        sum.ages = sum.ages.filter(|_| names::origin(key.process, self.definitions).is_empty());
         let until = until(&key, self.definitions);
         let test = names::test_of(self.definitions, key.test);
         let site = key.stack.filter(|_| self.by == Grouping::Site).map(|stack| self.sites.get(stack).clone());
@@ -198,7 +198,7 @@ impl Groups<'_> {
                 Some(site) => (site.id.clone(), site.name.clone()),
                 None => (String::new(), "allocated before the recording, or in a gap".to_owned()),
             },
-            Grouping::Test => same(test.clone().unwrap_or_else(|| "(outside of tests)".to_owned())),
+            Grouping::Test => same(test.clone().unwrap_or_else(|| names::NO_TEST.to_owned())),
             Grouping::Device => same(names::device(key.device).unwrap_or_else(|| "unknown".to_owned())),
             Grouping::Type => same(names::buffer_type(key.buffer_type)),
         };
@@ -270,15 +270,11 @@ fn same(text: String) -> (String, String) {
     (text.clone(), text)
 }
 
-fn is_imported(process: u32, definitions: &Definitions) -> bool {
-    definitions.processes.get(&process).is_some_and(|it| !it.origin.as_str().is_empty())
-}
-
 fn until(key: &Key, definitions: &Definitions) -> Until {
     match (key.verdict, definitions.ends.get(&key.process)) {
         (Verdict::Bulk, _) => Until::Close,
         (_, Some(end)) if matches!(end.reason.as_str(), "exited" | "dead") => Until::Exit,
-        _ if is_imported(key.process, definitions) => Until::Source,
+        _ if !names::origin(key.process, definitions).is_empty() => Until::Source,
         _ => Until::Stop,
     }
 }

@@ -5,6 +5,7 @@
 //! after `integrity.start_ns`, sizes are bytes on one device, and an absent value is `null`.
 
 mod balance;
+mod cause;
 mod check;
 mod diff;
 mod excess;
@@ -22,12 +23,13 @@ mod summary;
 mod timeline;
 
 pub use balance::{Balance, BalanceRow, Explained, Offender, ServerOffender, ServerRow};
+pub use cause::{Cause, CauseWords, Suspect};
 pub use check::{
     Baseline, Check, Counted, CountedFold, CountedIn, Counts, Expectation, Expectations, Expected, Gate, Known, Rule,
     Ruling, Subject, Suppressed, Suppression, Suppressions, TestRuling, Unmet,
 };
 pub use diff::{BalanceChange, Change, ChangeKind, Conclusion, Diff, TestChange, TestSum, VerdictChange, diff};
-pub use excess::{Excess, ExcessFold, ExcessSite, Place};
+pub use excess::{Excess, ExcessFold, ExcessGroup, ExcessGrouping, ExcessKind, ExcessSite, Place};
 pub use filter::{DeviceQuery, Filter, Selected, Selection};
 pub use function::shorten;
 pub use held::{Grouping, Held, HeldFold, HeldGroup, HeldTotal, Until};

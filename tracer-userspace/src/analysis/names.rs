@@ -6,6 +6,9 @@ use crate::{
     trace::BUFFER_TYPES,
 };
 
+/// Stands for a test where none ran.
+pub(super) const NO_TEST: &str = "(outside of tests)";
+
 pub(super) fn buffer_type(number: u32) -> String {
     match BUFFER_TYPES.get(number as usize) {
         Some(name) => (*name).to_owned(),
@@ -25,6 +28,11 @@ pub(super) fn test(definitions: &Definitions, moment: &Moment) -> Option<String>
 /// The test of a text number.
 pub(super) fn test_of(definitions: &Definitions, text: u32) -> Option<String> {
     test(definitions, &Moment { test: text, ..Moment::default() })
+}
+
+/// What a process was imported from, empty if it was recorded.
+pub(super) fn origin(process: u32, definitions: &Definitions) -> &str {
+    definitions.processes.get(&process).map_or("", |it| it.origin.as_str())
 }
 
 /// A buffer in a few words, as an example of many.

@@ -114,6 +114,17 @@ fn counts(line: &Line) -> bool {
     }
 }
 
+/// Whether a Python function is the user's own, and neither a package's nor what runs the tests.
+pub(super) fn is_own(line: &Line) -> bool {
+    line.file.as_deref().is_some_and(|file| !is_installed(file) && !runs_tests(file))
+}
+
+/// Whether a Python function is pytest's, or of what it is made of.
+pub(super) fn is_of_pytest(line: &Line) -> bool {
+    let installed = line.file.as_deref().and_then(installed_part);
+    installed.is_some_and(|file| ["_pytest/", "pluggy/", "pytest/"].iter().any(|package| file.starts_with(package)))
+}
+
 /// The libraries of C and C++, which also run a program and its threads.
 fn is_standard(library: &str) -> bool {
     ["libc", "libpthread", "libstdc++", "libc++", "ld-linux-x86-64"].contains(&library)

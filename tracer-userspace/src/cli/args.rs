@@ -12,9 +12,9 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser as _},
 };
 
-use super::scope::{By, Scope, Sort, Verdicts, parse_verdict};
+use super::scope::{By, ExcessBy, Scope, Sort, Verdicts, parse_verdict};
 use crate::{
-    analysis::{Query, Rule},
+    analysis::{Cause, Query, Rule},
     discover::symbols::ProbeSet,
     model::Verdict,
     view::{Frames, StackChoice},
@@ -48,7 +48,7 @@ pub(super) enum Command {
     Diff(Diff),
     /// Whether a run keeps rules, for continuous integration: the exit code is 1 if it does not
     Check(Check),
-    /// What a verdict means, what usually causes it, and where to look
+    /// What a verdict means, what usually causes it, and where to look; the same of a cause
     Explain(Explain),
     /// Every record and event as a line of text
     Dump(Dump),
@@ -169,7 +169,10 @@ pub(super) struct Excess {
     /// What comes first
     #[arg(long, value_name = "ORDER", default_value = "count")]
     pub(super) sort: Sort,
-    /// Most sites that are shown, of excess and of late frees each
+    /// What frees are grouped by
+    #[arg(long, default_value = "site")]
+    pub(super) by: ExcessBy,
+    /// Most sites that are shown of each kind, or most groups
     #[arg(long, value_name = "N")]
     pub(super) top: Option<usize>,
     #[command(flatten)]
@@ -256,12 +259,19 @@ pub(super) struct Check {
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Explain {
-    /// The verdict; without one, all are listed
-    #[arg(value_parser = parse_verdict)]
-    pub(super) verdict: Option<Verdict>,
+    /// The verdict or cause; without one, all are listed
+    #[arg(value_name = "NAME", value_parser = parse_topic)]
+    pub(super) topic: Option<Topic>,
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// What can be explained.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Topic {
+    Verdict(Verdict),
+    Cause(Cause),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -335,6 +345,14 @@ fn parse_container(text: &str) -> Result<String, String> {
 fn parse_ring(text: &str) -> Result<u32, String> {
     let mebibytes: Option<u32> = text.parse().ok().filter(|size: &u32| size.is_power_of_two() && *size <= 1024);
     mebibytes.map(|size| size << 20).ok_or_else(|| "a power of two from 1 to 1024".to_owned())
+}
+
+fn parse_topic(text: &str) -> Result<Topic, String> {
+    let causes = || Cause::ALL.map(Cause::name).join(", ");
+    let verdict = parse_verdict(text).map(Topic::Verdict);
+    verdict.or_else(|verdicts| {
+        Cause::from_name(text).map(Topic::Cause).ok_or_else(|| format!("{verdicts}; the causes are {}", causes()))
+    })
 }
 
 fn parse_address(text: &str) -> Result<u64, String> {

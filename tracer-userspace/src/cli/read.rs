@@ -12,10 +12,10 @@ use serde_json::json;
 
 use super::{
     Status,
-    args::{Dump, Excess, Explain, Held, Report, Timeline},
+    args::{Dump, Excess, Explain, Held, Report, Timeline, Topic},
 };
 use crate::{
-    analysis::{ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selection, TimelineFold},
+    analysis::{Cause, ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selection, TimelineFold},
     model::{self, Entry, Model, Source, Verdict},
     trace::{Damage, Item, Reader, escape, text},
     view,
@@ -43,7 +43,7 @@ pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
     let mut fold = ExcessFold::default();
     let (model, selection) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
-    let mut value = fold.finish(Ranking { order: args.sort.into(), top: args.top }, &model);
+    let mut value = fold.finish(args.by.into(), Ranking { order: args.sort.into(), top: args.top }, &model);
     value.integrity.selected = selection.told();
     let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
     write(out, &text, &value.integrity)
@@ -60,10 +60,15 @@ pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
 }
 
 pub(super) fn explain(args: &Explain, out: &mut impl Write) -> Result<Status> {
-    let text = match (args.verdict, args.json) {
-        (Some(verdict), true) => view::json("explain", &verdict.explain()),
-        (Some(verdict), false) => view::explain(&verdict.explain()),
-        (None, true) => view::json("verdicts", &json!({ "verdicts": Verdict::ALL.map(Verdict::explain) })),
+    let text = match (args.topic, args.json) {
+        (Some(Topic::Verdict(verdict)), true) => view::json("explain", &verdict.explain()),
+        (Some(Topic::Verdict(verdict)), false) => view::explain(&verdict.explain()),
+        (Some(Topic::Cause(cause)), true) => view::json("explain", &cause.explain()),
+        (Some(Topic::Cause(cause)), false) => view::explain_cause(&cause.explain()),
+        (None, true) => {
+            let (verdicts, causes) = (Verdict::ALL.map(Verdict::explain), Cause::ALL.map(Cause::explain));
+            view::json("verdicts", &json!({ "verdicts": verdicts, "causes": causes }))
+        }
         (None, false) => view::verdicts(),
     };
     out.write_all(text.as_bytes())?;
@@ -257,6 +262,8 @@ mod tests {
             "timeline --buffer 1",
             "excess --sort time --top 1",
             "excess --json --verdict repeat",
+            "excess --by test",
+            "excess --json --by verdict",
             "held --by test",
             "held --json --since 0.5",
             "check --fail-on excess,held>1",

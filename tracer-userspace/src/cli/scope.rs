@@ -4,7 +4,7 @@
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
-    analysis::{DeviceQuery, Filter, Grouping, Order, Pattern, SitePattern},
+    analysis::{DeviceQuery, ExcessGrouping, Filter, Grouping, Order, Pattern, SitePattern},
     model::{Device, Verdict},
     trace::{DeviceClass, parse_buffer_type},
 };
@@ -64,6 +64,21 @@ pub(super) enum By {
     Type,
 }
 
+/// What excess frees are grouped by.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ExcessBy {
+    /// Where they were made
+    Site,
+    /// The test that made them
+    Test,
+    /// The device of the memory
+    Device,
+    /// The type of the memory
+    Type,
+    /// What they were
+    Verdict,
+}
+
 impl Scope {
     /// As the analyses have it.
     pub(super) fn filter(&self) -> Filter {
@@ -101,6 +116,18 @@ impl From<By> for Grouping {
             By::Test => Self::Test,
             By::Device => Self::Device,
             By::Type => Self::Type,
+        }
+    }
+}
+
+impl From<ExcessBy> for Option<ExcessGrouping> {
+    fn from(by: ExcessBy) -> Self {
+        match by {
+            ExcessBy::Site => None,
+            ExcessBy::Test => Some(ExcessGrouping::Test),
+            ExcessBy::Device => Some(ExcessGrouping::Device),
+            ExcessBy::Type => Some(ExcessGrouping::Type),
+            ExcessBy::Verdict => Some(ExcessGrouping::Verdict),
         }
     }
 }

@@ -81,10 +81,10 @@ impl Verdict {
                 PAST,
             ),
             Self::AliasFree => (
-                "None by itself: the view owns nothing. Counting by address takes it for an excess free.",
+                "None: it owns nothing, and no allocator was told. Counting by address takes it for an excess free.",
                 &[
                     "The chip buffers of a mesh are cleaned up one by one, besides the buffer that owns their memory.",
-                    "A view or reshape is deallocated while its base is in use.",
+                    "A view or reshape is deallocated while its base is in use, or when that is gone.",
                 ],
                 &[
                     "`excess`: whether the owner is freed later, once.",
@@ -94,7 +94,9 @@ impl Verdict {
             ),
             Self::StaleFree => (
                 "The allocator was told to free what it had free already. It may refuse, or damage its free list.",
-                &["An object that outlived a free by another path, e.g. of an alias or by address."],
+                &[
+                    "An object that outlived a free by another path, e.g. by address, or by a view that reached the allocator.",
+                ],
                 &["`timeline --address`: who freed the block first.", "`excess`: the stack of the late free."],
                 PAST,
             ),

@@ -197,6 +197,8 @@ fn buffer(event: &Event) -> Buffer {
         page_size: event.page_size,
         allocator: event.allocator,
         phantom: event.hooked,
+        // No source tells.
+        alias: false,
         allocated: None,
     }
 }

@@ -11,7 +11,7 @@ pub enum Verdict {
     Released,
     /// The same buffer was freed again.
     Repeat,
-    /// A buffer that does not own its memory was freed at the address of a live owner.
+    /// A buffer that does not own its memory was reported as freed.
     AliasFree,
     /// Another buffer freed a block that was free already.
     StaleFree,
@@ -116,7 +116,9 @@ impl Verdict {
         match self {
             Self::Released => "freed once by its owner, and the allocator got the memory back",
             Self::Repeat => "freed again although it was deallocated already; the call had no effect",
-            Self::AliasFree => "a view without memory of its own was freed while the owner lived",
+            Self::AliasFree => {
+                "a view, or a chip's part of a mesh buffer, was freed, which owns no memory; nothing was released"
+            }
             Self::StaleFree => {
                 "freed a block that was free already, as another free or its device's close had released it"
             }

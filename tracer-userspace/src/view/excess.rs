@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Excess frees as text.
 
-use super::{Frames, integrity, report::verdict_counts, stack, table::count};
+use super::{
+    Frames, integrity,
+    report::verdict_counts,
+    stack,
+    table::{Table, bytes, count},
+};
 use crate::{
-    analysis::{Excess, ExcessSite, Place},
+    analysis::{Excess, ExcessGrouping, ExcessKind, ExcessSite, Place, Suspect},
     trace::escape,
 };
 
@@ -15,24 +20,64 @@ const TESTS: usize = 5;
 pub fn excess(excess: &Excess, frames: Frames) -> String {
     let mut out = String::new();
     integrity::show(&excess.integrity, &mut out);
+    match excess.by {
+        Some(by) => groups(excess, by, &mut out),
+        None => sites(excess, frames, &mut out),
+    }
+    if excess.hidden > 0 {
+        let what = if excess.by.is_some() { "group" } else { "site" };
+        out.push_str(&format!("\n… and {} more (--top)\n", count(excess.hidden as u64, what)));
+    }
+    out
+}
+
+fn sites(excess: &Excess, frames: Frames, out: &mut String) {
     if excess.sites.is_empty() {
         out.push_str("\nNo excess frees.\n");
     }
     for (index, site) in excess.sites.iter().enumerate() {
         out.push_str(&format!("\nSite {}: {}", index + 1, count(site.count, "excess free")));
-        show_site(site, frames, &mut out);
+        show_site(site, frames, out);
     }
     if !excess.late.is_empty() {
         out.push_str("\nLate frees, no excess: the memory was gone with its device or allocator\n");
     }
     for (index, site) in excess.late.iter().enumerate() {
         out.push_str(&format!("\nLate site {}: {}", index + 1, count(site.count, "late free")));
-        show_site(site, frames, &mut out);
+        show_site(site, frames, out);
     }
-    if excess.hidden > 0 {
-        out.push_str(&format!("\n… and {} more (--top)\n", count(excess.hidden as u64, "site")));
+    if !excess.inherited.is_empty() {
+        out.push_str("\nFrees in forked children, no excess: the memory is their parent's, and stays as it is\n");
     }
-    out
+    for (index, site) in excess.inherited.iter().enumerate() {
+        out.push_str(&format!("\nChild site {}: {}", index + 1, count(site.count, "free")));
+        show_site(site, frames, out);
+    }
+}
+
+fn groups(excess: &Excess, by: ExcessGrouping, out: &mut String) {
+    if excess.groups.is_empty() {
+        out.push_str("\nNo excess frees.\n");
+        return;
+    }
+    let title = match by {
+        ExcessGrouping::Test => "test",
+        ExcessGrouping::Device => "device",
+        ExcessGrouping::Type => "type",
+        ExcessGrouping::Verdict => "verdict",
+    };
+    let mut table = Table::new(&["kind", title, ">frees", ">possible", ">bytes"]);
+    for group in &excess.groups {
+        let kind = match group.kind {
+            ExcessKind::Excess => "excess",
+            ExcessKind::Late => "late",
+            ExcessKind::Inherited => "in a child",
+        };
+        let possible = if group.possible > 0 { group.possible.to_string() } else { String::new() };
+        table.row(&[kind.to_owned(), group.name.clone(), group.count.to_string(), possible, bytes(group.bytes)]);
+    }
+    out.push('\n');
+    table.show(out);
 }
 
 fn show_site(site: &ExcessSite, frames: Frames, out: &mut String) {
@@ -48,6 +93,7 @@ fn show_site(site: &ExcessSite, frames: Frames, out: &mut String) {
         out.push_str(&format!("  … and in {} more tests\n", site.tests.len() - TESTS));
     }
     out.push_str(&format!("  e.g. {}\n", escape(&site.examples.join(", "))));
+    show_causes(&site.causes, out);
     let free = Place { what: "no stack".to_owned(), stack: site.free.clone() };
     show_place("this free", &free, frames, out);
     let before = match site.previous.stack {
@@ -58,6 +104,17 @@ fn show_site(site: &ExcessSite, frames: Frames, out: &mut String) {
     show_place("the allocation", &site.allocation, frames, out);
     if site.other_places > 0 {
         out.push_str(&format!("  (the same with other stacks of these three: {}, not shown)\n", site.other_places));
+    }
+}
+
+fn show_causes(causes: &[Suspect], out: &mut String) {
+    if causes.is_empty() {
+        out.push_str("  cause: no known pattern\n");
+    }
+    for Suspect { cause, evidence } in causes {
+        let words = cause.explain();
+        out.push_str(&format!("  cause: {} ({})\n", words.meaning, cause.name()));
+        out.push_str(&format!("    {}\n    look at {}\n", escape(evidence), words.look));
     }
 }
 

@@ -2,7 +2,10 @@
 //! Verdicts in plain words, as text.
 
 use super::table::Table;
-use crate::model::{Colour, Explanation, Verdict};
+use crate::{
+    analysis::{Cause, CauseWords},
+    model::{Colour, Explanation, Verdict},
+};
 
 /// Explains one verdict.
 #[must_use]
@@ -15,7 +18,16 @@ pub fn explain(told: &Explanation) -> String {
     out
 }
 
-/// Lists all verdicts, those that ask for most attention first.
+/// Explains one cause.
+#[must_use]
+pub fn explain_cause(told: &CauseWords) -> String {
+    let CauseWords { cause, meaning, evidence, look } = told;
+    let mut out = format!("{} (cause)\n  {}\n", cause.name(), sentence(meaning));
+    out.push_str(&format!("\nEvidence\n  {evidence}\n\nWhere to look\n  {}\n", sentence(look)));
+    out
+}
+
+/// Lists all verdicts and causes, those verdicts that ask for most attention first.
 #[must_use]
 pub fn verdicts() -> String {
     let mut all = Verdict::ALL;
@@ -26,7 +38,13 @@ pub fn verdicts() -> String {
     }
     let mut out = String::new();
     table.show(&mut out);
-    out.push_str("\nMore on one: tt-buftrace explain VERDICT\n");
+    let mut table = Table::new(&["cause", "meaning"]);
+    for cause in Cause::ALL {
+        table.row(&[cause.name(), cause.explain().meaning].map(str::to_owned));
+    }
+    out.push('\n');
+    table.show(&mut out);
+    out.push_str("\nMore on one: tt-buftrace explain NAME\n");
     out
 }
 
@@ -82,6 +100,21 @@ mod tests {
               Possible if events were lost after the buffer's allocation, or if that was before the recording.
         "#]]
         .assert_eq(&explain(&Verdict::Repeat.explain()));
-        assert_eq!(verdicts().lines().count(), Verdict::ALL.len() + 3);
+        assert_eq!(verdicts().lines().count(), Verdict::ALL.len() + Cause::ALL.len() + 5);
+    }
+
+    #[test]
+    fn a_cause_in_plain_words() {
+        expect![[r#"
+            container (cause)
+              A container of shared pointers, or of tensors, is destroyed or emptied with buffers in it.
+
+            Evidence
+              One of the two frees is made below a container's destructor, clear or erase; its elements are named.
+
+            Where to look
+              What the container holds by then, and what deallocates the same buffers by hand.
+        "#]]
+        .assert_eq(&explain_cause(&Cause::Container.explain()));
     }
 }

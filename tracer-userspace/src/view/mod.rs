@@ -6,8 +6,8 @@
 //! One object: `schema` names the value and its version, e.g. `tt-buftrace/report/1`, and the other fields are those of
 //! the value, by the names in Rust: [`Report`](crate::analysis::Report), [`Timeline`](crate::analysis::Timeline),
 //! [`Excess`](crate::analysis::Excess), [`Held`](crate::analysis::Held), [`Diff`](crate::analysis::Diff),
-//! [`Check`](crate::analysis::Check), or for `explain` an [`Explanation`](crate::model::Explanation), for `verdicts` a
-//! list of them. A version changes when a field is renamed, removed or changes its meaning; a new field does not change
+//! [`Check`](crate::analysis::Check), or for `explain` an [`Explanation`](crate::model::Explanation) or
+//! [`CauseWords`](crate::analysis::CauseWords), for `verdicts` lists of them. A version changes when a field is renamed, removed or changes its meaning; a new field does not change
 //! it.
 
 mod balance;
@@ -31,7 +31,7 @@ use serde::Serialize;
 pub use check::check;
 pub use diff::diff;
 pub use excess::excess;
-pub use explain::{explain, verdicts};
+pub use explain::{explain, explain_cause, verdicts};
 pub use held::held;
 pub use junit::junit;
 pub use report::report;

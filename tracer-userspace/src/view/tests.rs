@@ -176,7 +176,7 @@ fn the_timeline_of_a_buffer_with_stacks() {
 fn the_sites_of_excess() {
     let mut fold = ExcessFold::default();
     let model = read(|entry| fold.entry(entry));
-    let value = fold.finish(ALL, &model);
+    let value = fold.finish(None, ALL, &model);
     expect![[r#"
         Start 2024-12-31 23:59:59 UTC, times in seconds after it
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
@@ -187,6 +187,7 @@ fn the_sites_of_excess() {
           0a94d40f7912 ? (libtt_metal)
           1 in t.py::two
           e.g. buffer 10 (mesh0, DRAM 0x100400, process 1)
+          cause: no known pattern
           this free:
             #0 ? libtt_metal.so+0x4100
             #1 ? 0x7f0012345678
@@ -207,6 +208,7 @@ fn the_sites_of_excess() {
           b777b1d0c592 tt::tt_metal::distributed::MeshBuffer::create
           1 in t.py::two
           e.g. buffer 12 (mesh0, DRAM 0x100400, process 1)
+          cause: no known pattern
           this free:
             #0 tt::tt_metal::Buffer::deallocate_impl() libtt_metal.so+0x4000
             #1 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
@@ -311,7 +313,7 @@ fn forged_numbers_are_shown_or_left_out() {
                 steps.entry(entry);
             });
             assert!(report(&counts.finish(10, &model)).contains("Verdicts"));
-            assert!(excess(&sites.finish(ALL, &model), Frames::All).contains("events"));
+            assert!(excess(&sites.finish(None, ALL, &model), Frames::All).contains("events"));
             let stacks = StackChoice::Show(Frames::First(usize::MAX));
             assert!(timeline(&steps.finish(&model), stacks).contains("ALLOC #1"));
             assert!(held(&lives.finish(Grouping::Site, ALL, &model), Frames::All).contains("events"));

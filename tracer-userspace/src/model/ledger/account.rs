@@ -198,7 +198,7 @@ impl Account {
                 (moment, 0)
             }
         };
-        let buffer = Buffer { allocated: Some(moment), ..self.with_device(self.buffer(event), event) };
+        let buffer = Buffer { alias: false, allocated: Some(moment), ..self.with_device(self.buffer(event), event) };
         if let Some(lost) = self.remove_live(event.unique_id, moment) {
             self.contradictions += 1;
             self.end_unseen(lost.buffer, Verdict::Marked, moment, sink);
@@ -318,6 +318,7 @@ impl Account {
             page_size: event.page_size,
             allocator: event.allocator,
             phantom: event.hooked || event.size == 0,
+            alias: !event.owns,
             allocated: None,
         }
     }

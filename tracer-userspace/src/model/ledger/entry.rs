@@ -115,7 +115,7 @@ pub struct Outcome {
     /// Whether this ended the buffer's life. A repeat, or a free after a bulk release, did not.
     pub ends: bool,
     /// The other buffer that it concerns: the owner at the address of an alias (the latest, if several devices have one
-    /// there), the one that a stolen free robbed, the one that an allocation overlaps.
+    /// there; the last one that was, if none is), the one that a stolen free robbed, the one that an allocation overlaps.
     pub other: Option<Buffer>,
 }
 
@@ -166,6 +166,8 @@ pub struct Buffer {
     pub allocator: u64,
     /// Whether there is no memory behind it.
     pub phantom: bool,
+    /// Whether it owns no memory: a view, or a chip's part of a mesh buffer. Of a buffer whose allocation was seen, never.
+    pub alias: bool,
     /// When and where it was allocated; absent if that was not seen.
     pub allocated: Option<Moment>,
 }

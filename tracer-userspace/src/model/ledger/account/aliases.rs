@@ -26,8 +26,9 @@ impl Account {
         sink(&Entry::Alias(Alias { process, unique_id, device, buffer_type, address, size, owner, moment }));
     }
 
-    /// An alias reports that it is freed; no memory is released.
-    pub(super) fn report(&mut self, outcome: Outcome, sink: &mut impl FnMut(&Entry)) {
+    /// An alias reports that it is freed; no memory is released. What only reports can do no harm, but an allocator that
+    /// was told to free what is free already can.
+    pub(super) fn report(&mut self, outcome: Outcome, reached_allocator: bool, sink: &mut impl FnMut(&Entry)) {
         let buffer = outcome.buffer;
         let possible = Outcome { verdict: Verdict::AliasFree, certainty: Certainty::Possible, ..outcome };
         let owner = self.blocks.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id);
@@ -44,10 +45,19 @@ impl Account {
             // Behind a gap, the next owner may be there unseen; and if there were buffers before the recording, so may one
             // of those, on another device.
             let gap = self.certainty_since(owner.moment.time) == Certainty::Possible;
-            let verdict = if gap { Verdict::AliasFree } else { Verdict::StaleFree };
-            let all_seen = if self.border == Some(0) { Certainty::Confirmed } else { Certainty::Possible };
+            let verdict = if gap || !reached_allocator { Verdict::AliasFree } else { Verdict::StaleFree };
+            let all_seen = match self.border == Some(0) || !reached_allocator {
+                true => Certainty::Confirmed,
+                false => Certainty::Possible,
+            };
             let previous = Previous::Free(owner.moment, owner.verdict);
-            Outcome { verdict, certainty: both(all_seen, self.certainty_since(0)), previous, ..possible }
+            Outcome {
+                verdict,
+                certainty: both(all_seen, self.certainty_since(0)),
+                previous,
+                other: Some(owner.buffer),
+                ..possible
+            }
         } else {
             possible
         };

@@ -19,8 +19,9 @@ impl Account {
         } else if self.buffer(event).phantom {
             self.decide(end(self.buffer(event), Verdict::Phantom, moment), sink);
         } else if !event.owns {
-            let outcome = Outcome { ends: false, ..end(self.buffer(event), Verdict::AliasFree, moment) };
-            self.report(outcome, sink);
+            // A pointer that dangles does not point to a device's table of functions, so that no class is read there.
+            let buffer = self.with_device(self.buffer(event), event);
+            self.report(Outcome { ends: false, ..end(buffer, Verdict::AliasFree, moment) }, false, sink);
         } else {
             let (verdict, certainty) = self.older(event.unique_id).unwrap_or((Verdict::Marked, Certainty::Possible));
             self.decide(Outcome { certainty, ..end(self.buffer(event), verdict, moment) }, sink);

@@ -108,7 +108,7 @@ impl Account {
         }
         if !event.owns && ended.is_none() && !self.live.contains_key(&event.unique_id) {
             let buffer = self.with_device(self.buffer(event), event);
-            self.report(Outcome { ends: false, ..end(buffer, Verdict::AliasFree, moment) }, sink);
+            self.report(Outcome { ends: false, ..end(buffer, Verdict::AliasFree, moment) }, false, sink);
             return;
         }
         let (outcome, origin) = self.begin_free(event, moment);
@@ -133,7 +133,7 @@ impl Account {
             effect = Effect::Nothing;
         }
         self.forget_block(&outcome.buffer);
-        let Some(verdict) = origin.verdict(&effect) else { return self.report(outcome, sink) };
+        let Some(verdict) = origin.verdict(&effect) else { return self.report(outcome, true, sink) };
         let certainty = match (origin, effect) {
             // How old the one is does not matter to the other.
             (Origin::Older(_), Effect::Theirs(_)) => Certainty::Confirmed,

@@ -331,7 +331,8 @@ impl World {
 
     /// Some builds report the free of an alias, with a mark before it or not; nothing is freed.
     pub(super) fn report(&mut self, p: usize, thread: usize, object: usize, with_mark: bool) {
-        let verdict = self.processes[p].report(&self.processes[p].objects[object]);
+        let process = &self.processes[p];
+        let verdict = process.older(&process.objects[object]).unwrap_or(Verdict::AliasFree);
         let mut times = Vec::new();
         if with_mark {
             times.push(self.tell(p, thread, Kind::Marked, object));
@@ -483,7 +484,7 @@ impl Process {
         }
     }
 
-    /// What the report of an alias's free is: by the owner that it is an alias of.
+    /// What it is that an alias frees where its allocator has nothing: by the owner that it is an alias of.
     fn report(&self, alias: &Object) -> Verdict {
         let live = alias.base.is_some_and(|base| self.is_live(&self.objects[base]));
         self.older(alias).unwrap_or(if live { Verdict::AliasFree } else { Verdict::StaleFree })

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The causes that `excess` names, on real ttnn releases: their functions are called as the rules say.
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::{
+    target::{can_have_ttnn, record, ttnn_pytest},
+    tool::{can_probe, json, path},
+};
+
+/// The late sites of the scenarios, by test: the causes, and what the evidence of each has to say.
+const LATE: [(&str, &[(&str, &str)]); 2] = [
+    (
+        "test_program_cache_is_cleared_after_close",
+        &[
+            ("program-cache", "MeshDeviceImpl::disable_and_clear_program_cache (#"),
+            ("outlived-device", ", by Mesh.close (tensors.py:"),
+        ],
+    ),
+    (
+        "test_program_cache_goes_with_its_device",
+        &[("program-cache", "<ProgramCache>::"), ("outlived-device", ", by Mesh.close (tensors.py:")],
+    ),
+];
+
+fn check(version: &str) -> Result<()> {
+    if !can_probe() || !can_have_ttnn() {
+        return Ok(());
+    }
+    let (_target, trace) = record(ttnn_pytest(version, &["causes"])?)?;
+    let trace = path(&trace);
+    let all = json(&["excess", trace])?;
+    assert_eq!(all["sites"], json!([]), "nothing is freed twice");
+    for (test, causes) in LATE {
+        let late = json(&["excess", trace, "--test", test])?["late"].clone();
+        let [site] = late.as_array().map(Vec::as_slice).context("sites")? else { panic!("{test}: {late}") };
+        let found = site["causes"].as_array().map(Vec::as_slice).context("causes")?;
+        // From some release on, a program's tensors are in a vector that is told of too.
+        let found: Vec<_> = found.iter().filter(|it| it["cause"] != "container").collect();
+        assert_eq!(found.len(), causes.len(), "{test}: {found:?}");
+        for (found, (cause, evidence)) in found.iter().zip(causes) {
+            assert_eq!(found["cause"], *cause, "{test}");
+            assert!(found["evidence"].as_str().is_some_and(|it| it.contains(evidence)), "{test}: {found}");
+        }
+    }
+    for test in ["test_none_if_the_cache_is_cleared_first", "test_none_after_one_that_failed"] {
+        assert_eq!(json(&["excess", trace, "--test", test])?["late"], json!([]), "{test}");
+    }
+    // What pytest kept of the failed test, it gives up when another runs, or at its end.
+    let late = all["late"].as_array().into_iter().flatten().flat_map(|site| site["causes"].as_array()).flatten();
+    let evidence: Vec<&str> = late.filter_map(|cause| cause["evidence"].as_str()).collect();
+    let kept = evidence.iter().find(|it| it.contains("test_outlived_device (teardown)"));
+    let kept = kept.with_context(|| format!("{evidence:?}"))?;
+    assert!(kept.contains("; pytest let go of it, in "), "{kept}");
+    Ok(())
+}
+
+#[test]
+fn ttnn_0_66_frees_late_for_known_causes() -> Result<()> {
+    check("0.66.0")
+}
+
+#[test]
+fn ttnn_0_81_frees_late_for_known_causes() -> Result<()> {
+    check("0.81.1")
+}

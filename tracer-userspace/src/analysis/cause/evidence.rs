@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The facts of a site, and the sentences that they make.
+
+use super::{
+    frames::Matcher,
+    signs::{Sign, Signed, Signs},
+};
+use crate::{
+    analysis::{names, site},
+    model::{Buffer, Definitions, Line, LineKind, StackLines, Verdict},
+};
+
+/// What is known of a site.
+pub(in crate::analysis) struct Facts<'a> {
+    /// Frees.
+    pub(in crate::analysis) count: u64,
+    /// The stack of the free.
+    pub(in crate::analysis) free: Option<&'a StackLines>,
+    /// The stack of the free before, and what that was.
+    pub(in crate::analysis) previous: Option<(&'a StackLines, Verdict)>,
+    /// What no stack shows.
+    pub(in crate::analysis) signs: &'a Signs,
+    /// The names of tests.
+    pub(in crate::analysis) definitions: &'a Definitions,
+}
+
+impl Facts<'_> {
+    /// That one of the two frees is made below a function.
+    pub(super) fn made_by(&self, matcher: Matcher) -> Option<String> {
+        let free = self.free.and_then(|stack| made_by("this free", stack, matcher));
+        free.or_else(|| {
+            // A bulk release frees nothing that a container or cache held, and an alias's owner had its own end.
+            let (stack, _) = self.previous.filter(|(_, verdict)| *verdict != Verdict::Bulk)?;
+            made_by("the free before", stack, matcher)
+        })
+    }
+
+    pub(super) fn mesh_and_chip(&self) -> Option<String> {
+        let signed = self.signs.get(Sign::ChipOfMesh)?;
+        Some(format!("{}: {}", self.of_all(signed), self.alias(signed)?))
+    }
+
+    pub(super) fn view(&self) -> Option<String> {
+        let signed = self.signs.get(Sign::View)?;
+        Some(format!("{}: {}", self.of_all(signed), self.alias(signed)?))
+    }
+
+    pub(super) fn graph_capture(&self) -> Option<String> {
+        let signed = self.signs.get(Sign::Phantom).filter(|signed| signed.buffer.size > 0)?;
+        let buffer = signed.buffer;
+        Some(format!(
+            "{}: there is no memory behind buffer {}, whose allocation of {} bytes was only pretended",
+            self.of_all(signed),
+            buffer.unique_id,
+            buffer.size
+        ))
+    }
+
+    pub(super) fn forked_child(&self) -> Option<String> {
+        let signed = self.signs.get(Sign::Copy)?;
+        let Buffer { process, unique_id, .. } = signed.buffer;
+        Some(format!("{}: process {process} is a fork, and buffer {unique_id} is older than it", self.of_all(signed)))
+    }
+
+    pub(super) fn outlived_device(&self) -> Option<String> {
+        let told = match (self.signs.get(Sign::Closed), self.signs.get(Sign::Gone)) {
+            (Some(closed), _) => {
+                format!("{}: {} was closed before{}", self.of_all(closed), device(&closed.buffer), self.close(closed))
+            }
+            (None, Some(gone)) => {
+                format!("{}: {} was gone by then", self.of_all(gone), device(&gone.buffer))
+            }
+            (None, None) => return None,
+        };
+        let late = self.signs.get(Sign::Closed).or(self.signs.get(Sign::Gone));
+        let by = late.and_then(|signed| self.let_go(signed)).map(|by| format!("; {by}")).unwrap_or_default();
+        Some(told + &by)
+    }
+
+    /// How many of the frees it is about.
+    fn of_all(&self, signed: &Signed) -> String {
+        match (signed.count, self.count) {
+            (1, 1) => "this free".to_owned(),
+            (count, all) if count == all => format!("all {all} frees"),
+            (count, all) => format!("{count} of {all} frees"),
+        }
+    }
+
+    fn alias(&self, signed: &Signed) -> Option<String> {
+        let owner = signed.owner.as_ref()?;
+        let Buffer { unique_id, .. } = signed.buffer;
+        Some(format!(
+            "buffer {unique_id} on {} owns nothing, {:#x} is the memory of buffer {} on {}",
+            names::device(signed.buffer.device)?,
+            signed.buffer.address,
+            owner.unique_id,
+            names::device(owner.device)?
+        ))
+    }
+
+    /// In which test and by whom the device was closed.
+    fn close(&self, signed: &Signed) -> String {
+        let stack = signed.before.and_then(|moment| self.definitions.stack(moment.stack));
+        let by = stack.and_then(|stack| caller(&stack, 0)).map(|caller| format!(", by {caller}")).unwrap_or_default();
+        let test = signed.before.and_then(|moment| self.definitions.text(moment.test));
+        by + &test.map(|test| format!(", in {test}")).unwrap_or_default()
+    }
+
+    /// Who let go of a tensor late, where its stack shows it.
+    fn let_go(&self, signed: &Signed) -> Option<String> {
+        let stack = self.definitions.stack(signed.moment.stack)?;
+        let ends = |line: &Line| line.function.as_deref().is_some_and(|it| it == "Py_FinalizeEx");
+        if stack.lines.iter().any(ends) {
+            return Some("the interpreter let go of it at its own end (Py_FinalizeEx)".to_owned());
+        }
+        // A function that returns is gone from the stack when its locals go: only after the test are they pytest's.
+        let allocated = signed.buffer.allocated.and_then(|moment| self.definitions.test(&moment));
+        let over = allocated.is_some() && allocated != self.definitions.test(&signed.moment);
+        let python = stack.lines.iter().find(|line| line.kind == LineKind::Python && line.function.is_some());
+        let place = place(python.filter(|line| over && site::is_of_pytest(line))?);
+        Some(format!("pytest let go of it, in {place}, when the test that allocated it was over"))
+    }
+}
+
+fn device(buffer: &Buffer) -> String {
+    names::device(buffer.device).unwrap_or_else(|| "its device".to_owned())
+}
+
+fn made_by(which: &str, stack: &StackLines, matcher: Matcher) -> Option<String> {
+    let found = |(at, line)| Some((at, matcher(line)?));
+    let (at, name) = stack.lines.iter().enumerate().find_map(found)?;
+    let caller = match stack.lines[at].kind {
+        LineKind::Python => Some(place(&stack.lines[at])),
+        _ => caller(stack, at),
+    };
+    let caller = caller.map(|caller| format!(", from {caller}")).unwrap_or_default();
+    Some(format!("{which} is made by {name} (#{at}){caller}"))
+}
+
+/// The innermost Python function of the user's own from a line of a stack on, as far as the stack can tell.
+fn caller(stack: &StackLines, from: usize) -> Option<String> {
+    let own = |line: &&Line| line.kind == LineKind::Python && line.function.is_some() && site::is_own(line);
+    stack.lines.iter().skip(from).find(own).map(place)
+}
+
+fn place(line: &Line) -> String {
+    let function = line.function.as_deref().unwrap_or("?");
+    let file = line.file.as_deref().map(|file| file.rsplit('/').next().unwrap_or(file));
+    match (file, line.line) {
+        (Some(file), Some(number)) => format!("{function} ({file}:{number})"),
+        (Some(file), None) => format!("{function} ({file})"),
+        (None, _) => function.to_owned(),
+    }
+}

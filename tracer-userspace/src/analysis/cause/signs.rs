@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the frees of a site have in common that no stack shows: counted while the entries are read.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    model::{Buffer, Moment, Outcome, Previous, Verdict},
+    trace::DeviceClass,
+};
+
+/// Something about a free that speaks for a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sign {
+    /// A chip's buffer that owns nothing, at the address of a mesh's.
+    ChipOfMesh,
+    /// Another buffer that owns nothing, at the address of an owner.
+    View,
+    /// There is no memory behind the buffer.
+    Phantom,
+    /// It is a forked child's copy.
+    Copy,
+    /// Its allocator had released everything.
+    Closed,
+    /// Its device object was gone, and nothing told of a close.
+    Gone,
+}
+
+/// The frees that have a sign.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signed {
+    pub(super) count: u64,
+    /// Of the first of them.
+    pub(super) buffer: Buffer,
+    /// The owner at an alias's address.
+    pub(super) owner: Option<Buffer>,
+    /// The free.
+    pub(super) moment: Moment,
+    /// The free before.
+    pub(super) before: Option<Moment>,
+}
+
+/// The signs of a site's frees.
+#[derive(Clone, Debug, Default)]
+pub(in crate::analysis) struct Signs(BTreeMap<Sign, Signed>);
+
+impl Signs {
+    /// Those of one free.
+    pub(in crate::analysis) fn of(outcome: &Outcome) -> Self {
+        let before = match outcome.previous {
+            Previous::Free(moment, _) => Some(moment),
+            _ => None,
+        };
+        let signed = Signed { count: 1, buffer: outcome.buffer, owner: outcome.other, moment: outcome.moment, before };
+        Self(signs(outcome).map(|sign| (sign, signed)).collect())
+    }
+
+    /// Adds those of later frees.
+    pub(in crate::analysis) fn merge(&mut self, later: Self) {
+        for (sign, signed) in later.0 {
+            self.0.entry(sign).and_modify(|sum| sum.count += signed.count).or_insert(signed);
+        }
+    }
+
+    pub(super) fn get(&self, sign: Sign) -> Option<&Signed> {
+        self.0.get(&sign)
+    }
+}
+
+fn signs(outcome: &Outcome) -> impl Iterator<Item = Sign> {
+    let before = |verdict| matches!(outcome.previous, Previous::Free(_, it) if it == verdict);
+    let phantom = outcome.buffer.phantom.then_some(Sign::Phantom);
+    let copy = outcome.verdict == Verdict::Inherited || before(Verdict::Inherited);
+    let late = match outcome.verdict {
+        Verdict::AfterClose | Verdict::Marked if before(Verdict::Bulk) => Some(Sign::Closed),
+        Verdict::Marked => Some(Sign::Gone),
+        _ => None,
+    };
+    [alias(outcome), phantom, copy.then_some(Sign::Copy), late].into_iter().flatten()
+}
+
+/// What kind of alias it is that was freed, if it was one.
+fn alias(outcome: &Outcome) -> Option<Sign> {
+    let freed = matches!(outcome.verdict, Verdict::AliasFree | Verdict::StolenFree | Verdict::StaleFree);
+    let owner = outcome.other.filter(|_| freed && outcome.buffer.alias)?.device?;
+    let alias = outcome.buffer.device?;
+    match (alias.class, owner.class) {
+        (DeviceClass::Chip, DeviceClass::Mesh) => Some(Sign::ChipOfMesh),
+        // At the address of an owner on another device, its own is not known.
+        _ => (alias == owner).then_some(Sign::View),
+    }
+}
