@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A device for each test, as models' own tests have it: opened and closed around the test, with a program cache."""
 
+import os
 import pathlib
 import sys
 
@@ -11,13 +12,24 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / "lookalike")]
 
 import attach  # noqa: E402
+import told  # noqa: E402
 import ttnn  # noqa: E402
 
 
 def pytest_sessionstart(session):
-    # The workers of pytest-xdist have their output captured already; they are recorded one by one.
     with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         attach.wait_for_tracer()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call():
+    """With BUFTRACE_CAPTURE, ttnn's own graph capture counts what each test allocates and frees, for the truth file."""
+    if not os.environ.get("BUFTRACE_CAPTURE"):
+        return (yield)
+    with told.capture(told.graph.RunMode.NORMAL) as said:
+        result = yield
+    told.truth.write("captured", **{name: said.count(f"buffer_{name}") for name in ("allocate", "deallocate")})
+    return result
 
 
 @pytest.fixture
