@@ -73,7 +73,9 @@ fn a_fix_is_told_from_the_same_bug_in_another_build() -> Result<()> {
 
     // The same with two processes a side.
     let joined = |traces: [&Path; 2]| traces.map(path).join(",");
-    let of_two = |before: [&Path; 2], after: [&Path; 2]| anyhow::Ok(json(&["diff", &joined(before), &joined(after)])?["conclusion"].clone());
+    let of_two = |before: [&Path; 2], after: [&Path; 2]| {
+        anyhow::Ok(json(&["diff", &joined(before), &joined(after)])?["conclusion"].clone())
+    };
     assert_eq!(of_two([&bug, &fix], [&fix, &rebuilt])?, "unchanged");
     let again = recorded(lookalike_pytest("buffer", &scenario))?;
     let again = again.path("trace.ttb");
