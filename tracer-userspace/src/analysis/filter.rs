@@ -145,8 +145,13 @@ impl Selection {
     }
 
     fn matches_time(&self, entry: &Entry) -> bool {
-        let Moment { time, .. } = origin(entry);
-        let time = if self.imported.contains(&entry.process()) { time.saturating_mul(UNIT) } else { time };
+        let imported = self.imported.contains(&entry.process());
+        let time = match entry {
+            // Without threads, what happened is not told from what nobody did by its thread.
+            Entry::Outcome(outcome) if imported && outcome.verdict != Verdict::Held => outcome.moment.time,
+            _ => origin(entry).time,
+        };
+        let time = if imported { time.saturating_mul(UNIT) } else { time };
         self.filter.since.is_none_or(|since| time >= since) && self.filter.until.is_none_or(|until| time < until)
     }
 
