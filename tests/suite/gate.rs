@@ -71,6 +71,17 @@ fn a_fix_is_told_from_the_same_bug_in_another_build() -> Result<()> {
     let first = text(&["diff", path(&bug), path(&fix)])?;
     assert!(first.starts_with("Fixed: 2 repeat at 1 site gone, nothing left, nothing new.\n"), "{first}");
 
+    // The same with two processes a side.
+    let joined = |traces: [&Path; 2]| traces.map(path).join(",");
+    let of_two = |before: [&Path; 2], after: [&Path; 2]| {
+        anyhow::Ok(json(&["diff", &joined(before), &joined(after)])?["conclusion"].clone())
+    };
+    assert_eq!(of_two([&bug, &fix], [&fix, &rebuilt])?, "unchanged");
+    let again = recorded(lookalike_pytest("buffer", &scenario))?;
+    let again = again.path("trace.ttb");
+    assert_eq!(of_two([&bug, &again], [&fix, &rebuilt])?, "better");
+    assert_eq!(of_two([&fix, &rebuilt], [&bug, &again])?, "worse");
+
     passes_and_fails(&bug, &rebuilt, &fix, folder.path())
 }
 
@@ -145,6 +156,59 @@ fn chips_that_report_what_they_do_not_own_break_the_expectations() -> Result<()>
             rows.iter().flat_map(|row| row["explained"]["verdicts"].as_array()).flatten().collect();
         assert_eq!(excess > 0, frees.is_some(), "{report}");
         assert!(verdicts.iter().all(|row| row["verdict"] == "alias-free"), "{report}");
+    }
+    Ok(())
+}
+
+/// What each kind of buffer does where the chips of a mesh, and views, report nothing.
+const TABLE: &str = r#"
+[[expect]]
+name = "regular buffer"
+test = "test_regular_buffer"
+allocations = 1
+frees = 1
+
+[[expect]]
+name = "mesh buffer"
+test = "test_mesh_buffer"
+allocations = 1
+frees = 1
+
+[[expect]]
+name = "program pool"
+test = "test_program_pool"
+allocations = 1
+frees = 1
+
+[[expect]]
+name = "view"
+test = "test_view"
+ledger = "server"
+allocations = 1
+frees = 1
+"#;
+
+#[test]
+fn the_expectations_hold_for_a_fixed_target_and_not_for_a_broken_one() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let table = folder.path().join("table.toml");
+    fs::write(&table, TABLE)?;
+    for variant in ["buffer", "pimpl"] {
+        for (broken, code, passed) in [(false, 0, [true; 4]), (true, 1, [true, false, false, true])] {
+            let mut command = lookalike_pytest(variant, &["scenarios/test_expectations.py"]);
+            if broken {
+                command.env("LOOKALIKE_BROKEN", "1");
+            }
+            let target = recorded(command)?;
+            let output = run(&["check", path(&target.path("trace.ttb")), "--expect", path(&table), "--json"])?;
+            assert_eq!(output.status.code(), Some(code), "{variant}");
+            let value: Value = serde_json::from_slice(&output.stdout)?;
+            let outcomes = value["expectations"].as_array().into_iter().flatten();
+            assert_eq!(outcomes.map(|it| it["passed"] == true).collect::<Vec<_>>(), passed, "{variant}: {value}");
+        }
     }
     Ok(())
 }

@@ -128,6 +128,12 @@ fn the_evidence_for_an_address_is_in_the_lines_of_the_log() -> Result<()> {
     let (found, wanted): (Vec<_>, Vec<_>) = (found.collect(), wanted.collect());
     assert_eq!(found, wanted);
     assert_eq!(found.last().map(|last| last.2), Some(REUSED + 102));
+    // Times are lines here, so are the options about them.
+    let [first, last] = [10, 20].map(|index: usize| found[index].0.to_string());
+    let part = tool::json(&["timeline", path(&trace), "--device", "4", "--since", &first, "--until", &last])?;
+    let part = part["steps"].as_array().cloned().unwrap_or_default();
+    let lines: Vec<u64> = part.iter().filter_map(|step| step["time"].as_u64()).collect();
+    assert!(lines.iter().min() == Some(&found[10].0) && lines.iter().all(|&line| line < found[20].0), "{lines:?}");
     Ok(())
 }
 

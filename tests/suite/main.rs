@@ -11,6 +11,7 @@ mod framehop;
 mod frames;
 mod gate;
 mod import;
+mod lifecycle;
 mod lookalike;
 mod loss;
 mod processes;

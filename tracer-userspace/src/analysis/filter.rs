@@ -8,6 +8,9 @@ use serde::Serialize;
 use super::{Pattern, Site, SitePattern, names};
 use crate::model::{Definitions, Device, Entry, Moment, Origin, Outcome, Verdict};
 
+/// What a filter has for a second of a recording, a line of a log, or a node of a graph.
+const UNIT: u64 = 1_000_000_000;
+
 /// What to look at; what is absent matches everything.
 ///
 /// An entry belongs to the time, test and site where it happened. What nobody did (a buffer that is live at the end)
@@ -24,9 +27,9 @@ pub struct Filter {
     pub site: Option<SitePattern>,
     /// Verdicts; if there are some, allocations do not match, as they have none.
     pub verdicts: Vec<Verdict>,
-    /// Not before this time, in nanoseconds.
+    /// Not before this time, in nanoseconds. Of what was imported, 10⁹ of them are a line or a node.
     pub since: Option<u64>,
-    /// Before this time, in nanoseconds.
+    /// Before this time, in the same.
     pub until: Option<u64>,
 }
 
@@ -47,6 +50,8 @@ pub struct Selection {
     tests: Option<HashSet<u32>>,
     /// Stack numbers; `None` if every site will do.
     stacks: Option<HashSet<u32>>,
+    /// Processes whose times are lines or nodes.
+    imported: HashSet<u32>,
     without_device: u64,
 }
 
@@ -60,16 +65,17 @@ pub struct Selected {
 }
 
 impl Filter {
-    /// Whether the filter names tests or sites, so that the traces' definitions have to be known before their events.
+    /// Whether the filter is about tests, sites or times, so that the traces' definitions have to be known before their
+    /// events.
     #[must_use]
     pub fn needs_definitions(&self) -> bool {
-        self.test.is_some() || self.site.is_some()
+        self.test.is_some() || self.site.is_some() || self.since.is_some() || self.until.is_some()
     }
 
     /// Whether a buffer's allocation may match and its free not, or the other way round.
     #[must_use]
     pub fn parts_lives(&self) -> bool {
-        self.needs_definitions() || !self.verdicts.is_empty() || self.since.is_some() || self.until.is_some()
+        self.needs_definitions() || !self.verdicts.is_empty()
     }
 
     /// Makes it ready for the traces with these definitions; they matter only if it [needs](Self::needs_definitions)
@@ -84,11 +90,14 @@ impl Filter {
             let matches = |&stack: &u32| pattern.matches(&Site::of(definitions.stack(stack).as_ref()));
             definitions.stack_numbers().filter(matches).collect()
         });
-        Selection { filter: self, tests, stacks, without_device: 0 }
+        let imported = definitions.processes.iter().filter(|(_, process)| !process.origin.as_str().is_empty());
+        let imported = imported.map(|(&number, _)| number).collect();
+        Selection { filter: self, tests, stacks, imported, without_device: 0 }
     }
 
     fn words(&self) -> Vec<String> {
-        let seconds = |ns: u64| format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
+        let exact = |time: u64| format!("{}.{:09}", time / UNIT, time % UNIT);
+        let shown = |time: u64| exact(time).trim_end_matches('0').trim_end_matches('.').to_owned();
         let verdicts: Vec<&str> = self.verdicts.iter().map(|verdict| verdict.name()).collect();
         [
             self.device.map(|device| format!("device {device}")),
@@ -96,8 +105,8 @@ impl Filter {
             self.test.as_ref().map(|pattern| format!("test {pattern}")),
             self.site.as_ref().map(|pattern| format!("site {pattern}")),
             (!verdicts.is_empty()).then(|| format!("verdict {}", verdicts.join(" or "))),
-            self.since.map(|time| format!("since {}", seconds(time))),
-            self.until.map(|time| format!("until {}", seconds(time))),
+            self.since.map(|time| format!("since {}", shown(time))),
+            self.until.map(|time| format!("until {}", shown(time))),
         ]
         .into_iter()
         .flatten()
@@ -109,7 +118,8 @@ impl Selection {
     /// Whether an entry is selected.
     pub fn takes(&mut self, entry: &Entry) -> bool {
         self.matches_verdict(entry)
-            && self.matches_moment(&origin(entry))
+            && self.matches_time(entry)
+            && self.matches_place(&origin(entry))
             && self.matches_memory(entry.device(), entry.buffer_type())
     }
 
@@ -134,10 +144,19 @@ impl Selection {
         wanted.is_empty() || matches!(entry, Entry::Outcome(outcome) if wanted.contains(&outcome.verdict))
     }
 
-    fn matches_moment(&self, moment: &Moment) -> bool {
-        self.filter.since.is_none_or(|since| moment.time >= since)
-            && self.filter.until.is_none_or(|until| moment.time < until)
-            && self.tests.as_ref().is_none_or(|tests| tests.contains(&moment.test))
+    fn matches_time(&self, entry: &Entry) -> bool {
+        let imported = self.imported.contains(&entry.process());
+        let time = match entry {
+            // Without threads, what happened is not told from what nobody did by its thread.
+            Entry::Outcome(outcome) if imported && outcome.verdict != Verdict::Held => outcome.moment.time,
+            _ => origin(entry).time,
+        };
+        let time = if imported { time.saturating_mul(UNIT) } else { time };
+        self.filter.since.is_none_or(|since| time >= since) && self.filter.until.is_none_or(|until| time < until)
+    }
+
+    fn matches_place(&self, moment: &Moment) -> bool {
+        self.tests.as_ref().is_none_or(|tests| tests.contains(&moment.test))
             && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&moment.stack))
     }
 
@@ -271,8 +290,34 @@ end process=1 time=3000 reason=exited
         });
         assert_eq!(taken, "+1 -1");
         let told = told.expect("not everything");
-        assert_eq!(told.only, "device 0, type DRAM, until 2.500000000");
+        assert_eq!(told.only, "device 0, type DRAM, until 2.5");
         assert_eq!(told.without_device, 1);
         assert!(selected(Filter::default()).1.is_none());
+    }
+
+    #[test]
+    fn times_of_what_was_imported_are_its_lines() {
+        let log = "process id=1 pid=0 origin=allocation-server\nprocess id=2 pid=7\nborder process=2\n\
+            event 1 t=119 p=1 tid=0 allocated uid=1 owns=1 size=8 address=0x10\n\
+            event 2 t=120 p=1 tid=0 allocated uid=2 owns=1 size=8 address=0x20\n\
+            event 3 t=120 p=2 tid=7 allocated uid=3 owns=1 size=8 address=0x30 class=mesh\n\
+            end process=1 time=130 reason=log-ended\nend process=2 time=130 reason=exited\n";
+        let lines = |since: u64, until: u64| {
+            let filter = Filter { since: Some(since * UNIT), until: Some(until * UNIT), ..Filter::default() };
+            let model = read_text(log, &mut |_| {});
+            let mut selection = filter.select(&model.definitions);
+            let mut addresses = Vec::new();
+            read_text(log, &mut |entry| {
+                if let Entry::Allocation(it) = entry
+                    && selection.takes(entry)
+                {
+                    addresses.push(it.buffer.address);
+                }
+            });
+            addresses
+        };
+        assert_eq!(lines(120, 121), [0x20]);
+        assert_eq!(lines(0, 120), [0x10, 0x30]);
+        assert_eq!(lines(121, 200), [0; 0]);
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Selected;
 use crate::{
-    model::Model,
+    model::{Definitions, Model},
     trace::{ALLOCATION_SERVER, GRAPH_CAPTURE, HITS, Kind, PYTHON_STACKS, STACKS, kind_word},
 };
 
@@ -196,6 +196,7 @@ fn problems(model: &Model) -> Vec<String> {
     for (name, damage) in &model.damages {
         problems.push(format!("{name} is damaged at byte {}: {}; what is before it is shown", damage.at, damage.what));
     }
+    problems.extend(recorded_twice(definitions));
     for (process, it) in &definitions.processes {
         if !definitions.ends.contains_key(process) {
             let what = if it.origin.as_str().is_empty() { "recording" } else { "source" };
@@ -210,4 +211,20 @@ fn problems(model: &Model) -> Vec<String> {
     }
     problems.extend(definitions.problems.iter().cloned());
     problems
+}
+
+/// Several recordings of one process, e.g. a trace that was given twice: nothing tells their events apart.
+fn recorded_twice(definitions: &Definitions) -> Vec<String> {
+    let mut recordings: BTreeMap<(Option<&String>, u32, u64), Vec<String>> = BTreeMap::new();
+    for (process, it) in definitions.processes.iter().filter(|(_, it)| it.pid != 0 && it.start != 0) {
+        recordings.entry((definitions.hosts.get(process), it.pid, it.start)).or_default().push(process.to_string());
+    }
+    let several = recordings.into_values().filter(|processes| processes.len() > 1);
+    let sentence = |processes: Vec<String>| {
+        format!(
+            "processes {} are recordings of one process: what several of them have counts as often",
+            processes.join(", ")
+        )
+    };
+    several.map(sentence).collect()
 }

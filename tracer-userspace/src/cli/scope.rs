@@ -24,11 +24,11 @@ pub(super) struct Scope {
     /// Site: its id, or parts of functions' names, innermost first: "Cache::clear < test_unload"
     #[arg(long, value_name = "PATTERN", value_parser = SitePattern::parse)]
     site: Option<SitePattern>,
-    /// From this time on, in seconds after the start
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// From this time on, in seconds after the start; of an imported log from this line on, of a graph from this node on
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<u64>,
-    /// Before this time, in seconds after the start
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// Before this time, line or node
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<u64>,
 }
 
@@ -155,8 +155,9 @@ fn parse_pattern(text: &str) -> Result<Pattern, String> {
     if text.is_empty() { Err("an empty pattern matches everything".to_owned()) } else { Ok(Pattern::new(text)) }
 }
 
-/// Nanoseconds, from seconds with a fraction. Done in whole numbers, so that times read back as views show them.
-fn parse_seconds(text: &str) -> Result<u64, String> {
+/// Nanoseconds, from seconds with a fraction. Done in whole numbers, so that times read back as views show them. The number
+/// of a line or a node is taken in the same way.
+fn parse_time(text: &str) -> Result<u64, String> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|c| c.is_ascii_digit());
     let nanoseconds = || {
@@ -164,7 +165,10 @@ fn parse_seconds(text: &str) -> Result<u64, String> {
         whole.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(fraction)
     };
     let sound = digits(whole) && digits(fraction) && fraction.len() <= 9;
-    sound.then(nanoseconds).flatten().ok_or_else(|| "a time is a number of seconds, like 12.5".to_owned())
+    sound
+        .then(nanoseconds)
+        .flatten()
+        .ok_or_else(|| "a time is a number of seconds, like 12.5, or the number of a line or a node".to_owned())
 }
 
 #[cfg(test)]
@@ -178,10 +182,10 @@ mod tests {
         assert_eq!(parse_device("chip31"), exactly(DeviceClass::Chip, 31));
         assert_eq!(parse_device("7"), Ok(DeviceQuery::Any(7)));
         assert!(parse_device("mesh").is_err() && parse_device("gpu0").is_err());
-        assert_eq!(parse_seconds("12.5"), Ok(12_500_000_000));
-        assert_eq!(parse_seconds("0.000001"), Ok(1000));
+        assert_eq!(parse_time("12.5"), Ok(12_500_000_000));
+        assert_eq!(parse_time("0.000001"), Ok(1000));
         for wrong in ["", ".5", "-1", "1e9", "99999999999", "1.0000000001"] {
-            assert!(parse_seconds(wrong).is_err(), "{wrong}");
+            assert!(parse_time(wrong).is_err(), "{wrong}");
         }
         assert_eq!((parse_type("l1"), parse_type("TRACE")), (Ok(1), Ok(4)));
         assert!(parse_type("l2").is_err() && parse_verdict("leak").is_err());
