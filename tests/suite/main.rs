@@ -6,17 +6,19 @@
 
 mod account;
 mod agreement;
+mod containers;
 mod framehop;
 mod frames;
 mod gate;
 mod import;
 mod lookalike;
 mod loss;
+mod privileges;
 mod python;
+mod redact;
 mod refusals;
 mod seen;
 mod stacks;
-mod sudo;
 mod survival;
 mod tables;
 mod target;

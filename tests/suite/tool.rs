@@ -55,6 +55,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<Output> {
     tool(arguments).output().context("failed to start tt-buftrace")
 }
 
+/// What a command said beside its view.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// What a command prints; it must succeed.
 pub(crate) fn text(arguments: &[&str]) -> Result<String> {
     let output = run(arguments)?;

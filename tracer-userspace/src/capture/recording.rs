@@ -97,13 +97,11 @@ impl Recording {
             frames.map(|it| CodeWatch::begin(&mut kernel, pid.get(), TARGET, it.layout, watching)).transpose()?;
         let missing: Vec<_> = probes.into_iter().map(Result::err).collect();
         let mut writer = Writer::create(&options.output)?;
-        let given = caller_of_sudo().map_or(Ok(()), |(user, group)| writer.give_to(user, group));
         writer.record(session_record(boot_ns));
         writer.record(process_record(discovery));
         let mut recorder = Recorder::new(writer, PROCESS, boot_ns, sites.clone(), space)?;
         recorder.changed(changes);
         let mut problems = discovery.problems.clone();
-        problems.extend(given.err().map(|error| format!("{error:#}")));
         // All probes begin at one moment here and end at one in `end`: nothing between the two is missing.
         let copies = u32::from(options.copies);
         kernel.add_target(pid.get(), Target { number: TARGET, copies, layout })?;
@@ -353,12 +351,6 @@ fn describe(recorder: &mut Recorder, discovery: &Discovery, missing: &[Option<St
     }
 }
 
-/// User and group that called us by sudo: the trace is theirs, and they read it without.
-fn caller_of_sudo() -> Option<(u32, u32)> {
-    let id = |name| std::env::var(name).ok()?.parse().ok();
-    rustix::process::geteuid().is_root().then_some((id("SUDO_UID")?, id("SUDO_GID")?))
-}
-
 fn session_record(boot_ns: u64) -> trace::Session {
     let system = rustix::system::uname();
     let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
@@ -384,5 +376,7 @@ fn process_record(discovery: &Discovery) -> trace::Process {
         command: discovery.process.command.clone(),
         origin: trace::Name::default(),
         python: discovery.python.as_ref().map(|python| python.version.clone()).unwrap_or_default(),
+        inner_pid: discovery.process.inside.map_or(0, |inside| inside.pid),
+        pid_name_space: discovery.process.inside.map_or(0, |inside| inside.name_space),
     }
 }

@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{kernel, recording::Recording, stacks::Compared, tally::Tally, wait::wait_for_library};
-use crate::discover::{Discovery, process::Process, symbols::ProbeSet};
+use crate::{
+    discover::{Discovery, process::Process, symbols::ProbeSet},
+    privileges::{self, Purpose},
+};
 
 /// What to record.
 #[derive(Debug)]
@@ -125,6 +128,8 @@ async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Op
             (child.id(), Some(child))
         }
     };
+    // What the command may do is its own affair; the recorder's threads come later.
+    privileges::reduce(Purpose::Recording)?;
     let Some(discovery) = wait_for_library(pid, options.probes, &mut child, &mut stop, tell).await? else {
         return Ok(None);
     };

@@ -18,6 +18,7 @@ use crate::{
         session::{self, Figures, Options, Progress, Reason, Summary, Target},
         stacks::Compared,
     },
+    discover::container,
     doctor::{self, Check, Outcome},
     trace::escape,
     view::bytes,
@@ -28,7 +29,8 @@ pub(super) fn record(args: Record) -> Result<Status> {
     if !missing.is_empty() {
         bail!("tracing is not possible here:\n{}", missing.join("\n"));
     }
-    let (target, output) = match args.pid {
+    let pid = args.pid.map(|pid| container::resolve(pid, args.container)).transpose()?;
+    let (target, output) = match pid {
         Some(pid) => (Target::Pid(pid), PathBuf::from(format!("buftrace-{pid}.ttb"))),
         None => (Target::Command(args.command), PathBuf::from("buftrace.ttb")),
     };
@@ -37,7 +39,7 @@ pub(super) fn record(args: Record) -> Result<Status> {
     let probes = args.probes.into();
     let options = Options { target, output, probes, kernel, copies: args.stack_copy };
     let mut line = ProgressLine::new(args.quiet);
-    let of_process = args.pid.map(|pid| format!(" -p {pid}")).unwrap_or_default();
+    let of_process = pid.map(|pid| format!(" -p {pid}")).unwrap_or_default();
     let summary = session::record(&options, &mut |progress| line.tell(&progress))
         .with_context(|| format!("failed to record (`tt-buftrace doctor{of_process}` says more)"))?;
     line.clear();
@@ -140,7 +142,8 @@ pub(super) fn doctor(args: &Doctor, out: &mut impl Write) -> Result<Status> {
     if failed(&checks).next().is_none() {
         checks.push(doctor::probing());
     }
-    checks.extend(args.pid.map(doctor::target).unwrap_or_default());
+    let pid = args.pid.map(|pid| container::resolve(pid, args.container)).transpose()?;
+    checks.extend(pid.map(doctor::target).unwrap_or_default());
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;
     } else {
