@@ -149,6 +149,7 @@ fn who_is_inside_a_container_is_told_what_to_run_on_the_host() -> Result<()> {
         let output = Command::new("unshare")
             .args(unprivileged)
             .args(["--pid", "--fork", "--mount-proc", "sh", "-c", script, path(program())])
+            .env_remove("SUDO_UID")
             .output()?;
         let said = String::from_utf8(output.stdout.clone())?;
         let number = said.lines().next().and_then(|line| line.strip_prefix("pid:[")?.strip_suffix(']'));

@@ -46,7 +46,8 @@ pub(crate) fn program() -> &'static Path {
 /// A command of the tool.
 pub(crate) fn tool(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
-    command.args(arguments).stdin(Stdio::null());
+    // The tests may run by sudo, but what they make is not its caller's.
+    command.args(arguments).stdin(Stdio::null()).env_remove("SUDO_UID").env_remove("SUDO_GID");
     command
 }
 

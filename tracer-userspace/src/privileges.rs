@@ -6,7 +6,7 @@ use std::{
     ffi::{CStr, CString, OsStr},
     fs,
     io::{self, ErrorKind},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::PathBuf,
     ptr,
 };
@@ -115,23 +115,19 @@ pub fn reduce(purpose: Purpose) -> Result<()> {
     set_no_new_privs(true).context("failed to give up gaining privileges")
 }
 
-/// The folder of the user that this process is: under sudo that is not what HOME says everywhere.
+/// The folder of the user that this process is. `HOME` may still be another one's: `su` and `sudo` may leave it as it was.
 #[must_use]
 pub fn home() -> Option<PathBuf> {
-    match caller_of_sudo_environment() {
-        Some((user, _)) if user == geteuid() => home_of(user),
-        _ => env::var_os("HOME").map(PathBuf::from),
-    }
+    let user = geteuid();
+    let is_ours = |home: &PathBuf| fs::metadata(home).is_ok_and(|folder| folder.uid() == user.as_raw());
+    env::var_os("HOME").map(PathBuf::from).filter(is_ours).or_else(|| home_of(user))
 }
 
+/// sudo's caller, if this is sudo's doing and they are not root.
 fn caller_of_sudo() -> Option<(Uid, Gid)> {
-    caller_of_sudo_environment().filter(|_| geteuid().is_root())
-}
-
-/// sudo's caller, unless that is root.
-fn caller_of_sudo_environment() -> Option<(Uid, Gid)> {
     let id = |name| env::var(name).ok()?.parse().ok().filter(|&id: &u32| id != u32::MAX);
-    Some((Uid::from_raw(id("SUDO_UID")?), Gid::from_raw(id("SUDO_GID")?))).filter(|(user, _)| !user.is_root())
+    let caller = (Uid::from_raw(id("SUDO_UID")?), Gid::from_raw(id("SUDO_GID")?));
+    (geteuid().is_root() && !caller.0.is_root()).then_some(caller)
 }
 
 /// Permitted capabilities stay.

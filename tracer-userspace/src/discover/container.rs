@@ -8,9 +8,13 @@ use std::{fmt, fs, io, path::Path};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::process::command_line;
+use crate::trace::escape;
 
 /// The numbers of name spaces begin above all process ids (`PROC_DYNAMIC_FIRST` in the kernel's fs/proc/generic.c).
 const FIRST_NAME_SPACE: u32 = 0xf000_0000;
+
+/// Most processes that are named where one was meant.
+const MOST_CANDIDATES: usize = 8;
 
 /// A process as its container sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,17 +78,16 @@ pub fn find(inner: u32, container: u32) -> Result<u32> {
 }
 
 /// The processes that go by this number in some container, in words; empty if there are none.
-#[must_use]
-pub fn candidates(inner: u32) -> String {
-    let mut lines = String::new();
-    for pid in processes().unwrap_or_default() {
-        let Ok(Some(inside)) = Inside::of(pid) else { continue };
-        if inside.pid == inner {
-            let command = command_line(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default());
-            lines.push_str(&format!("; -p {pid} ({command}) is {inside}"));
-        }
-    }
-    lines
+pub(super) fn candidates(inner: u32) -> String {
+    let found = processes().unwrap_or_default().into_iter().filter_map(|pid| {
+        let inside = Inside::of(pid).ok()??;
+        (inside.pid == inner).then_some((pid, inside))
+    });
+    let words = |(pid, inside)| {
+        let command = command_line(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default());
+        format!("; -p {pid} ({}) is {inside}", escape(&command))
+    };
+    found.take(MOST_CANDIDATES).map(words).collect()
 }
 
 /// Resolves what was asked for into a process id on this machine.
