@@ -62,7 +62,7 @@ fn record(target: Target, arguments: &[&str]) -> Result<Finished> {
 fn assert_whole(trace: &Path) {
     assert_eq!(confirmed(trace, "released").expect("a report"), PAIRS);
     let dump = text(&["dump", path(trace)]).expect("a trace");
-    assert!(dump.contains(r#"function="tt::tt_metal::Buffer::deallocate_impl()""#), "{dump}");
+    assert!(dump.contains(r#"function="tt::tt_metal::BufferImpl::deallocate_impl(tt::tt_metal::Buffer&)""#), "{dump}");
     assert!(!dump.contains("\nproblem "), "{dump}");
 }
 

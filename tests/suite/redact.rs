@@ -56,7 +56,13 @@ fn no_name_is_left_and_every_command_works() -> Result<()> {
         assert!(holds(&before, word), "`{word}` is no name of the trace");
         assert!(!holds(&after, word), "`{word}` is left");
     }
-    for word in ["tt::tt_metal::Buffer::deallocate_impl()", "libtt_metal.so", "libc.so.6", "_pytest", " (call)"] {
+    for word in [
+        "tt::tt_metal::BufferImpl::deallocate_impl(tt::tt_metal::Buffer&)",
+        "libtt_metal.so",
+        "libc.so.6",
+        "_pytest",
+        " (call)",
+    ] {
         assert!(holds(&after, word), "`{word}` is gone");
     }
 
