@@ -119,6 +119,29 @@ fn two_hosts_are_traced_from_outside_by_either_process_id() -> Result<()> {
 }
 
 #[test]
+fn a_container_that_a_user_made_without_rights_is_traced_as_well() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let folder = copied_lookalike("pimpl")?;
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args(["unshare", "--user", "--map-root-user", "--pid", "--fork", "/usr/bin/python3"])
+        .arg(folder.path().join("burst.py"))
+        .arg(PAIRS.to_string())
+        .env("LOOKALIKE_LIBRARY", folder.path().join("libtt_metal.so"));
+    let target = Target::start(command)?;
+    assert_eq!(target.pid, 1, "it is the first process in there");
+    let (pid, space) = on_this_machine(&target)?;
+    let target = record(target, &["-p", "1", "--in", &space.to_string()])?;
+    let trace = target.path("trace.ttb");
+    assert_whole(&trace);
+    assert_eq!(process_of(&trace)?.pid, pid);
+    Ok(())
+}
+
+#[test]
 fn a_library_that_was_deleted_or_replaced_is_traced_as_it_is_mapped() -> Result<()> {
     if !can_probe() {
         return Ok(());
