@@ -13,17 +13,13 @@ use tempfile::TempDir;
 
 use crate::{
     target::{Target, lookalike},
-    tool::{Recorder, can_probe, path, program, run},
+    tool::{Recorder, can_probe, path, program, run, stderr},
 };
 
 /// Above the largest process id that Linux gives.
 const NO_PROCESS: &str = "4194305";
 /// User and group of `nobody`.
 const NOBODY: &str = "65534";
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// Asserts that it was refused in these words, with nothing on stdout.
 #[track_caller]

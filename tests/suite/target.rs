@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
@@ -31,6 +32,8 @@ impl Target {
     /// Starts a command and waits until it is ready to be traced.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let folder = tempfile::tempdir()?;
+        // Targets of other users write there too.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
         command
             .env("BUFTRACE_READY_FILE", folder.path().join("ready"))
             .env("BUFTRACE_GO_FILE", folder.path().join("go"))
@@ -164,6 +167,17 @@ pub(crate) fn lookalike(variant: &str, arguments: &[&str]) -> Command {
         .current_dir(root().join("tests/lookalike"))
         .env("LOOKALIKE_LIBRARY", lookalikes().join(variant).join("libtt_metal.so"));
     command
+}
+
+/// The look-alike's scripts with a variant of its library in a folder of their own, which every user can read.
+pub(crate) fn copied_lookalike(variant: &str) -> Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    for file in ["attach.py", "burst.py", "lookalike.py"] {
+        fs::copy(root().join("tests/lookalike").join(file), folder.path().join(file))?;
+    }
+    fs::copy(lookalikes().join(variant).join("libtt_metal.so"), folder.path().join("libtt_metal.so"))?;
+    Ok(folder)
 }
 
 /// pytest on scenarios of the look-alike.

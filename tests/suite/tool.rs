@@ -46,13 +46,19 @@ pub(crate) fn program() -> &'static Path {
 /// A command of the tool.
 pub(crate) fn tool(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
-    command.args(arguments).stdin(Stdio::null());
+    // The tests may run by sudo, but what they make is not its caller's.
+    command.args(arguments).stdin(Stdio::null()).env_remove("SUDO_UID").env_remove("SUDO_GID");
     command
 }
 
 /// Runs a command of the tool to its end.
 pub(crate) fn run(arguments: &[&str]) -> Result<Output> {
     tool(arguments).output().context("failed to start tt-buftrace")
+}
+
+/// What a command said beside its view.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// What a command prints; it must succeed.

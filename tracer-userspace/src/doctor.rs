@@ -7,6 +7,7 @@ use std::{fmt, fs, num::NonZeroU32, path::Path};
 
 use anyhow::{Context as _, Result};
 use object::Object as _;
+use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use tracer_common::{Cookie, Kind, TaskLayout};
 
@@ -16,6 +17,7 @@ use crate::{
         Discovery, Known, Obstacle, maps, module::Module, process::Process, python::Python, symbols::ProbeSet,
         symbols::Site,
     },
+    privileges,
     trace::kind_word,
 };
 
@@ -25,8 +27,7 @@ const OLDEST_KERNEL: (u32, u32) = (5, 15);
 const FIRST_USER_NAME_SPACE: &str = "user:[4026531837]";
 /// The initial PID name space (`PROC_PID_INIT_INO`), whose process ids are those that BPF sees.
 const FIRST_PID_NAME_SPACE: &str = "pid:[4026531836]";
-/// CAP_SYS_ADMIN is for the uprobes themselves: since July 2025 perf wants it where CAP_PERFMON was enough, in new kernels and
-/// in the stable ones that the change went to (`perf_uprobe_event_init` in kernel/events/core.c).
+/// CAP_SYS_ADMIN is for kernels that ask for it at each uprobe: see [`privileges::uprobes_ask_for_admin`].
 const SETCAP: &str =
     "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep $(command -v tt-buftrace)   # or run as root";
 
@@ -88,16 +89,21 @@ impl Check {
 #[must_use]
 pub fn machine() -> Vec<Check> {
     let uname = rustix::system::uname();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let [users, pids] = ["user", "pid"].map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default());
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    let container = check_name_spaces(&users.to_string_lossy(), &pids.to_string_lossy());
+    let mut rights = check_rights(privileges::effective(), privileges::uprobes_ask_for_admin());
+    if container.outcome == Outcome::Fail {
+        // Rights that are given in here would not help.
+        rights.next = None;
+    }
     vec![
         check_processor(&uname.machine().to_string_lossy()),
         check_kernel(&uname.release().to_string_lossy()),
         check_btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
-        check_capabilities(effective_capabilities(&status)),
-        check_name_spaces(&users.to_string_lossy(), &pids.to_string_lossy()),
+        rights,
+        container,
         check_lockdown(&lockdown),
         Check::ok("perf", format!("perf_event_paranoid {}: does not matter with CAP_PERFMON", paranoid.trim())),
         Check::ok("memlock", "RLIMIT_MEMLOCK does not matter: since Linux 5.11 BPF memory is counted by cgroup"),
@@ -182,36 +188,24 @@ fn check_btf(there: bool) -> Check {
     }
 }
 
-/// Bit numbers, from linux/capability.h.
-#[derive(Clone, Copy)]
-enum Capability {
-    DacReadSearch = 2,
-    SysPtrace = 19,
-    SysAdmin = 21,
-    Perfmon = 38,
-    Bpf = 39,
-}
-
-fn has(capabilities: u64, capability: Capability) -> bool {
-    capabilities >> (capability as u32) & 1 == 1
-}
-
-fn effective_capabilities(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0)
-}
-
-fn check_capabilities(capabilities: u64) -> Check {
-    let all = has(capabilities, Capability::SysAdmin);
-    let needed = [("CAP_BPF", Capability::Bpf), ("CAP_PERFMON", Capability::Perfmon)];
-    let missing: Vec<_> =
-        needed.into_iter().filter(|(_, one)| !all && !has(capabilities, *one)).map(|(name, _)| name).collect();
+/// `admin` is whether this kernel asks for `CAP_SYS_ADMIN` at each uprobe, if that is known.
+fn check_rights(held: CapabilitySet, admin: Option<bool>) -> Check {
+    let without = |one| !held.contains(one);
+    // It stands for the other two.
+    let all = !without(CapabilitySet::SYS_ADMIN);
+    let needed = [
+        ("CAP_BPF", !all && without(CapabilitySet::BPF)),
+        ("CAP_PERFMON", !all && without(CapabilitySet::PERFMON)),
+        ("CAP_SYS_ADMIN, which this kernel asks for at each uprobe", !all && admin == Some(true)),
+    ];
+    let missing: Vec<_> = needed.into_iter().filter(|(_, missing)| *missing).map(|(name, _)| name).collect();
     if !missing.is_empty() {
         return Check::fail("rights", format!("without {}", missing.join(" and ")), SETCAP);
     }
-    match has(capabilities, Capability::SysPtrace) {
-        true => Check::ok("rights", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE"),
-        false => Check::warn(
+    let names = if admin == Some(true) { "CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN" } else { "CAP_BPF, CAP_PERFMON" };
+    match without(CapabilitySet::SYS_PTRACE) {
+        false => Check::ok("rights", format!("{names}, CAP_SYS_PTRACE")),
+        true => Check::warn(
             "rights",
             "without CAP_SYS_PTRACE only some processes can be looked at: other users' cannot, nor protected ones",
             SETCAP,
@@ -249,8 +243,14 @@ fn probe_ourselves() -> Result<()> {
     Ok(())
 }
 
+/// Who is in a container knows neither the host's process ids nor its names: the number of the PID name space tells the
+/// host which container it is.
 fn check_name_spaces(users: &str, pids: &str) -> Check {
-    let next = "run tt-buftrace on the host: it finds processes in containers from there";
+    let number = pids.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).unwrap_or("NUMBER");
+    let next = match pids {
+        FIRST_PID_NAME_SPACE => "run on the host: sudo tt-buftrace record -p PID".to_owned(),
+        _ => format!("run on the host: sudo tt-buftrace record --in {number} -p PID, with the PID as it is in here"),
+    };
     match (users, pids) {
         (FIRST_USER_NAME_SPACE, FIRST_PID_NAME_SPACE) => {
             Check::ok("container", "in the host's user and PID name spaces")
@@ -275,15 +275,10 @@ fn check_lockdown(lockdown: &str) -> Check {
 }
 
 fn check_process(process: &Process) -> Check {
-    let found = format!("{} ({}), user {}", process.pid, process.command, process.uid);
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let capabilities = effective_capabilities(&status);
-    let own = process.uid == rustix::process::geteuid().as_raw();
-    let may = has(capabilities, Capability::SysPtrace) || own;
-    match may || has(capabilities, Capability::DacReadSearch) {
-        true => Check::ok("process", found),
-        false => Check::warn("process", format!("{found}: another user's"), SETCAP),
-    }
+    let Process { pid, command, uid, .. } = process;
+    let inside = process.inside.map(|inside| format!(", {inside}")).unwrap_or_default();
+    // What could be read of it shows that it is ours to look at.
+    Check::ok("process", format!("{pid} ({command}), user {uid}{inside}"))
 }
 
 fn check_site(site: &Site) -> Check {
@@ -349,13 +344,30 @@ mod tests {
     }
 
     #[test]
-    fn rights_are_read_from_the_mask() {
-        let outcome = |status: &str| check_capabilities(effective_capabilities(status)).outcome;
-        assert_eq!(outcome("Name:\tx\nCapEff:\t000001ffffffffff\n"), Outcome::Ok);
-        assert_eq!(outcome("CapEff:\t000000c000080000\n"), Outcome::Ok);
-        assert_eq!(outcome("CapEff:\t000000c000000000\n"), Outcome::Warn);
-        assert_eq!(outcome("CapEff:\t0000004000080000\n"), Outcome::Fail);
-        assert_eq!(outcome(""), Outcome::Fail);
+    fn what_is_missing_is_named() {
+        use CapabilitySet as Set;
+        let check = |held: Set, admin| check_rights(held, admin).to_string().lines().next().map(str::to_owned);
+        let all = Set::BPF | Set::PERFMON | Set::SYS_PTRACE;
+        let shown = [
+            check(all, Some(false)),
+            check(all | Set::SYS_ADMIN, Some(true)),
+            check(all - Set::SYS_PTRACE, Some(false)),
+            check(all, Some(true)),
+            check(all - Set::BPF, Some(false)),
+            check(all - Set::PERFMON, None),
+            check(Set::empty(), None),
+            check(Set::SYS_ADMIN | Set::SYS_PTRACE, None),
+        ];
+        expect![[r#"
+            ok   rights       CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE
+            ok   rights       CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYS_PTRACE
+            warn rights       without CAP_SYS_PTRACE only some processes can be looked at: other users' cannot, nor protected ones
+            fail rights       without CAP_SYS_ADMIN, which this kernel asks for at each uprobe
+            fail rights       without CAP_BPF
+            fail rights       without CAP_PERFMON
+            fail rights       without CAP_BPF and CAP_PERFMON
+            ok   rights       CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE"#]]
+        .assert_eq(&shown.into_iter().flatten().collect::<Vec<_>>().join("\n"));
     }
 
     #[test]
@@ -363,6 +375,8 @@ mod tests {
         let outcomes = [(FIRST_USER_NAME_SPACE, FIRST_PID_NAME_SPACE), (FIRST_USER_NAME_SPACE, "pid:[1]"), ("", "")];
         let outcomes = outcomes.map(|(users, pids)| check_name_spaces(users, pids).outcome);
         assert_eq!(outcomes, [Outcome::Ok, Outcome::Fail, Outcome::Fail]);
+        let inside = check_name_spaces(FIRST_USER_NAME_SPACE, "pid:[4026532178]").next.expect("a way out");
+        assert!(inside.contains("record --in 4026532178 -p PID"), "{inside}");
     }
 
     #[test]
@@ -370,7 +384,7 @@ mod tests {
         expect![[r#"
             fail rights       without CAP_BPF and CAP_PERFMON
                               → sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep $(command -v tt-buftrace)   # or run as root"#]]
-        .assert_eq(&check_capabilities(0).to_string());
+        .assert_eq(&check_rights(CapabilitySet::empty(), None).to_string());
         expect!["ok   btf          /sys/kernel/btf/vmlinux"].assert_eq(&check_btf(true).to_string());
     }
 

@@ -11,6 +11,8 @@ pub mod discover;
 pub mod doctor;
 pub mod import;
 pub mod model;
+pub mod privileges;
+pub mod redact;
 pub mod trace;
 pub mod unwind;
 pub mod view;

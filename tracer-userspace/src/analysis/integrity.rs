@@ -51,6 +51,8 @@ pub struct ProcessRow {
     pub host: Option<String>,
     /// Process id on its host, 0 if not known.
     pub pid: u32,
+    /// Process id in its container; `null` if it is in none.
+    pub inner_pid: Option<u32>,
     /// Command line. Of an imported process, the name of the file.
     pub command: String,
     /// Number of the process that it was forked from, as a copy of it; `null` if that is not recorded.
@@ -152,6 +154,7 @@ fn processes(model: &Model) -> Vec<ProcessRow> {
             process,
             host: definitions.hosts.get(&process).cloned(),
             pid: it.pid,
+            inner_pid: Some(it.inner_pid).filter(|&pid| pid != 0),
             command: it.command.clone(),
             parent: (it.parent != 0).then_some(it.parent),
             origin: Some(it.origin.to_string()).filter(|origin| !origin.is_empty()),

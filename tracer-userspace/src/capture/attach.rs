@@ -196,14 +196,10 @@ pub(super) fn process_record(process: &Process, python: Option<&Python>, id: u32
         command: process.command.clone(),
         origin: trace::Name::default(),
         python: python.map(|python| python.version.clone()).unwrap_or_default(),
+        inner_pid: process.inside.map_or(0, |inside| inside.pid),
+        pid_name_space: process.inside.map_or(0, |inside| inside.name_space),
         parent,
     }
-}
-
-/// User and group that called us by sudo: the trace is theirs, and they read it without.
-pub(super) fn caller_of_sudo() -> Option<(u32, u32)> {
-    let id = |name| std::env::var(name).ok()?.parse().ok();
-    rustix::process::geteuid().is_root().then_some((id("SUDO_UID")?, id("SUDO_GID")?))
 }
 
 /// The record of a recording that begins now.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     process::{Child, Command},
     rc::Rc,
     time::{Duration, Instant},
@@ -25,12 +26,13 @@ use super::{
     modules::Modules,
     recorder::{Recorder, boot_now},
     search::{Scan, Search},
-    session::{Figures, Options, Progress, Reason, Stop, Summary},
+    session::{self, Figures, Options, Progress, Reason, Stop, Summary},
     space::Space,
     watch::CodeWatch,
 };
 use crate::{
     discover::{Discovery, Known, Obstacle, btf, process::Process},
+    privileges::{self, Purpose},
     trace::{self, HITS, Writer, kind_word},
 };
 
@@ -68,8 +70,9 @@ pub(super) struct Recording<'a> {
 }
 
 impl<'a> Recording<'a> {
-    /// Loads the kernel side.
-    pub(super) fn load(options: &'a Options) -> Result<Self> {
+    /// Loads the kernel side, starts the command if that is what is recorded, and gives up all privileges that are not
+    /// needed any more.
+    pub(super) fn load(options: &'a Options) -> Result<(Self, Option<Child>)> {
         let tasks = match btf::tasks() {
             Err(error) if options.follow => {
                 return Err(error.context("children can't be followed here; --no-follow-forks goes without"));
@@ -80,14 +83,20 @@ impl<'a> Recording<'a> {
         // SAFETY: the ring buffer owns its descriptor, and lives in the `AsyncFd` for as long as that does.
         let events = unsafe { AsyncFd::register_with_interest(kernel.take_events()?, Interest::READABLE) }?;
         let log = options.kernel.verbose.then(|| kernel.logger()).transpose()?;
-        let recorder = Recorder::new(boot_now())?;
+        let boot_ns = boot_now();
         kernel.start()?;
-        Ok(Self {
+        let child = match &options.target {
+            session::Target::Command(words) => Some(start(&mut kernel, words, options.follow)?),
+            _ => None,
+        };
+        // What the command may do is its own affair; the recorder's threads come later.
+        privileges::reduce(Purpose::Recording)?;
+        let recording = Self {
             options,
             kernel,
             events,
             log,
-            recorder,
+            recorder: Recorder::new(boot_ns)?,
             modules: Modules::new()?,
             sites: Sites::default(),
             processes: BTreeMap::new(),
@@ -97,7 +106,8 @@ impl<'a> Recording<'a> {
             known: Known::default(),
             began: Instant::now(),
             reason: Reason::Exited,
-        })
+        };
+        Ok((recording, child))
     }
 
     /// Records a process once it has loaded its library.
@@ -108,20 +118,6 @@ impl<'a> Recording<'a> {
         // Who asked for one process wants to know all that keeps it from being recorded.
         self.insert(pid, true, Stage::Looking(Search::new(self.scan.is_none())));
         Ok(())
-    }
-
-    /// Starts a command, and records it once it has loaded its library.
-    pub(super) fn start(&mut self, mut command: Command) -> Result<Child> {
-        // Until it is told apart, it is followed as a child of ours: nothing that it does comes too early.
-        let own = std::process::id();
-        if self.options.follow {
-            self.kernel.follow(own)?;
-        }
-        let child = command.spawn();
-        self.kernel.unfollow(own)?;
-        let child = child.with_context(|| format!("failed to start {}", command.get_program().to_string_lossy()))?;
-        self.add_root(child.id())?;
-        Ok(child)
     }
 
     /// Records what a scan of the machine's processes finds.
@@ -317,8 +313,6 @@ impl<'a> Recording<'a> {
         ensure!(discovery.process.is_alive(), "it has ended");
         if !recorder.has_begun() {
             let writer = Writer::create(&options.output)?;
-            let given = attach::caller_of_sudo().map_or(Ok(()), |(user, group)| writer.give_to(user, group));
-            problems.extend(given.err().map(|error| format!("{error:#}")));
             recorder.begin(writer, attach::session_record(recorder.boot_ns()));
             self.began = Instant::now();
         }
@@ -428,9 +422,9 @@ impl<'a> Recording<'a> {
         let Stage::Forked(Forked { link, parent, made, discovery, .. }) = &process.stage else { return Ok(()) };
         let (link, parent, discovery) = (*link, *parent, Rc::clone(discovery));
         // Of a child that is gone already, `/proc` tells nothing any more; it had its parent's command line.
-        let start =
-            Process::read(pid).map_or(made / (1_000_000_000 / rustix::param::clock_ticks_per_second()), |it| it.start);
-        let identity = Process { pid, start, ..discovery.process.clone() };
+        let start = made / (1_000_000_000 / rustix::param::clock_ticks_per_second());
+        let gone = Process { pid, start, inside: None, ..discovery.process.clone() };
+        let identity = Process::read(pid).unwrap_or(gone);
         self.recorder.record(attach::process_record(&identity, discovery.python.as_ref(), link.number, parent));
         self.recorder.describe_forked(pid);
         let probes = self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery);
@@ -597,4 +591,16 @@ impl<'a> Recording<'a> {
         let adds_up = sent == kept + lost && lost == kernel.counter(Counter::RingFull)?;
         Ok(Some(Summary { reason, seconds, processes, tally: recorder.tally, lost, bytes, adds_up, compared }))
     }
+}
+
+/// Starts a command. If it is to be followed, it is from its first instruction on, as a child of ours.
+fn start(kernel: &mut Kernel, words: &[OsString], follow: bool) -> Result<Child> {
+    let (program, arguments) = words.split_first().context("no command is given")?;
+    let own = std::process::id();
+    if follow {
+        kernel.follow(own)?;
+    }
+    let child = Command::new(program).args(arguments).spawn();
+    kernel.unfollow(own)?;
+    child.with_context(|| format!("failed to start {}", program.to_string_lossy()))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a recording is asked for, tells while it runs, and comes to in the end.
 
-use std::{ffi::OsString, path::PathBuf, process::Command};
+use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -130,11 +130,10 @@ async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Op
         // What is not there is said before anything is done.
         pids.iter().try_for_each(|&pid| Process::read(pid).map(drop))?;
     }
-    let mut recording = Recording::load(options)?;
-    let mut child = None;
+    let (mut recording, mut child) = Recording::load(options)?;
     match &options.target {
         Target::Pids(pids) => pids.iter().try_for_each(|&pid| recording.add_root(pid))?,
-        Target::Command(words) => child = Some(recording.start(command(words)?)?),
+        Target::Command(_) => child.iter().try_for_each(|child| recording.add_root(child.id()))?,
         Target::Selected(select) => recording.add_scan(Scan::new(select.clone())),
     }
     match recording.run(&mut child, &mut stop, tell).await {
@@ -144,13 +143,6 @@ async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Op
             Err(error)
         }
     }
-}
-
-fn command(words: &[OsString]) -> Result<Command> {
-    let (program, arguments) = words.split_first().context("no command is given")?;
-    let mut command = Command::new(program);
-    command.args(arguments);
-    Ok(command)
 }
 
 /// Ctrl-C, and what service managers send.

@@ -50,6 +50,8 @@ pub(super) enum Command {
     Check(Check),
     /// What a verdict means, what usually causes it, and where to look; the same of a cause
     Explain(Explain),
+    /// A copy of a trace without the names of hosts, folders, files, functions and tests that are nobody else's
+    Redact(Redact),
     /// Every record and event as a line of text
     Dump(Dump),
 }
@@ -60,6 +62,10 @@ pub(super) struct Record {
     /// Process to attach to; it is not stopped, and goes on when the recording ends. May be given more than once
     #[arg(short, long)]
     pub(super) pid: Vec<u32>,
+    /// PID is that of a container, which is told by any of its processes as this machine has them (docker inspect -f
+    /// '{{.State.Pid}}'), or by the number that `readlink /proc/self/ns/pid` prints inside
+    #[arg(long = "in", value_name = "CONTAINER", requires = "pid")]
+    pub(super) inside: Option<u32>,
     /// Attach to processes of this name as they come, until Ctrl-C: a word of their command line ends in it, e.g. pytest
     #[arg(short = 'n', long = "wait", value_name = "NAME")]
     pub(super) name: Option<String>,
@@ -103,6 +109,9 @@ pub(super) struct Doctor {
     /// Look at this process too
     #[arg(short, long)]
     pub(super) pid: Option<u32>,
+    /// PID is that of a container: see `record`
+    #[arg(long = "in", value_name = "CONTAINER", requires = "pid")]
+    pub(super) container: Option<u32>,
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -272,6 +281,20 @@ pub(super) struct Explain {
 pub(super) enum Topic {
     Verdict(Verdict),
     Cause(Cause),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Redact {
+    /// The trace
+    #[arg(value_name = "TRACE")]
+    pub(super) input: PathBuf,
+    /// Trace file without the names
+    #[arg(short, long, value_name = "TRACE")]
+    pub(super) output: PathBuf,
+    /// What the words that stand for names are made with: traces redacted with one key can be compared. Keep it as you keep
+    /// the names: who has it can check a guess [default: a random one]
+    #[arg(long, value_name = "KEY")]
+    pub(super) key: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

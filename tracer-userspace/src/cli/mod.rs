@@ -6,6 +6,7 @@ mod compare;
 mod import;
 mod read;
 mod record;
+mod redact;
 mod scope;
 
 use std::{
@@ -16,7 +17,10 @@ use std::{
 use args::{Args, Command};
 use clap::Parser;
 
-use crate::trace::ReadError;
+use crate::{
+    privileges::{self, Purpose},
+    trace::ReadError,
+};
 
 /// Exit code: done, but the traces had problems, or did not pass a check.
 const PROBLEMS: u8 = 1;
@@ -37,10 +41,11 @@ enum Status {
 pub fn run() -> ExitCode {
     let args = Args::parse();
     let mut stdout = io::BufWriter::new(io::stdout().lock());
-    let result = dispatch(args.command, &mut stdout).and_then(|status| {
-        stdout.flush()?;
-        Ok(status)
-    });
+    let result =
+        reduce_privileges(&args.command).and_then(|()| dispatch(args.command, &mut stdout)).and_then(|status| {
+            stdout.flush()?;
+            Ok(status)
+        });
     match result {
         Ok(Status::Done) => ExitCode::SUCCESS,
         Ok(Status::Problems) => ExitCode::from(PROBLEMS),
@@ -52,6 +57,15 @@ pub fn run() -> ExitCode {
             }
             ExitCode::from(FAILURE)
         }
+    }
+}
+
+/// `record` first starts what it is to record.
+fn reduce_privileges(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Record(_) => Ok(()),
+        Command::Doctor(_) => privileges::reduce(Purpose::Recording),
+        _ => privileges::reduce(Purpose::Reading),
     }
 }
 
@@ -67,6 +81,7 @@ fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
         Command::Diff(args) => compare::diff(&args, out),
         Command::Check(args) => compare::check(&args, out),
         Command::Explain(args) => read::explain(&args, out),
+        Command::Redact(args) => redact::redact(&args),
         Command::Dump(args) => read::dump(&args, out),
     }
 }

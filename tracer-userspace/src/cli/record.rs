@@ -19,6 +19,7 @@ use crate::{
         session::{self, Figures, Options, Progress, Reason, Summary, Target},
         stacks::Compared,
     },
+    discover::container,
     doctor::{self, Check, Outcome},
     trace::escape,
     view::bytes,
@@ -29,16 +30,17 @@ pub(super) fn record(args: Record) -> Result<Status> {
     if !missing.is_empty() {
         bail!("tracing is not possible here:\n{}", missing.join("\n"));
     }
+    let pids = args.pid.iter().map(|&pid| container::resolve(pid, args.inside)).collect::<Result<Vec<_>>>()?;
     let follow = args.follow_forks || !args.command.is_empty() && !args.no_follow_forks;
-    let (output, of_process) = match args.pid[..] {
+    let (output, of_process) = match pids[..] {
         [pid] => (PathBuf::from(format!("buftrace-{pid}.ttb")), format!(" -p {pid}")),
         _ => (PathBuf::from("buftrace.ttb"), String::new()),
     };
     let output = args.output.unwrap_or(output);
     let target = match (args.name.map(Select::Name), args.container.map(Select::Container)) {
         (Some(select), _) | (_, Some(select)) => Target::Selected(select),
-        _ if args.pid.is_empty() => Target::Command(args.command),
-        _ => Target::Pids(args.pid),
+        _ if pids.is_empty() => Target::Command(args.command),
+        _ => Target::Pids(pids),
     };
     let kernel = kernel::Options { ring_bytes: args.ring, verbose: args.verbose_kernel, remember: !args.forget_rows };
     let probes = args.probes.into();
@@ -147,7 +149,8 @@ pub(super) fn doctor(args: &Doctor, out: &mut impl Write) -> Result<Status> {
     if failed(&checks).next().is_none() {
         checks.push(doctor::probing());
     }
-    checks.extend(args.pid.map(doctor::target).unwrap_or_default());
+    let pid = args.pid.map(|pid| container::resolve(pid, args.container)).transpose()?;
+    checks.extend(pid.map(doctor::target).unwrap_or_default());
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;
     } else {

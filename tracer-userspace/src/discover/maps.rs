@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/proc/PID/maps`: which files a process has mapped, and where.
 
-use std::{ffi::OsString, fs, io, ops::Range, os::unix::ffi::OsStringExt, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs, io,
+    ops::Range,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
 
 /// A mapped file, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +35,22 @@ pub struct Mapping {
 /// # Errors
 /// If the file cannot be read: no such process, or not ours to look at.
 pub fn read(pid: u32) -> io::Result<Vec<Mapping>> {
-    Ok(parse(&fs::read(format!("/proc/{pid}/maps"))?))
+    let mut mappings = parse(&fs::read(format!("/proc/{pid}/maps"))?);
+    if let Some(root) = changed_root(pid) {
+        mappings.iter_mut().for_each(|mapping| mapping.path = below(&root, &mapping.path));
+    }
+    Ok(mappings)
+}
+
+/// The root of a process that lives in a `chroot`: the kernel's paths show the folders above, which the process does not
+/// see. (A container's root is the root of its mounts, where its paths begin in any case.)
+pub(super) fn changed_root(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/root")).ok().filter(|root| root != Path::new("/"))
+}
+
+/// A path as a process with this root sees it.
+pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
+    path.strip_prefix(root).map_or_else(|_| path.to_owned(), |below| Path::new("/").join(below))
 }
 
 /// The page to which functions return that somebody watches with a uretprobe, if the process has one yet.
@@ -128,6 +149,15 @@ mod tests {
                 path: "/opt/lib/libtt_metal.so".into(),
                 deleted: false,
             }]
+        );
+    }
+
+    #[test]
+    fn a_changed_root_is_taken_off() {
+        let seen = |path| below(Path::new("/srv/jail"), Path::new(path));
+        assert_eq!(
+            ["/srv/jail/lib/x.so", "/srv/jailer/x.so", "/lib/x.so"].map(seen),
+            [Path::new("/lib/x.so"), Path::new("/srv/jailer/x.so"), Path::new("/lib/x.so")]
         );
     }
 

@@ -4,6 +4,7 @@
 //! Nothing is assumed of the traced library's version, name or place: it is the mapped file that defines [`LIBRARY_SYMBOL`].
 
 pub mod btf;
+pub mod container;
 pub mod elf;
 pub mod environ;
 pub mod layout;

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::maps::Mapping;
+use super::{
+    container::{self, Inside},
+    maps::{self, Mapping},
+};
 
 /// A process. `pid` and `start` together name it for as long as the machine runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Process {
     pub uid: u32,
     /// The program file, as the process sees it.
     pub program: PathBuf,
+    /// What its container knows it as, if it is in one.
+    pub inside: Option<Inside>,
 }
 
 impl Process {
@@ -36,19 +41,30 @@ impl Process {
     pub fn read(pid: u32) -> Result<Self> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let stat = match fs::read(proc.join("stat")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("there is no process {pid}"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                bail!("there is no process {pid}{}", container::candidates(pid))
+            }
             stat => stat.with_context(|| format!("failed to look at process {pid}"))?,
         };
         let stat = parse_stat(&stat).with_context(|| format!("failed to understand /proc/{pid}/stat"))?;
         let words = fs::read(proc.join("cmdline")).unwrap_or_default();
         let command = command_line(&words);
+        let uid = fs::metadata(&proc).with_context(|| format!("failed to look at process {pid}"))?.uid();
+        let not_ours = || {
+            format!(
+                "failed to look at process {pid} of user {uid}: another user's, or a protected one, takes CAP_SYS_PTRACE"
+            )
+        };
         Ok(Self {
             pid,
             start: stat.start,
             command: if command.is_empty() { stat.name } else { command },
-            uid: fs::metadata(&proc).with_context(|| format!("failed to look at process {pid}"))?.uid(),
-            program: fs::read_link(proc.join("exe"))
-                .with_context(|| format!("failed to look at the program of process {pid}"))?,
+            uid,
+            program: match (fs::read_link(proc.join("exe")).with_context(not_ours)?, maps::changed_root(pid)) {
+                (program, Some(root)) => maps::below(&root, &program),
+                (program, None) => program,
+            },
+            inside: Inside::of(pid).with_context(not_ours)?,
         })
     }
 
@@ -84,7 +100,7 @@ impl MappedFile {
     /// Opens the file behind a mapping: by its path below the process's root, else by the kernel's link.
     ///
     /// # Errors
-    /// If neither leads to the mapped file. The link alone needs `CAP_SYS_ADMIN` or `CAP_CHECKPOINT_RESTORE`.
+    /// If neither leads to the mapped file; says which capability would help.
     pub fn open(pid: u32, mapping: &Mapping) -> Result<Self> {
         let by_path = open_by_path(pid, mapping);
         if let Ok(Some((file, verified))) = by_path {
@@ -95,7 +111,8 @@ impl MappedFile {
             Ok(file) => Ok(Self { file, verified: Verified::Link }),
             Err(by_link) => {
                 let path = mapping.path.display();
-                let by_path = by_path.map_or_else(|error| error.to_string(), |_| "is another file by now".into());
+                let by_path = by_path.map_or_else(|error| with_remedy(&error), |_| "is another file by now".into());
+                let by_link = with_remedy(&by_link);
                 bail!("failed to open {path} as process {pid} has it: the path: {by_path}; {link}: {by_link}")
             }
         }
@@ -105,6 +122,15 @@ impl MappedFile {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+}
+
+/// The kernel refuses to follow its link by `EPERM`, and to open the file, whichever way, by `EACCES`.
+fn with_remedy(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => format!("{error}, which takes CAP_CHECKPOINT_RESTORE"),
+        Some(libc::EACCES) => format!("{error}, which takes CAP_DAC_READ_SEARCH"),
+        _ => error.to_string(),
     }
 }
 
@@ -145,7 +171,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     })
 }
 
-fn command_line(words: &[u8]) -> String {
+pub(super) fn command_line(words: &[u8]) -> String {
     let words = words.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     words.map(|word| OsStr::from_bytes(word).to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
@@ -177,7 +203,7 @@ mod tests {
     fn this_process_is_alive_and_its_program_opens_as_mapped() {
         let process = Process::read(std::process::id()).expect("own process");
         assert!(process.is_alive());
-        let maps = crate::discover::maps::read(process.pid).expect("own maps");
+        let maps = maps::read(process.pid).expect("own maps");
         let own = maps.iter().find(|mapping| mapping.path == process.program).expect("the test binary");
         let file = MappedFile::open(process.pid, own).expect("the test binary");
         assert_eq!(fs::metadata(file.path()).expect("through the descriptor").ino(), own.inode);
@@ -186,7 +212,7 @@ mod tests {
     #[test]
     fn a_replaced_file_is_not_taken_for_the_mapped_one() {
         let process = Process::read(std::process::id()).expect("own process");
-        let maps = crate::discover::maps::read(process.pid).expect("own maps");
+        let maps = maps::read(process.pid).expect("own maps");
         let own = maps.iter().find(|mapping| mapping.path == process.program).expect("the test binary");
         let other = Mapping { inode: own.inode + 1, ..own.clone() };
         assert!(open_by_path(process.pid, &other).expect("the path is there").is_none());

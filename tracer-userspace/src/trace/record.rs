@@ -45,6 +45,11 @@ records! {
         /// Empty if it was recorded, else what it was imported from: `allocation-server` or `graph-capture`. Its times
         /// are then lines of the log, or nodes of the graph.
         origin: Name,
+        /// Process id as the process itself has it in its container, 0 if it is in none.
+        inner_pid: u32,
+        /// Number of the container's PID name space on the recording host (`pid:[…]` of `/proc/PID/ns/pid`), 0 if it is
+        /// in none.
+        pid_name_space: u64,
         /// Number of the recorded process that this one was forked from, 0 for none: it has a copy of its objects.
         parent: u32,
     }

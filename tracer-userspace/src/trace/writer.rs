@@ -4,7 +4,7 @@
 use std::{
     fs::{File, Permissions},
     io::{Read, Seek, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -56,16 +56,6 @@ impl Writer {
         let head = [&MAGIC[..], &VERSION.to_le_bytes(), &MINIMUM.to_le_bytes()].concat();
         writer.write(&head)?;
         Ok(writer)
-    }
-
-    /// Makes the file another user's, as a recorder that runs as root on somebody's behalf must.
-    ///
-    /// # Errors
-    ///
-    /// The file's owner cannot be changed.
-    pub fn give_to(&self, user: u32, group: u32) -> Result<()> {
-        let failed = || format!("failed to give {} to user {user}", self.path.display());
-        fchown(&self.file, Some(user), Some(group)).with_context(failed)
     }
 
     /// Adds a record.

@@ -55,7 +55,8 @@ pub(super) fn show(integrity: &Integrity, out: &mut String) {
 
 fn show_process(row: &ProcessRow, hosts: bool) -> String {
     let host = row.host.as_ref().filter(|_| hosts).map_or(String::new(), |host| format!(" on {host}"));
-    let pid = if row.pid == 0 { "pid not known".to_owned() } else { format!("pid {}{host}", row.pid) };
+    let inside = row.inner_pid.map_or(String::new(), |pid| format!(" ({pid} in its container)"));
+    let pid = if row.pid == 0 { "pid not known".to_owned() } else { format!("pid {}{inside}{host}", row.pid) };
     let at = |end| when(end, row.clock());
     let end = match (row.reason.as_deref(), row.end) {
         (Some("exited"), Some(end)) => format!("exited at {}", at(end)),

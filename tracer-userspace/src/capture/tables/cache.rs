@@ -19,7 +19,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::unwind::{Compiled, Key};
+use crate::{
+    privileges,
+    unwind::{Compiled, Key},
+};
 
 /// The folder below the user's caches.
 const FOLDER: &str = "tt-buftrace";
@@ -35,14 +38,14 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens the user's own: below `$XDG_CACHE_HOME`, or `~/.cache`.
+    /// Opens the user's own, under sudo its caller's: below `$XDG_CACHE_HOME`, or `~/.cache`.
     ///
     /// # Errors
     /// If there is none that can be used.
     pub fn open() -> Result<Self> {
-        let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-        Self::below(&caches.context("neither XDG_CACHE_HOME nor HOME is set")?)
+        let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let caches = caches.or_else(|| Some(privileges::home()?.join(".cache"))).filter(|path| path.is_absolute());
+        Self::below(&caches.context("neither XDG_CACHE_HOME nor a home is known")?)
     }
 
     /// Opens, or makes, the one below a folder.
