@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::{
-    target::{lookalike_pytest, record},
+    target::{lookalike_pytest, record, record_with},
     tool::{can_probe, json, path, root, run, text},
 };
 
@@ -16,7 +16,7 @@ type Sites = &'static [(&'static str, u64, &'static [&'static str])];
 
 /// What each scenario of `test_causes.py` is there to show. The free that robs the second owner of a block is not made
 /// by any pattern, and a buffer that was robbed is freed in vain.
-const CAUSES: [(&str, Sites); 16] = [
+const CAUSES: [(&str, Sites); 17] = [
     ("test_program_cache", &[("stale-free", 1, &["program-cache"]), ("stolen-free", 1, &[])]),
     ("test_program_cache_after_close", &[("after-close", 1, &["program-cache", "outlived-device"])]),
     ("test_cache", &[("repeat", 1, &["cache"])]),
@@ -31,6 +31,7 @@ const CAUSES: [(&str, Sites); 16] = [
     ("test_container[deque-drop]", CONTAINER),
     ("test_view", &[("stale-free", 1, &[]), ("stolen-free", 1, &["view"])]),
     ("test_graph_capture", &[("repeat", 1, &["graph-capture"])]),
+    ("test_forked_child", &[("inherited", 1, &["forked-child"]), ("repeat", 1, &["forked-child"])]),
     ("test_next_after_one_that_failed", &[]),
     ("test_no_known_pattern", &[("repeat", 1, &[])]),
 ];
@@ -60,7 +61,8 @@ fn each_cause_is_named_where_it_is_at_work_and_nowhere_else() -> Result<()> {
         return Ok(());
     }
     for variant in ["buffer", "pimpl"] {
-        let (_target, trace) = record(lookalike_pytest(variant, &["scenarios/test_causes.py"]))?;
+        let (_target, trace) =
+            record_with(lookalike_pytest(variant, &["scenarios/test_causes.py"]), &["--follow-forks"])?;
         let trace = path(&trace);
         for (test, expected) in CAUSES {
             assert_eq!(told(&sites(trace, test)?), *json!(expected).as_array().context("a list")?, "{variant} {test}");
@@ -152,8 +154,8 @@ fn eight_chips_report_as_scripted() -> Result<()> {
             assert_eq!(aliases.len() as u64, u64::from(chips > 0), "{variant} {test}: {aliases:?}");
             for site in aliases {
                 assert_eq!((&site["count"], &site["possible"]), (&json!(chips), &json!(0)), "{variant} {test}");
-                // A mark tells no device, and a chip that is gone is not read.
-                if variant.ends_with("pimpl") && owner == 1 {
+                // A chip that is gone is not read.
+                if owner == 1 {
                     assert_eq!(site["causes"][0]["cause"], "mesh-and-chip", "{variant} {test}");
                     let evidence = site["causes"][0]["evidence"].as_str().unwrap_or_default();
                     assert!(evidence.starts_with(&format!("all {chips} frees: buffer ")), "{evidence}");

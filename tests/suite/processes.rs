@@ -7,14 +7,14 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use buftrace::trace::{Item, Kind, Record};
 use serde_json::Value;
 
 use crate::{
     account::{Step, by_trace, by_truth},
-    target::{Target, lookalike, lookalike_pytest, python},
-    tool::{Recorder, can_probe, items, json, path, run},
+    target::{Target, can_have_ttnn, lookalike, lookalike_pytest, lookalikes, python, ttnn},
+    tool::{Recorder, can_probe, confirmed, items, json, path, root, run, tool},
 };
 
 /// A child frees what it was born with, makes a buffer of its own, and a child in turn, which frees that. In the end the
@@ -230,6 +230,73 @@ fn a_scenario_in_a_forked_child_is_inherited_in_both_layouts() -> Result<()> {
     Ok(())
 }
 
+/// The same on real ttnn: the child deallocates a tensor of its parent, which the parent deallocates later.
+const TTNN: &str = "
+import os, sys
+sys.path[:0] = ['tests/lookalike', 'tests/ttnn']
+import attach, tensors, ttnn
+mesh = tensors.Mesh()
+early = mesh.empty((1, 1, 32, 64))
+attach.wait_for_tracer()
+tensor = mesh.empty((1, 1, 64, 64))
+child = os.fork()
+if child == 0:
+    for inherited in (early, tensor):
+        ttnn.deallocate(inherited.tensor)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert early.tensor.is_allocated() and tensor.tensor.is_allocated()
+tensor.deallocate()
+os._exit(0)
+";
+
+fn a_child_of_ttnn(version: &str) -> Result<()> {
+    if !can_probe() || !can_have_ttnn() {
+        return Ok(());
+    }
+    let mut command = ttnn(version, &["-c", TTNN])?;
+    command.current_dir(root());
+    let target = Target::start(command)?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "--follow-forks", "-o", path(&trace)])?;
+    target.go()?;
+    let parent = target.pid;
+    let target = target.finish()?;
+    target.succeeded()?;
+    assert!(recorder.finish()?.0.success());
+    let truth = target.truth()?;
+    let allocated: Vec<u64> = truth.iter().filter_map(|line| line["address"].as_u64()).take(2).collect();
+    let items = items(&trace)?;
+    let processes = processes(&items);
+    let (parent_number, _) = processes[&parent];
+    let [(child, _)] = processes.values().filter(|it| it.1 == parent_number).collect::<Vec<_>>()[..] else {
+        bail!("no child: {processes:?}");
+    };
+    let freed: Vec<u64> =
+        steps_of(&items, *child).iter().filter(|it| it.kind == Kind::Free).map(|it| it.address).collect();
+    assert_eq!(freed, allocated, "what the script says that it has");
+    let verdicts = verdicts(&trace)?;
+    let of = |process: u32, verdict: &str| verdicts.get(&(process.into(), verdict.to_owned())).copied().unwrap_or(0);
+    assert_eq!(
+        (of(*child, "inherited"), of(parent_number, "released"), of(*child, "released")),
+        (2, 1, 0),
+        "{verdicts:?}"
+    );
+    let excess = json(&["excess", path(&trace)])?;
+    assert_eq!(excess["sites"], serde_json::json!([]));
+    Ok(())
+}
+
+#[test]
+fn a_child_of_ttnn_with_buffer_frees_copies() -> Result<()> {
+    a_child_of_ttnn("0.66.0")
+}
+
+#[test]
+fn a_child_of_ttnn_with_buffer_impl_frees_copies() -> Result<()> {
+    a_child_of_ttnn("0.81.1")
+}
+
 #[test]
 fn a_command_is_recorded_with_the_workers_that_it_starts() -> Result<()> {
     if !can_probe() {
@@ -237,10 +304,9 @@ fn a_command_is_recorded_with_the_workers_that_it_starts() -> Result<()> {
     }
     let folder = tempfile::tempdir()?;
     let trace = folder.path().join("trace.ttb");
-    let library = crate::target::lookalikes().join("pimpl/libtt_metal.so");
-    let mut command =
-        crate::tool::tool(&["record", "-o", path(&trace), "--", path(python()), "-c", WORKERS, path(folder.path())]);
-    command.env("LOOKALIKE_LIBRARY", library).env("PYTHONPATH", crate::tool::root().join("tests/lookalike"));
+    let library = lookalikes().join("pimpl/libtt_metal.so");
+    let mut command = tool(&["record", "-o", path(&trace), "--", path(python()), "-c", WORKERS, path(folder.path())]);
+    command.env("LOOKALIKE_LIBRARY", library).env("PYTHONPATH", root().join("tests/lookalike"));
     let mut recorder = Recorder::launch(command)?;
     for _ in 0..3 {
         recorder.wait_for("recording ")?;
@@ -305,7 +371,7 @@ fn a_target_that_restarts_is_waited_for_by_its_name() -> Result<()> {
     let mut recorder = Recorder::start(&["--wait", "restarting-target.py", "-o", path(&trace)])?;
     for _ in 0..2 {
         let mut command = lookalike("pimpl", &[path(&script)]);
-        command.env("PYTHONPATH", crate::tool::root().join("tests/lookalike"));
+        command.env("PYTHONPATH", root().join("tests/lookalike"));
         let target = Target::start(command)?;
         recorder.wait_for("recording ")?;
         target.go()?;
@@ -316,7 +382,7 @@ fn a_target_that_restarts_is_waited_for_by_its_name() -> Result<()> {
     assert!(status.success() && said.contains("stopped"), "{said}");
     let recorded = processes(&items(&trace)?);
     assert_eq!(recorded.len(), 2, "{recorded:?}");
-    assert_eq!(crate::tool::confirmed(&trace, "released")?, 2);
+    assert_eq!(confirmed(&trace, "released")?, 2);
     Ok(())
 }
 

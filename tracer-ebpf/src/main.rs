@@ -161,7 +161,14 @@ fn try_object(ctx: &ProbeContext, hit: &mut Hit, cookie: Cookie, target: &Target
             object::read_device(hit, hit.device, layout, window);
         }
         // Here it may be gone: its id is known from the allocation.
-        Kind::Free | Kind::Marked => object::read_buffer(hit, layout, window),
+        Kind::Free => object::read_buffer(hit, layout, window),
+        // Here, too; but an alias has no allocation on record. What is gone has no device's table of functions any more.
+        Kind::Marked => {
+            object::read_buffer(hit, layout, window);
+            let flags = hit.flags;
+            object::read_device(hit, hit.device, layout, window);
+            hit.flags = flags;
+        }
         Kind::DeviceOpen | Kind::DeviceClose => object::read_device(hit, hit.object, layout, window),
         // There is no object yet: what it will be is in the arguments.
         Kind::Alias => {
