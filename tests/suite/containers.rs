@@ -74,6 +74,47 @@ fn process_of(trace: &Path) -> Result<Process> {
     process.context("a trace has a process")
 }
 
+/// A layered file system makes a copy of a file that is written to. Who has the file mapped keeps the one below, but path,
+/// device and inode lead to the copy.
+#[test]
+fn a_library_that_was_written_to_is_refused() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    const LAYERS: &str = "
+set -e
+folder=$(dirname \"$BUFTRACE_READY_FILE\")
+mkdir \"$folder/layers\"
+mount -t tmpfs tmpfs \"$folder/layers\"
+cd \"$folder/layers\"
+mkdir upper work root
+mount -t overlay overlay -o \"lowerdir=$1,upperdir=upper,workdir=work\" root
+shift
+LOOKALIKE_LIBRARY=$PWD/root/libtt_metal.so
+export LOOKALIKE_LIBRARY
+\"$@\" &
+while [ ! -e \"$BUFTRACE_READY_FILE\" ]; do sleep 0.05; done
+chmod u+w root/libtt_metal.so
+printf . >> root/libtt_metal.so
+: > \"$folder/written\"
+wait $!
+";
+    let folder = copied_lookalike("pimpl")?;
+    let mut command = Command::new("unshare");
+    let burst = folder.path().join("burst.py");
+    command.args(["--mount", "sh", "-c", LAYERS, "sh", path(folder.path()), "/usr/bin/python3", path(&burst), "1"]);
+    let target = Target::start(command)?;
+    while !target.path("written").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let output = run(&["record", "-p", &target.pid(), "-o", path(&target.path("trace.ttb"))])?;
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("was written to since it was loaded; start the process anew"), "{said}");
+    target.go()?;
+    target.finish()?.succeeded()
+}
+
 #[test]
 fn two_hosts_are_traced_from_outside_by_either_process_id() -> Result<()> {
     if !can_probe() {

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     discover::{
-        Discovery,
+        Discovery, memory,
+        module::Module,
         process::Process,
         python::Python,
         symbols::{Home, Site},
@@ -142,11 +143,31 @@ impl Sites {
         };
         let attached = kernel.attach(scope, &home.file.path(), offset, cookie);
         let link = attached.map_err(|error| format!("{error:#}"))?;
+        if !reached(pid, home, offset) {
+            return Err(format!(
+                "the probe did not reach process {pid}: {} was written to since it was loaded; start the process anew",
+                home.mapping.path.display()
+            ));
+        }
         if everywhere {
             self.everywhere.insert(cookie.site, link);
             return Ok((cookie.site, None));
         }
         Ok((cookie.site, Some(link)))
+    }
+}
+
+/// Whether a probe is in the memory of a process: its first byte there is the file's no more. It does not get there if what
+/// the path leads to is a copy that a layered file system made of the mapped file, which has the same device and inode.
+/// What can't be read, of a process that has ended perhaps, is taken to be there.
+fn reached(pid: u32, home: &Module, offset: u64) -> bool {
+    let address = offset.checked_sub(home.mapping.offset).and_then(|it| it.checked_add(home.mapping.start));
+    let original = usize::try_from(offset).ok().and_then(|offset| home.data().get(offset));
+    let (Some(address), Some(&original)) = (address, original) else { return true };
+    let mut byte = [original];
+    match memory::read(pid, address, &mut byte) {
+        Ok(()) => byte != [original],
+        Err(_) => true,
     }
 }
 
