@@ -6,6 +6,7 @@
 //! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
 //! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
 //! - [`tables`]: the unwind tables of the modules, for the kernel side.
+//! - `snapshot`: what allocators held when the recording began.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
 //! - [`session`]: what a recording is asked for and comes to. `wait`: for the library. `recording`: the loop that drives it all.
 
@@ -21,6 +22,7 @@ pub mod python;
 pub mod recorder;
 mod recording;
 pub mod session;
+mod snapshot;
 pub mod space;
 pub mod stacks;
 pub mod symbolize;

@@ -27,6 +27,7 @@ use super::{
     modules::Modules,
     recorder::{Recorder, boot_now},
     session::{Figures, Options, Progress, Reason, Stop, Summary},
+    snapshot::Snapshots,
     space::Space,
     watch::CodeWatch,
 };
@@ -60,6 +61,7 @@ pub(super) struct Recording {
     sites: Vec<Cookie>,
     modules: Modules,
     watch: Option<CodeWatch>,
+    snapshots: Option<Snapshots>,
     /// Whether the process executes another program by now.
     executed: bool,
     /// What the user is told at once.
@@ -118,8 +120,15 @@ impl Recording {
         if let Some(Python { frames: Err(reason), version, .. }) = &discovery.python {
             problems.push(format!("stacks have no frames of Python {version}: {reason}"));
         }
+        let mut snapshots = None;
         match border {
-            Ok(next) => recorder.border(next, test.as_deref()),
+            Ok(next) => {
+                recorder.border(next, test.as_deref());
+                match discovery.owners() {
+                    Ok(owners) => snapshots = Snapshots::new(PROCESS, owners, next),
+                    Err(error) => problems.push(format!("buffers from before are known by their ids alone: {error:#}")),
+                }
+            }
             Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
         }
         for text in &problems {
@@ -134,8 +143,21 @@ impl Recording {
         let exit = unsafe { AsyncFd::register_with_interest(exit, Interest::READABLE) }?;
         let began = Instant::now();
         let (warnings, executed) = (problems, false);
-        let all = Self { pid, kernel, events, log, recorder, exit, sites, modules, watch, executed, warnings, began };
-        Ok(Some(all))
+        Ok(Some(Self {
+            pid,
+            kernel,
+            events,
+            log,
+            recorder,
+            exit,
+            sites,
+            modules,
+            watch,
+            snapshots,
+            executed,
+            warnings,
+            began,
+        }))
     }
 
     pub(super) async fn follow(
@@ -197,7 +219,7 @@ impl Recording {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        let Self { events, recorder, kernel, modules, executed, .. } = self;
+        let Self { events, recorder, kernel, modules, executed, snapshots, .. } = self;
         let ring = events.get_mut();
         for _ in 0..limit {
             let Some(item) = ring.next() else { break };
@@ -220,6 +242,8 @@ impl Recording {
                     if let Some(end) = recorder.hit(&raw)? {
                         kernel.set_stack_end(raw.hit.tid, end)?;
                     }
+                    let records = snapshots.as_mut().map(|it| it.look(&raw, recorder.time(boot_now())));
+                    records.into_iter().flatten().for_each(|record| recorder.record(record));
                 }
             }
         }
@@ -331,7 +355,7 @@ fn attach(
 
 /// Writes what was found out about the target: its modules, the layout of its classes, and the probes.
 fn describe(recorder: &mut Recorder, discovery: &Discovery, missing: &[Option<String>]) {
-    for finding in &discovery.derivation.findings {
+    for finding in discovery.derivation.findings.iter().chain([&discovery.derivation.owners]) {
         let Ok(offset) = finding.offset else { continue };
         let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
         recorder.record(trace::LayoutField { process: PROCESS, name, offset: Hex(offset.into()), sources });

@@ -198,6 +198,7 @@ fn buffer(event: &Event) -> Buffer {
         allocator: event.allocator,
         phantom: event.hooked,
         allocated: None,
+        found: false,
     }
 }
 
@@ -215,6 +216,7 @@ mod tests {
                     let alias = if buffer.phantom { " without memory" } else { "" };
                     format!("{} p{} allocated {}{alias}\n", moment.time, buffer.process, buffer.unique_id)
                 }
+                Entry::Found(_) => panic!("no log tells what was there before"),
                 Entry::Alias(alias) => format!("{} p{} alias\n", alias.moment.time, alias.process),
                 Entry::Outcome(Outcome { buffer, verdict, certainty, moment, .. }) => {
                     let what = format!("{} p{} {} {}", moment.time, buffer.process, verdict.name(), buffer.unique_id);

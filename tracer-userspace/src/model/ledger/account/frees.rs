@@ -31,10 +31,14 @@ impl Account {
     /// What is freed, with the verdict that stands if no allocator is called.
     fn begin_free(&mut self, event: &Event, moment: Moment) -> (Outcome, Origin) {
         if let Some(live) = self.remove_live(event.unique_id, moment) {
-            let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::AfterClose };
+            let (verdict, origin) = match live.buffer {
+                Buffer { phantom: true, .. } => (Verdict::Phantom, Origin::Owner),
+                Buffer { found: true, .. } => (Verdict::PreAttach, Origin::Older(Verdict::PreAttach)),
+                _ => (Verdict::AfterClose, Origin::Owner),
+            };
             let robbed = |moment| Previous::Free(moment, Verdict::StolenFree);
             let previous = live.robbed.map_or(Previous::None, robbed);
-            return (Outcome { previous, ..end(live.buffer, verdict, moment) }, Origin::Owner);
+            return (Outcome { previous, ..end(live.buffer, verdict, moment) }, origin);
         }
         if let Some(&ended) = self.recent.get(event.unique_id) {
             return (self.free_after_end(ended, moment), Origin::Ended);
@@ -168,7 +172,7 @@ impl Account {
     fn certainty(&self, buffer: &Buffer, origin: Origin, effect: &Effect) -> Certainty {
         match (origin, effect) {
             // Since it got the block, nobody else did.
-            (_, Effect::Theirs(other)) => self.certainty_since_allocation(other),
+            (_, Effect::Theirs(other)) => self.certainty_of_block(other),
             (Origin::Unseen, _) => Certainty::Possible,
             // The allocation of another buffer at the same address may be lost.
             _ => self.certainty_since_allocation(buffer),
