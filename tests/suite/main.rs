@@ -15,6 +15,7 @@ mod loss;
 mod python;
 mod refusals;
 mod seen;
+mod snapshot;
 mod stacks;
 mod sudo;
 mod survival;

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::{Clock, Integrity, names};
-use crate::model::{Alias, Allocation, Certainty, Definitions, Entry, Found, Model, Moment, Outcome, StackLines, Verdict};
+use crate::model::{
+    Alias, Allocation, Certainty, Definitions, Entry, Found, Model, Moment, Outcome, StackLines, Verdict,
+};
 
 /// Which buffers to look for; what is absent matches everything.
 #[derive(Clone, Copy, Debug, Default)]

@@ -39,7 +39,8 @@ impl Snapshots {
     pub(super) fn look(&mut self, raw: &RawHit, time: u64) -> Vec<Record> {
         let in_use = matches!(raw.kind, Kind::Request | Kind::Allocated | Kind::Released);
         let allocator = raw.hit.allocator;
-        if !in_use || raw.hit.flags & UNREADABLE_OBJECT != 0 || self.seen.len() >= MOST || !self.seen.insert(allocator) {
+        if !in_use || raw.hit.flags & UNREADABLE_OBJECT != 0 || self.seen.len() >= MOST || !self.seen.insert(allocator)
+        {
             return Vec::new();
         }
         let found = self.owners.read(allocator, self.border);

@@ -174,8 +174,9 @@ impl Owners {
 
     /// All bytes of an object from its start to the last field.
     fn fields(&self, object: u64) -> Option<Vec<u8>> {
-        let Layout { device, size, buffer_type, owns, allocator, status, hooked, address, page_size, unique_id, .. } =
-            self.layout;
+        let Layout {
+            device, size, buffer_type, owns, allocator, status, hooked, address, page_size, unique_id, ..
+        } = self.layout;
         let offsets = [device, size, buffer_type, owns, allocator, status, hooked, address, page_size, unique_id];
         let length = *offsets.iter().max()? as usize + 8;
         let mut bytes = vec![0; Some(length).filter(|&length| length <= LARGEST)?];
@@ -330,7 +331,10 @@ mod tests {
     fn what_is_no_set_is_refused() {
         let two = [buffer(3, 0x300), buffer(9, 0x900)];
         let wrong = |change: fn(&mut Memory)| found(&two, change).expect_err("refused");
-        assert_eq!(wrong(|it| it.allocator[SET + 3] = u64::MAX), format!("it has {} elements, more than it can have", u64::MAX));
+        assert_eq!(
+            wrong(|it| it.allocator[SET + 3] = u64::MAX),
+            format!("it has {} elements, more than it can have", u64::MAX)
+        );
         assert_eq!(wrong(|it| it.nodes[1][0] = it.allocator[SET + 2]), "its list has no end");
         assert_eq!(wrong(|it| it.nodes[1][0] = 0x10), "its list leads to nowhere");
         assert_eq!(wrong(|it| it.allocator[SET + 3] = 500), "its list has 2 elements, and its count is 500");

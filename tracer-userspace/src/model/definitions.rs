@@ -278,10 +278,13 @@ fn doubts(snapshot: &Snapshot) -> Vec<String> {
     if !missing.is_empty() {
         doubts.push(format!("{of}: what it held when the recording began is not known: {missing}"));
     } else if !settled {
-        doubts.push(format!("{of}: it changed while it was read; some buffers from before the recording may be missing"));
+        doubts
+            .push(format!("{of}: it changed while it was read; some buffers from before the recording may be missing"));
     }
     if *left_out > 0 {
-        doubts.push(format!("{of}: {left_out} of the buffers that it lists were left out, as it holds no memory for them"));
+        doubts.push(format!(
+            "{of}: {left_out} of the buffers that it lists were left out, as it holds no memory for them"
+        ));
     }
     doubts
 }

@@ -38,7 +38,12 @@ impl Account {
             };
             let robbed = |moment| Previous::Free(moment, Verdict::StolenFree);
             let previous = live.robbed.map_or(Previous::None, robbed);
-            return (Outcome { previous, ..end(live.buffer, verdict, moment) }, origin);
+            // Of one that was found, a bulk release may be lost.
+            let certainty = match live.buffer.found {
+                true => self.certainty_since_allocation(&live.buffer),
+                false => Certainty::Confirmed,
+            };
+            return (Outcome { certainty, previous, ..end(live.buffer, verdict, moment) }, origin);
         }
         if let Some(&ended) = self.recent.get(event.unique_id) {
             return (self.free_after_end(ended, moment), Origin::Ended);

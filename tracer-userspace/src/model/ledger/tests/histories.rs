@@ -302,8 +302,8 @@ fn compare(seed: u64, world: &World, items: &[Item], whole: bool, score: &mut Sc
         // Of several devices with owners at one address, an alias may be on any.
         // The set of an allocator keeps what a bulk release before the recording took.
         let about_found = outcome.buffer.found || outcome.other.is_some_and(|other| other.found);
-        let unsure = outcome.certainty == Certainty::Possible
-            && (!whole || about_found || is_about_alias(outcome.verdict));
+        let unsure =
+            outcome.certainty == Certainty::Possible && (!whole || about_found || is_about_alias(outcome.verdict));
         let all = || items.iter().map(text::show).collect::<Vec<_>>().join("\n");
         assert!(unsure || truth == Some(outcome.verdict), "history {seed}: {outcome:?}\nwas {truth:?}\n{}", all());
         // The child's border may lie after its first own buffers.

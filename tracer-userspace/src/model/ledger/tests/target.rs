@@ -394,7 +394,8 @@ impl World {
             let process = &mut self.processes[p];
             let live = process.is_live(&process.objects[object]);
             let it = &mut process.objects[object];
-            it.emptied |= it.found && it.device == device;
+            // What a thread is freeing is no more in the set.
+            it.emptied |= it.found && it.device == device && !it.freeing && it.status == 1;
             if live && it.device == device {
                 it.bulk = true;
                 let verdict = if it.hooked { Verdict::Phantom } else { Verdict::Bulk };
@@ -456,7 +457,7 @@ impl World {
         child.forked_at = child.next_unique_id;
         child.threads = vec![None];
         for object in &mut child.objects {
-            (object.freeing, object.seen, object.found) = (false, false, false);
+            (object.freeing, object.seen, object.found, object.emptied) = (false, false, false, false);
         }
         self.processes.push(child);
         self.emit(p, thread, Kind::Fork, |event| event.child = number);
