@@ -12,10 +12,10 @@ use crate::{
     tool::{can_probe, items, json as read_json, path, text},
 };
 
-/// Prints the tensors that are there before the tracer comes. The one from before the bulk release has no memory any more,
+/// Prints the tensors that are there before the tracer comes, and lives on until its memory is read. The one from before the bulk release has no memory any more,
 /// and its address is the next one's, but its allocator lists it still.
 const LOOKALIKE: &str = "
-import json, os, attach, lookalike
+import json, os, time, attach, lookalike
 mesh = lookalike.MeshDevice()
 stale = mesh.empty(4096)
 mesh.release_all()
@@ -29,12 +29,13 @@ new = mesh.empty(4096)
 tensors[0].drop()
 again = mesh.empty(4096)
 assert again.address == entries[0].address
+time.sleep(1)
 os._exit(0)
 ";
 
 /// The same of ttnn, with the addresses that its own report lists. An interpreter that ends closes no device.
 const TTNN: &str = "
-import json, os, sys
+import json, os, sys, time
 sys.path.insert(0, '../lookalike')
 import attach, tensors, ttnn
 mesh = tensors.Mesh()
@@ -47,6 +48,7 @@ details = [[it.details['uid'], it.details['address'], it.details['size'], it.det
 print(json.dumps({'listed': listed, 'tensors': details}), flush=True)
 attach.wait_for_tracer()
 mesh.empty((1, 1, 32, 32))
+time.sleep(1)
 os._exit(0)
 ";
 
