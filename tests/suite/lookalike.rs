@@ -257,7 +257,8 @@ fn assert_verdicts(recorded: &Recorded) -> Result<()> {
         assert_eq!(of_test(&format!("::{test}")), verdicts.iter().copied().collect(), "{test}");
     }
     for row in report["verdicts"].as_array().context("the report has a table of verdicts")? {
-        assert_eq!(row["possible"], 0, "{row}");
+        // One tensor from before the recording lives to the end.
+        assert_eq!(row["possible"], u64::from(row["verdict"] == "held"), "{row}");
     }
     Ok(())
 }
