@@ -223,7 +223,7 @@ fn buffers_from_before_are_told_apart(run: &Run) -> Result<()> {
             run.before.iter().find(same).with_context(|| format!("{address:#x} is none of the early tensors"))?;
         assert!(truth["uid"].is_null() || truth["uid"] == *unique_id, "{truth}");
     }
-    let last = run.before.last().context("an early tensor")?;
+    let last = run.before.iter().rfind(|it| it["action"] == "allocated").context("an early tensor")?;
     assert!(found.iter().any(|(address, ..)| last["address"] == *address), "{found:x?}");
     Ok(())
 }
