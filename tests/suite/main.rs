@@ -21,6 +21,7 @@ mod python;
 mod redact;
 mod refusals;
 mod seen;
+mod snapshot;
 mod stacks;
 mod survival;
 mod tables;

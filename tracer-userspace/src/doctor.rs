@@ -146,6 +146,14 @@ fn target_checks(discovery: &Discovery) -> Vec<Check> {
         Err(reason) => Check::fail("layout", reason, "record refuses this build: it guesses nothing"),
     }));
     checks.push(check_counter(discovery));
+    checks.push(match discovery.owners() {
+        Ok(_) => Check::ok("layout", discovery.derivation.owners.to_string()),
+        Err(reason) => Check::warn(
+            "layout",
+            format!("{reason:#}"),
+            "buffers from before the recording will be known by their ids alone",
+        ),
+    });
     checks.push(match &discovery.python {
         Some(python) => check_python(python, &name_of(discovery, python.module)),
         None => Check::warn("python", "no interpreter whose version can be told", "stacks will be native only"),

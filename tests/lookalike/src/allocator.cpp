@@ -142,6 +142,16 @@ void AllocatorImpl::deallocate_buffers() {
 
 std::uint32_t AllocatorImpl::get_alignment(BufferType type) const { return manager(type).alignment(); }
 
+std::unordered_set<Buffer*> AllocatorImpl::get_allocated_buffers() const {
+    std::lock_guard lock(mutex_);
+    return allocated_buffers_;
+}
+
+std::size_t AllocatorImpl::get_num_allocated_buffers() const {
+    std::lock_guard lock(mutex_);
+    return allocated_buffers_.size();
+}
+
 void AllocatorImpl::deallocate_address(BufferType type, DeviceAddr address) {
     std::lock_guard lock(mutex_);
     manager(type).deallocate_buffer(address, BankManager::AllocatorID(0));

@@ -63,6 +63,8 @@ public:
     void deallocate_buffer(Buffer* buffer);
     void deallocate_buffers();
     std::uint32_t get_alignment(BufferType type) const;
+    std::unordered_set<Buffer*> get_allocated_buffers() const;
+    std::size_t get_num_allocated_buffers() const;
     /// What no code of TT-Metal does, and a bug may: frees a block behind its owner's back.
     void deallocate_address(BufferType type, DeviceAddr address);
 

@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{Filter, VerdictCount, names};
-use crate::model::{Allocation, Buffer, Colour, Device, Outcome, Reports, Server, Verdict};
+use crate::model::{Buffer, Colour, Device, Outcome, Reports, Server, Verdict};
 
 /// How many addresses have as many frees as allocations, by two ledgers.
 ///
@@ -121,7 +121,7 @@ pub struct Offender {
     pub buffer_type: String,
     /// The address.
     pub address: u64,
-    /// Allocations seen, and those from before the recording that were freed in it.
+    /// Allocations seen, and those from before the recording that were found live or freed in it.
     pub allocations: u64,
     /// Frees seen.
     pub frees: u64,
@@ -155,7 +155,7 @@ type Place = (Memory, u64);
 
 #[derive(Debug, Default)]
 struct Sum {
-    /// Allocations seen, and those from before the recording, of which a free tells.
+    /// Allocations seen, and those from before the recording, of which a snapshot or a free tells.
     allocations: u64,
     frees: u64,
     excess: BTreeMap<Verdict, u64>,
@@ -172,9 +172,9 @@ impl BalanceFold {
         Self { server, ..Self::default() }
     }
 
-    /// Takes an allocation of memory.
-    pub(super) fn allocation(&mut self, allocation: &Allocation) {
-        self.sum(&allocation.buffer).allocations += 1;
+    /// Takes a buffer that got memory, or was found to have it.
+    pub(super) fn allocation(&mut self, buffer: &Buffer) {
+        self.sum(buffer).allocations += 1;
     }
 
     /// Takes a free, or the end of a buffer, with memory behind it.
@@ -185,8 +185,8 @@ impl BalanceFold {
             let sum = self.sum(buffer);
             sum.frees += 1;
             if matches!(verdict, Verdict::PreAttach | Verdict::Inherited) {
-                sum.allocations += 1;
-            } else if again || buffer.allocated.is_none() {
+                sum.allocations += u64::from(!buffer.found);
+            } else if again || buffer.allocated.is_none() && !buffer.found {
                 *sum.excess.entry(*verdict).or_default() += 1;
             }
         }

@@ -179,6 +179,7 @@ impl Selection {
 pub(super) fn origin(entry: &Entry) -> Moment {
     match entry {
         Entry::Allocation(allocation) => allocation.moment,
+        Entry::Found(found) => Moment { time: found.time, ..Moment::default() },
         Entry::Alias(alias) => alias.moment,
         Entry::Outcome(outcome) => origin_of(outcome),
     }
@@ -257,6 +258,7 @@ end process=1 time=3000 reason=exited
             if selection.takes(entry) {
                 taken.push(match entry {
                     Entry::Allocation(allocation) => format!("+{}", allocation.buffer.unique_id),
+                    Entry::Found(found) => format!("={}", found.buffer.unique_id),
                     Entry::Alias(_) => "alias".to_owned(),
                     Entry::Outcome(outcome) => format!("-{}", outcome.buffer.unique_id),
                 });

@@ -57,8 +57,8 @@ pub(super) struct Live {
     swept: usize,
 }
 
-/// Stack and test of an allocation.
-type Place = (u32, u32);
+/// Stack and test of an allocation; `None` for what was found live.
+type Place = Option<(u32, u32)>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
@@ -72,7 +72,16 @@ struct Sum {
 impl Live {
     /// A buffer was allocated.
     pub(super) fn add(&mut self, moment: &Moment, bytes: u64) {
-        let sum = self.touch(moment);
+        self.enter(Some((moment.stack, moment.test)), moment, bytes);
+    }
+
+    /// A buffer from before the recording was found live.
+    pub(super) fn find(&mut self, time: u64, bytes: u64) {
+        self.enter(None, &Moment { time, ..Moment::default() }, bytes);
+    }
+
+    fn enter(&mut self, place: Place, moment: &Moment, bytes: u64) {
+        let sum = self.touch(place);
         sum.buffers += 1;
         sum.bytes = sum.bytes.saturating_add(bytes);
         self.bytes = self.bytes.saturating_add(bytes);
@@ -83,9 +92,9 @@ impl Live {
         self.sweep();
     }
 
-    /// The life of a buffer that was allocated at `moment` ended.
-    pub(super) fn remove(&mut self, moment: &Moment, bytes: u64) {
-        let sum = self.touch(moment);
+    /// The life of a buffer ended that was allocated at this moment, or found live.
+    pub(super) fn remove(&mut self, allocated: Option<&Moment>, bytes: u64) {
+        let sum = self.touch(allocated.map(|moment| (moment.stack, moment.test)));
         sum.buffers = sum.buffers.saturating_sub(1);
         sum.bytes = sum.bytes.saturating_sub(bytes);
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -107,9 +116,9 @@ impl Live {
         Snapshot { sites: sites.map(|(&site, sum)| (site, (sum.buffers, sum.bytes))).collect() }
     }
 
-    fn touch(&mut self, moment: &Moment) -> &mut Sum {
+    fn touch(&mut self, place: Place) -> &mut Sum {
         let epoch = self.epoch;
-        let sum = self.sites.entry((moment.stack, moment.test)).or_insert(Sum { epoch, ..Sum::default() });
+        let sum = self.sites.entry(place).or_insert(Sum { epoch, ..Sum::default() });
         (sum.at_peak, sum.epoch) = (sum.at_peak(epoch), epoch);
         sum
     }
@@ -146,9 +155,12 @@ impl Snapshot {
 /// Several stacks may be one site, and the phases of a test are one test.
 fn live_set(places: impl Iterator<Item = (Place, (u64, u64))>, sites: &mut Sites) -> LiveSet {
     let mut by_name: BTreeMap<(String, Option<String>), Holder> = BTreeMap::new();
-    for ((stack, test), (buffers, bytes)) in places.filter(|(_, (buffers, _))| *buffers > 0) {
-        let test = names::test_of(sites.definitions(), test);
-        let site = sites.get(stack);
+    for (place, (buffers, bytes)) in places.filter(|(_, (buffers, _))| *buffers > 0) {
+        let test = place.and_then(|(_, test)| names::test_of(sites.definitions(), test));
+        let site = match place {
+            Some((stack, _)) => sites.get(stack),
+            None => &Site::before(),
+        };
         let new = || Holder { buffers: 0, bytes: 0, test: test.clone(), site: site.clone() };
         let holder = by_name.entry((site.id.clone(), test.clone())).or_insert_with(new);
         holder.buffers += buffers;
@@ -174,7 +186,7 @@ mod tests {
     /// Holders as (stack, buffers, bytes): without definitions there are no names.
     fn sums(sites: impl Iterator<Item = (Place, (u64, u64))>) -> Vec<(u32, u64, u64)> {
         let mut sums: Vec<_> =
-            sites.filter(|it| it.1.0 > 0).map(|((stack, _), (n, bytes))| (stack, n, bytes)).collect();
+            sites.filter(|it| it.1.0 > 0).map(|(place, (n, bytes))| (place.map_or(0, |it| it.0), n, bytes)).collect();
         sums.sort_unstable();
         sums
     }
@@ -184,11 +196,11 @@ mod tests {
         let mut live = Live::default();
         live.add(&moment(1, 0), 10);
         live.add(&moment(2, 0), 20);
-        live.remove(&moment(1, 0), 10);
+        live.remove(Some(&moment(1, 0)), 10);
         live.add(&moment(3, 0), 30);
         live.add(&moment(3, 0), 5);
-        live.remove(&moment(2, 0), 20);
-        live.remove(&moment(3, 0), 30);
+        live.remove(Some(&moment(2, 0)), 20);
+        live.remove(Some(&moment(3, 0)), 30);
         live.add(&moment(1, 0), 40);
         assert_eq!(live.peak().0, 55);
         assert_eq!(
@@ -218,7 +230,7 @@ mod tests {
                 }
             } else {
                 let (stack, bytes) = held.swap_remove(next(held.len() as u32) as usize);
-                live.remove(&moment(stack, 0), bytes);
+                live.remove(Some(&moment(stack, 0)), bytes);
             }
         }
         let mut expected: HashMap<u32, (u64, u64)> = HashMap::new();
@@ -236,7 +248,7 @@ mod tests {
         let mut live = Live::default();
         for test in 0..100_000 {
             live.add(&moment(1, test), 10);
-            live.remove(&moment(1, test), 10);
+            live.remove(Some(&moment(1, test)), 10);
         }
         assert!(live.sites.len() <= 2 * SWEEP + 2, "{}", live.sites.len());
     }

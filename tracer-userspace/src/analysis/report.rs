@@ -43,9 +43,13 @@ pub struct Total {
     pub device: Option<String>,
     /// Type of memory, e.g. `L1`.
     pub buffer_type: String,
+    /// Buffers from before the recording that were found live.
+    pub found: u64,
+    /// Their bytes.
+    pub bytes_found: u64,
     /// Buffers allocated.
     pub allocations: u64,
-    /// Of these, buffers whose life ended.
+    /// Of all these, buffers whose life ended.
     pub frees: u64,
     /// Bytes of the allocations.
     pub bytes_allocated: u64,
@@ -55,7 +59,7 @@ pub struct Total {
     pub live: u64,
     /// Their bytes.
     pub bytes_live: u64,
-    /// Most bytes live at once, of buffers allocated in the recording; `null` if a selection parts allocations from
+    /// Most bytes live at once, of buffers allocated in the recording or found live; `null` if a selection parts allocations from
     /// their frees.
     pub peak_bytes: Option<u64>,
     /// When that was.
@@ -75,7 +79,7 @@ pub struct Peak {
     pub buffer_type: String,
     /// When.
     pub time: u64,
-    /// What was live, of what was allocated in the recording.
+    /// What was live, of what was allocated in the recording or found live.
     pub held: LiveSet,
 }
 
@@ -98,7 +102,7 @@ pub struct Failure {
     pub test: Option<String>,
     /// The site of the request.
     pub site: Site,
-    /// What was live, of what was allocated in the recording; `null` if a selection parts allocations from their frees.
+    /// What was live, of what was allocated in the recording or found live; `null` if a selection parts allocations from their frees.
     pub held: Option<LiveSet>,
 }
 

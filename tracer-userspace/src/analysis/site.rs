@@ -9,6 +9,9 @@ use sha2::{Digest as _, Sha256};
 use super::function::reduce;
 use crate::model::{Definitions, Line, LineKind, StackLines};
 
+/// What stands for the site of an allocation before the recording.
+const BEFORE: &str = "allocated before the recording";
+
 /// A stack, reduced to what survives another address space, a rebuild of the target, and lines that moved.
 ///
 /// What counts: the names of native functions without parameters and template arguments, and the qualified names of
@@ -44,6 +47,13 @@ impl Site {
         let whole = stack.end == "complete" && matches!(stack.python.as_str(), "" | "complete");
         let named = lines.iter().all(|line| line.function.is_some());
         Self { id: id(&frames), name: name(&lines), exact: whole && named && !frames.is_empty(), frames }
+    }
+}
+
+impl Site {
+    /// Where a buffer was allocated that is from before the recording.
+    pub(super) fn before() -> Self {
+        Self { id: id(&[]), name: BEFORE.to_owned(), frames: Vec::new(), exact: false }
     }
 }
 

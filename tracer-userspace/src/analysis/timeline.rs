@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::{Clock, Integrity, names};
-use crate::model::{Alias, Allocation, Certainty, Definitions, Entry, Model, Outcome, StackLines, Verdict};
+use crate::model::{
+    Alias, Allocation, Certainty, Definitions, Entry, Found, Model, Moment, Outcome, StackLines, Verdict,
+};
 
 /// Which buffers to look for; what is absent matches everything.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +72,8 @@ pub struct Step {
 pub enum What {
     /// Memory was given to a buffer.
     Alloc,
+    /// A buffer from before the recording was found live.
+    Found,
     /// A buffer was made over memory that it does not own.
     Alias,
     /// A free.
@@ -139,16 +143,17 @@ fn step(entry: &Entry, numbers: &mut Numbers, definitions: &Definitions) -> Step
     let number = match what {
         What::Alloc => &mut numbers.allocations,
         What::Free => &mut numbers.frees,
-        What::Alias | What::End => &mut 0,
+        What::Found | What::Alias | What::End => &mut 0,
     };
     if matches!(what, What::Alloc | What::Free) {
         *number += 1;
     }
     let (moment, bytes) = match entry {
         Entry::Allocation(Allocation { buffer, moment }) | Entry::Outcome(Outcome { buffer, moment, .. }) => {
-            (moment, buffer.size)
+            (*moment, buffer.size)
         }
-        Entry::Alias(Alias { moment, size, .. }) => (moment, *size),
+        Entry::Found(Found { buffer, time }) => (Moment { time: *time, ..Moment::default() }, buffer.size),
+        Entry::Alias(Alias { moment, size, .. }) => (*moment, *size),
     };
     let outcome = if let Entry::Outcome(outcome) = entry { Some(outcome) } else { None };
     Step {
@@ -174,6 +179,7 @@ impl What {
     fn of(entry: &Entry) -> Self {
         match entry {
             Entry::Allocation(_) => Self::Alloc,
+            Entry::Found(_) => Self::Found,
             Entry::Alias(_) => Self::Alias,
             Entry::Outcome(Outcome { verdict, moment, .. }) => match verdict {
                 Verdict::Held | Verdict::Failed | Verdict::Overlap => Self::End,

@@ -173,7 +173,7 @@ fn reached(pid: u32, home: &Module, offset: u64) -> bool {
 
 /// Writes what was found out about a process: the layout of its classes, its interpreter, and the probes.
 pub(super) fn describe(recorder: &mut Recorder, process: u32, discovery: &Discovery, probes: &Probes) {
-    for finding in &discovery.derivation.findings {
+    for finding in discovery.derivation.findings.iter().chain([&discovery.derivation.owners]) {
         let Ok(offset) = finding.offset else { continue };
         let (name, sources) = (finding.field.name().into(), finding.sources.join(", "));
         recorder.record(trace::LayoutField { process, name, offset: Hex(offset.into()), sources });

@@ -15,7 +15,7 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use super::{search::Search, watch::CodeWatch};
+use super::{search::Search, snapshot::Snapshots, watch::CodeWatch};
 use crate::discover::Discovery;
 
 /// How long a forked child is left alone that hits no probe: most execute another program at once.
@@ -74,6 +74,8 @@ pub(super) struct Recorded {
     /// The probes that are its alone.
     pub(super) probes: Vec<UProbeLink>,
     pub(super) watch: Option<CodeWatch>,
+    /// What its allocators had when its recording began, if that can be read.
+    pub(super) snapshots: Option<Snapshots>,
 }
 
 impl Stage {

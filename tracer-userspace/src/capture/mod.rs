@@ -6,6 +6,7 @@
 //! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
 //! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
 //! - [`tables`]: the unwind tables of the modules, for the kernel side.
+//! - `snapshot`: what allocators held when the recording began.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
 //! - [`session`]: what a recording is asked for and comes to. [`search`]: for processes, and for the library in them.
 //!   `followed`: a process from the first look to its end. `attach`: probes. `recording`: the loop that drives it all.
@@ -25,6 +26,7 @@ pub mod recorder;
 mod recording;
 pub mod search;
 pub mod session;
+mod snapshot;
 pub mod space;
 pub mod stacks;
 pub mod symbolize;

@@ -27,6 +27,7 @@ use super::{
     recorder::{Recorder, boot_now},
     search::{Scan, Search},
     session::{self, Figures, Options, Progress, Reason, Stop, Summary},
+    snapshot::Snapshots,
     space::Space,
     watch::CodeWatch,
 };
@@ -326,7 +327,7 @@ impl<'a> Recording<'a> {
         if let Some(process) = self.processes.get_mut(&pid) {
             let (link, discovery) = (Link { number, target }, Rc::clone(&discovery));
             let probes = std::mem::take(&mut probes.own);
-            process.stage = Stage::Recorded(Recorded { link, epoch, discovery, probes, watch });
+            process.stage = Stage::Recorded(Recorded { link, epoch, discovery, probes, watch, snapshots: None });
         }
         // Only from here on is it told when modules change. Until this is done, stacks are copied.
         self.refresh(pid)?;
@@ -335,12 +336,22 @@ impl<'a> Recording<'a> {
         if let Some(frames) = frames {
             recorder.set_interpreter(pid, frames);
         }
+        let mut snapshots = None;
         match border {
-            Ok(next) => recorder.border(number, next, test.as_deref()),
+            Ok(next) => {
+                recorder.border(number, next, test.as_deref());
+                match discovery.owners() {
+                    Ok(owners) => snapshots = Snapshots::new(number, owners, next),
+                    Err(error) => problems.push(format!("buffers from before are known by their ids alone: {error:#}")),
+                }
+            }
             Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
         }
         recorder.problems(problems.clone());
         recorder.flush()?;
+        if let Some(Followed { stage: Stage::Recorded(recorded), .. }) = self.processes.get_mut(&pid) {
+            recorded.snapshots = snapshots;
+        }
         problems.extend(no_probe);
         Ok((discovery, problems))
     }
@@ -392,12 +403,23 @@ impl<'a> Recording<'a> {
                 if let Some(end) = self.recorder.hit(&raw, child)? {
                     self.kernel.set_stack_end(raw.hit.tid, end)?;
                 }
+                self.look_at_owners(&raw);
                 if raw.kind == Kind::Exec {
                     self.executed(raw.hit.tgid)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Writes what an allocator had when the recording began, if the hit tells of one that nobody has looked at yet.
+    fn look_at_owners(&mut self, raw: &RawHit) {
+        if let Some(Followed { stage: Stage::Recorded(recorded), .. }) = self.processes.get_mut(&raw.hit.tgid)
+            && let Some(snapshots) = &mut recorded.snapshots
+        {
+            let records = snapshots.look(raw, self.recorder.time(boot_now()));
+            records.into_iter().for_each(|record| self.recorder.record(record));
+        }
     }
 
     /// A process made a child: its number in the file, 0 if it is not recorded.
@@ -428,7 +450,7 @@ impl<'a> Recording<'a> {
         self.recorder.record(attach::process_record(&identity, discovery.python.as_ref(), link.number, parent));
         self.recorder.describe_forked(pid);
         let probes = self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery);
-        process.stage = Stage::Recorded(Recorded { link, epoch: 0, discovery, probes, watch: None });
+        process.stage = Stage::Recorded(Recorded { link, epoch: 0, discovery, probes, watch: None, snapshots: None });
         self.refresh(pid)
     }
 

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod maps;
 pub mod memory;
 pub mod module;
+pub mod owners;
 pub mod process;
 pub mod python;
 pub mod symbols;
@@ -24,6 +25,7 @@ use elf::Symbol;
 use layout::{Derivation, Generation};
 use maps::Mapping;
 use module::Module;
+use owners::Owners;
 use process::Process;
 use python::Python;
 use symbols::{Home, ProbeSet, Site};
@@ -167,6 +169,16 @@ impl Discovery {
     pub fn read_next_unique_id(&self) -> Result<u64> {
         let address = self.next_unique_id.context("the counter of unique ids is not exported")?;
         memory::read_u64(self.process.pid, address).context("failed to read the counter of unique ids")
+    }
+
+    /// What reads the sets in which allocators keep the owners of their memory.
+    ///
+    /// # Errors
+    /// If it is not known where they are, or how to tell what is in them; says why.
+    pub fn owners(&self) -> Result<Owners> {
+        let set = self.derivation.owners.offset.clone().map_err(anyhow::Error::msg)?;
+        let counter = self.next_unique_id.context("the counter of unique ids is not exported")?;
+        Ok(Owners { pid: self.process.pid, layout: self.layout()?, set, counter })
     }
 
     /// The test that pytest runs at this moment, if it does.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Moment;
 use crate::trace::{
     Border, Code, End, Frame, Interpreter, LayoutField, Loss, Mapping, Module, Probe, Process, PythonFrame, Record,
-    Session, Stack, Symbol,
+    Session, Snapshot, Stack, Symbol,
 };
 
 /// Most functions at one address; inlining goes nowhere as deep, and a forged trace ends here.
@@ -139,6 +139,9 @@ impl Definitions {
             Record::CounterValue(it) => self.add_counter(it.name.to_string(), it.value),
             Record::Problem(it) => self.problems.push(it.text),
             Record::End(it) => drop(self.ends.insert(it.process, it)),
+            Record::Snapshot(it) => self.problems.extend(doubts(&it)),
+            // The ledger's.
+            Record::LiveOwner(_) => {}
         }
     }
 
@@ -265,6 +268,25 @@ impl Definitions {
         let total = self.counters.entry(name).or_default();
         *total = total.wrapping_sub(before).wrapping_add(value);
     }
+}
+
+/// What is doubtful in a snapshot.
+fn doubts(snapshot: &Snapshot) -> Vec<String> {
+    let Snapshot { process, allocator, left_out, settled, missing, .. } = snapshot;
+    let of = format!("process {process}, allocator {:#x}", allocator.0);
+    let mut doubts = Vec::new();
+    if !missing.is_empty() {
+        doubts.push(format!("{of}: what it held when the recording began is not known: {missing}"));
+    } else if !settled {
+        doubts
+            .push(format!("{of}: it changed while it was read; some buffers from before the recording may be missing"));
+    }
+    if *left_out > 0 {
+        doubts.push(format!(
+            "{of}: {left_out} of the buffers that it lists were left out, as it holds no memory for them"
+        ));
+    }
+    doubts
 }
 
 /// ctypes and the library that it calls by.

@@ -19,6 +19,8 @@
 //!   buffer, with status "deallocated", shows it.
 //! - A buffer that owns nothing is given no memory and has nothing to free; some builds report allocations and frees of
 //!   such buffers nevertheless. An owner is told by its request, or by saying so.
+//! - What an allocator held when the recording began is known by its own set of owners, where that could be read. The set
+//!   keeps what a bulk release before then took, so a verdict that needs the memory to be an owner's is only possible.
 //! - A forked child has copies of its parent's buffers. What it does to them stays in the child.
 //! - A gap makes what it touches possible: nothing that happened in it can be ruled out. An allocator gives no memory
 //!   twice, so what seems to be given twice across a gap was released in it.
@@ -31,7 +33,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use entry::{Alias, Allocation, Buffer, Device, Entry, Moment, Outcome, Previous};
+pub use entry::{Alias, Allocation, Buffer, Device, Entry, Found, Moment, Outcome, Previous};
 
 use account::Account;
 
@@ -75,6 +77,10 @@ impl Ledger {
                 self.accounts.values_mut().for_each(|account| account.add_gap(loss.before));
             }
             Record::Loss(loss) => self.account(loss.process).add_gap(loss.before),
+            Record::LiveOwner(live) => {
+                self.last = self.last.max(live.time);
+                self.account(live.process).found(live, sink);
+            }
             Record::End(end) => {
                 self.last = self.last.max(end.time);
                 // Only a process that ended by itself has nothing left to do.

@@ -151,6 +151,14 @@ impl Merge {
                 it.process = self.process(it.process);
                 it.time = self.time(it.time);
             }
+            Record::Snapshot(it) => {
+                it.process = self.process(it.process);
+                it.time = self.time(it.time);
+            }
+            Record::LiveOwner(it) => {
+                it.process = self.process(it.process);
+                it.time = self.time(it.time);
+            }
             Record::CounterValue(_) | Record::Problem(_) => {}
         }
         record

@@ -12,7 +12,7 @@ mod verdict;
 
 pub use definitions::{Definitions, Line, LineKind, StackLines};
 pub use explain::Explanation;
-pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Ledger, Moment, Outcome, Previous};
+pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Found, Ledger, Moment, Outcome, Previous};
 pub use recent::REMEMBERED;
 pub use server::{Origin, Reports, Server, Tally};
 pub use verdict::{Certainty, Colour, Verdict};

@@ -200,6 +200,7 @@ fn buffer(event: &Event) -> Buffer {
         // No source tells.
         alias: false,
         allocated: None,
+        found: false,
     }
 }
 
@@ -217,6 +218,7 @@ mod tests {
                     let alias = if buffer.phantom { " without memory" } else { "" };
                     format!("{} p{} allocated {}{alias}\n", moment.time, buffer.process, buffer.unique_id)
                 }
+                Entry::Found(_) => panic!("no log tells what was there before"),
                 Entry::Alias(alias) => format!("{} p{} alias\n", alias.moment.time, alias.process),
                 Entry::Outcome(Outcome { buffer, verdict, certainty, moment, .. }) => {
                     let what = format!("{} p{} {} {}", moment.time, buffer.process, verdict.name(), buffer.unique_id);

@@ -112,7 +112,7 @@ impl Server {
             {
                 self.verdicts.insert((event.process, event.thread), (event.unique_id, *verdict));
             }
-            Entry::Outcome(_) => {}
+            Entry::Found(_) | Entry::Outcome(_) => {}
         }
     }
 

@@ -99,9 +99,14 @@ impl Redactor {
                 it.text = sentence(words, &it.text);
                 it.into()
             }
+            Record::Snapshot(mut it) => {
+                it.missing = sentence(words, &it.missing);
+                it.into()
+            }
             // The tool's own words and numbers.
             Record::Mapping(_)
             | Record::LayoutField(_)
+            | Record::LiveOwner(_)
             | Record::Border(_)
             | Record::Stack(_)
             | Record::Loss(_)

@@ -157,6 +157,22 @@ impl Number for DeviceClass {
     }
 }
 
+/// Of a record: the number in the file, the word in text.
+impl Field for DeviceClass {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.to_number().put(out);
+    }
+    fn get(input: &mut &[u8]) -> Option<Self> {
+        Self::from_number(u64::get(input)?)
+    }
+    fn show(&self, out: &mut String) {
+        out.push_str(class_word(*self));
+    }
+    fn parse(text: &str) -> Option<Self> {
+        CLASSES.into_iter().find(|&class| class_word(class) == text)
+    }
+}
+
 /// The word for a kind of event, as `dump` shows it and `probe` records have it.
 #[must_use]
 pub fn kind_word(kind: Kind) -> &'static str {

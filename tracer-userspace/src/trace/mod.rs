@@ -43,8 +43,9 @@ pub use event::{BUFFER_TYPES, DeviceClass, Event, Kind, kind_word, parse_buffer_
 pub use field::{Hex, Name, escape};
 pub use reader::{Damage, ReadError, Reader};
 pub use record::{
-    ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField, Loss,
-    Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS, Session, Stack, Symbol, Text,
+    ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField,
+    LiveOwner, Loss, Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS, Session,
+    Snapshot, Stack, Symbol, Text,
 };
 pub use writer::Writer;
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The records of a trace file, each defined once: the structs below are the binary form, the text form and the Rust form.
 
+use tracer_common::DeviceClass;
+
 use super::field::{Hex, Name};
 use super::macros::records;
 
@@ -225,5 +227,49 @@ records! {
         code: u32,
         /// Line, 0 if not known.
         line: u32,
+    }
+    /// An allocator's own set of owners was read, when the first event named the allocator: its `live` records come before.
+    19 "snapshot" Snapshot {
+        /// Process number.
+        process: u32,
+        /// Nanoseconds after `boot_ns`.
+        time: u64,
+        /// The allocator.
+        allocator: Hex,
+        /// How many of its owners are from before the recording.
+        owners: u64,
+        /// Elements of the set that are no verified owners.
+        left_out: u64,
+        /// Whether two readings in a row found the same; if not, some owners may be missing.
+        settled: bool,
+        /// Empty if it could be read, else why not.
+        missing: String,
+    }
+    /// An owner from before the recording that was live: its unique id is below the border's.
+    20 "live" LiveOwner {
+        /// Process number.
+        process: u32,
+        /// When it was read, nanoseconds after `boot_ns`.
+        time: u64,
+        /// `Buffer*`
+        object: Hex,
+        /// `unique_id_`
+        unique_id: u64,
+        /// Device address.
+        address: Hex,
+        /// Bytes on one device.
+        size: u64,
+        /// Bytes a page.
+        page_size: u64,
+        /// Type of memory.
+        buffer_type: u32,
+        /// `device_`
+        device: Hex,
+        /// Class of the device: `chip` or `mesh`.
+        device_class: DeviceClass,
+        /// Id within the class.
+        device_id: u32,
+        /// `allocator_`
+        allocator: Hex,
     }
 }

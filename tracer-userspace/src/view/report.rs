@@ -59,6 +59,8 @@ fn totals(report: &Report, process: impl Fn(u32) -> String) -> Table {
         "process",
         "device",
         "type",
+        ">before",
+        ">bytes",
         ">allocated",
         ">bytes",
         ">freed",
@@ -69,11 +71,14 @@ fn totals(report: &Report, process: impl Fn(u32) -> String) -> Table {
         ">at",
         "in",
     ]);
+    let any_found = report.totals.iter().any(|row| row.found > 0);
     for row in &report.totals {
         table.row(&[
             process(row.process),
             or_unknown(row.device.as_ref()),
             row.buffer_type.clone(),
+            if any_found { row.found.to_string() } else { String::new() },
+            if any_found { bytes(row.bytes_found) } else { String::new() },
             row.allocations.to_string(),
             bytes(row.bytes_allocated),
             row.frees.to_string(),

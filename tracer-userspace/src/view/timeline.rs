@@ -44,6 +44,7 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
 fn show_step(step: &Step, integrity: &Integrity) -> String {
     let what = match step.what {
         What::Alloc => format!("ALLOC #{}", step.number),
+        What::Found => "FOUND".to_owned(),
         What::Alias => "ALIAS".to_owned(),
         What::Free => format!("FREE #{}", step.number),
         What::End => "END".to_owned(),

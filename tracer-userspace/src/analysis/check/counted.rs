@@ -90,7 +90,7 @@ impl CountedFold {
     pub fn entry(&mut self, entry: &Entry) {
         match entry {
             Entry::Allocation(it) if !it.buffer.phantom => self.count(&it.buffer, &it.moment).allocations += 1,
-            Entry::Allocation(_) | Entry::Alias(_) => {}
+            Entry::Allocation(_) | Entry::Found(_) | Entry::Alias(_) => {}
             Entry::Outcome(outcome) => self.outcome(outcome),
         }
     }

@@ -16,7 +16,7 @@ use crate::{
         names,
         site::Sites,
     },
-    model::{Allocation, Buffer, Certainty, Device, Entry, Model, Moment, Outcome, Verdict},
+    model::{Allocation, Buffer, Certainty, Device, Entry, Found, Model, Moment, Outcome, Verdict},
 };
 
 /// How many failed requests are shown, with what was live then.
@@ -39,6 +39,8 @@ type Memory = (u32, Option<Device>, u32);
 
 #[derive(Debug, Default)]
 struct Sum {
+    /// Buffers found live, and their bytes.
+    found: (u64, u64),
     allocations: u64,
     frees: u64,
     bytes_allocated: u64,
@@ -72,6 +74,7 @@ impl ReportFold {
             Entry::Allocation(allocation) if !allocation.buffer.phantom => {
                 self.allocation(allocation);
             }
+            Entry::Found(found) => self.found(found),
             Entry::Allocation(_) | Entry::Alias(_) => {}
             Entry::Outcome(outcome) => self.outcome(outcome),
         }
@@ -105,17 +108,25 @@ impl ReportFold {
         sum.allocations += 1;
         sum.bytes_allocated = sum.bytes_allocated.saturating_add(buffer.size);
         sum.live.add(moment, buffer.size);
-        self.balance.allocation(allocation);
+        self.balance.allocation(buffer);
         let test = self.test(moment);
         test.allocations += 1;
         test.bytes_allocated = test.bytes_allocated.saturating_add(buffer.size);
+    }
+
+    fn found(&mut self, found: &Found) {
+        let Found { buffer, time } = found;
+        let sum = self.totals.entry(memory(buffer)).or_default();
+        sum.found = (sum.found.0 + 1, sum.found.1.saturating_add(buffer.size));
+        sum.live.find(*time, buffer.size);
+        self.balance.allocation(buffer);
     }
 
     fn outcome(&mut self, outcome: &Outcome) {
         let Outcome { buffer, verdict, moment, .. } = outcome;
         self.verdicts.entry(*verdict).or_default()[usize::from(outcome.certainty == Certainty::Possible)] += 1;
         *self.test(&origin_of(outcome)).verdicts.entry(*verdict).or_default() += 1;
-        if *verdict == Verdict::Held && buffer.allocated.is_some() {
+        if *verdict == Verdict::Held && (buffer.allocated.is_some() || buffer.found) {
             let held = &mut self.totals.entry(memory(buffer)).or_default().held;
             *held = (held.0 + 1, held.1.saturating_add(buffer.size));
         }
@@ -131,9 +142,9 @@ impl ReportFold {
             test.frees += 1;
             test.bytes_freed = test.bytes_freed.saturating_add(buffer.size);
         }
-        if let Some(allocated) = buffer.allocated.filter(|_| outcome.ends) {
+        if outcome.ends && (buffer.allocated.is_some() || buffer.found) {
             let sum = self.totals.entry(memory(buffer)).or_default();
-            sum.live.remove(&allocated, buffer.size);
+            sum.live.remove(buffer.allocated.as_ref(), buffer.size);
             sum.frees += 1;
             sum.bytes_freed = sum.bytes_freed.saturating_add(buffer.size);
         }
@@ -162,6 +173,8 @@ impl Sum {
             process,
             device: names::device(device),
             buffer_type: names::buffer_type(buffer_type),
+            found: self.found.0,
+            bytes_found: self.found.1,
             allocations: self.allocations,
             frees: self.frees,
             bytes_allocated: self.bytes_allocated,

@@ -34,6 +34,8 @@ pub enum Field {
     MeshImpl,
     /// What `MeshDevice::id()` returns.
     MeshId,
+    /// `allocated_buffers_` of the allocator.
+    Owners,
 }
 
 impl Field {
@@ -55,6 +57,7 @@ impl Field {
             Self::ChipId => "Device::id",
             Self::MeshImpl => "MeshDevice::pimpl",
             Self::MeshId => "MeshDevice::id",
+            Self::Owners => "Allocator::allocated_buffers_",
         }
     }
 

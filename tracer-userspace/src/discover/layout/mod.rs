@@ -6,7 +6,7 @@
 //! All sources that say something must agree, on exactly one offset; otherwise the field is refused, with what each one said.
 //!
 //! `value`, `state`, `machine` and `flow` read a function, and `fact` is what comes of it; `rules` says which fields to look for,
-//! where; `evidence` and `device` look; `finding` brings the sources together.
+//! where; `evidence`, `device` and `owners` look; `finding` brings the sources together.
 
 mod device;
 mod dwarf;
@@ -16,6 +16,7 @@ mod finding;
 mod flow;
 mod machine;
 mod module;
+mod owners;
 mod rules;
 mod state;
 mod value;
@@ -78,6 +79,8 @@ pub struct Derivation {
     pub generation: Generation,
     /// One for each field that this generation has.
     pub findings: Vec<Finding>,
+    /// The allocator's set of owners. Without it there is no snapshot; all else does not need it.
+    pub owners: Finding,
     /// Address in the module of what the first word of a `Device` points to.
     pub chip_vtable: u64,
     /// Address in the module of what the first word of a `MeshDevice` points to.
@@ -130,5 +133,5 @@ pub fn derive(elf: &Elf) -> Result<Derivation> {
     let mut findings = evidence::buffer_fields(elf, generation);
     findings.extend(device::fields(elf));
     refuse_overlaps(&mut findings);
-    Ok(Derivation { generation, findings, chip_vtable, mesh_vtable })
+    Ok(Derivation { generation, findings, owners: owners::set(elf), chip_vtable, mesh_vtable })
 }

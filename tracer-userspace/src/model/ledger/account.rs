@@ -4,9 +4,10 @@
 mod aliases;
 mod blocks;
 mod ends;
+mod found;
 mod frees;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use blocks::{Blocks, Place};
 
@@ -39,6 +40,8 @@ pub(super) struct Account {
     blocks: Blocks,
     recent: Recent,
     threads: HashMap<u32, Pending>,
+    /// Allocators that released everything, of processes that have made buffers before the recording.
+    emptied: BTreeSet<u64>,
     /// How often each device was opened.
     generations: HashMap<Device, u32>,
     /// The test that runs; pytest's variable belongs to the process.
@@ -90,6 +93,7 @@ impl Account {
             blocks: Blocks::default(),
             recent: Recent::default(),
             threads: HashMap::new(),
+            emptied: BTreeSet::new(),
             generations: HashMap::new(),
             test: 0,
             gap: None,
@@ -210,7 +214,9 @@ impl Account {
         self.live.insert(event.unique_id, Live { buffer, requested, robbed: None });
         sink(&Entry::Allocation(Allocation { buffer, moment }));
         if let Some(other) = overlapped {
-            let outcome = Outcome { other: Some(other), ends: false, ..end(buffer, Verdict::Overlap, moment) };
+            let certainty = self.certainty_of_block(&other);
+            let other = Some(other);
+            let outcome = Outcome { other, certainty, ends: false, ..end(buffer, Verdict::Overlap, moment) };
             sink(&Entry::Outcome(outcome));
         }
     }
@@ -305,6 +311,12 @@ impl Account {
         self.certainty_since(buffer.allocated.map_or(0, |moment| moment.time))
     }
 
+    /// What it is worth that a live buffer's block is its own. Of one that was found, a bulk release before the recording may
+    /// have taken it.
+    fn certainty_of_block(&self, buffer: &Buffer) -> Certainty {
+        if buffer.found { Certainty::Possible } else { self.certainty_since_allocation(buffer) }
+    }
+
     /// The buffer of an event, as far as the event alone tells, without the device.
     fn buffer(&self, event: &Event) -> Buffer {
         Buffer {
@@ -320,6 +332,7 @@ impl Account {
             phantom: event.hooked || event.size == 0,
             alias: !event.owns,
             allocated: None,
+            found: false,
         }
     }
 

@@ -13,6 +13,8 @@ use crate::{
 pub enum Entry {
     /// A buffer got memory.
     Allocation(Allocation),
+    /// A buffer from before the recording was found live.
+    Found(Found),
     /// A buffer was made over memory that it does not own: known if the target reports it as an allocation, or if the
     /// making of such buffers is probed.
     Alias(Alias),
@@ -25,7 +27,9 @@ impl Entry {
     #[must_use]
     pub fn process(&self) -> u32 {
         match self {
-            Self::Allocation(Allocation { buffer, .. }) | Self::Outcome(Outcome { buffer, .. }) => buffer.process,
+            Self::Allocation(Allocation { buffer, .. })
+            | Self::Found(Found { buffer, .. })
+            | Self::Outcome(Outcome { buffer, .. }) => buffer.process,
             Self::Alias(alias) => alias.process,
         }
     }
@@ -34,7 +38,9 @@ impl Entry {
     #[must_use]
     pub fn device(&self) -> Option<Device> {
         match self {
-            Self::Allocation(Allocation { buffer, .. }) | Self::Outcome(Outcome { buffer, .. }) => buffer.device,
+            Self::Allocation(Allocation { buffer, .. })
+            | Self::Found(Found { buffer, .. })
+            | Self::Outcome(Outcome { buffer, .. }) => buffer.device,
             Self::Alias(alias) => alias.device,
         }
     }
@@ -43,7 +49,9 @@ impl Entry {
     #[must_use]
     pub fn buffer_type(&self) -> u32 {
         match self {
-            Self::Allocation(Allocation { buffer, .. }) | Self::Outcome(Outcome { buffer, .. }) => buffer.buffer_type,
+            Self::Allocation(Allocation { buffer, .. })
+            | Self::Found(Found { buffer, .. })
+            | Self::Outcome(Outcome { buffer, .. }) => buffer.buffer_type,
             Self::Alias(alias) => alias.buffer_type,
         }
     }
@@ -52,7 +60,9 @@ impl Entry {
     #[must_use]
     pub fn address(&self) -> u64 {
         match self {
-            Self::Allocation(Allocation { buffer, .. }) | Self::Outcome(Outcome { buffer, .. }) => buffer.address,
+            Self::Allocation(Allocation { buffer, .. })
+            | Self::Found(Found { buffer, .. })
+            | Self::Outcome(Outcome { buffer, .. }) => buffer.address,
             Self::Alias(alias) => alias.address,
         }
     }
@@ -61,9 +71,9 @@ impl Entry {
     #[must_use]
     pub fn unique_id(&self) -> Option<u64> {
         match self {
-            Self::Allocation(Allocation { buffer, .. }) | Self::Outcome(Outcome { buffer, .. }) => {
-                Some(buffer.unique_id)
-            }
+            Self::Allocation(Allocation { buffer, .. })
+            | Self::Found(Found { buffer, .. })
+            | Self::Outcome(Outcome { buffer, .. }) => Some(buffer.unique_id),
             Self::Alias(alias) => alias.unique_id,
         }
     }
@@ -76,6 +86,15 @@ pub struct Allocation {
     pub buffer: Buffer,
     /// When and where: the stack is that of the request.
     pub moment: Moment,
+}
+
+/// A buffer that its allocator listed as an owner when the recording began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// When it was found, nanoseconds after the start.
+    pub time: u64,
 }
 
 /// A buffer made over memory that it does not own: a chip's part of a mesh buffer, a view.
@@ -170,6 +189,8 @@ pub struct Buffer {
     pub alias: bool,
     /// When and where it was allocated; absent if that was not seen.
     pub allocated: Option<Moment>,
+    /// Whether it is from before the recording and was found live.
+    pub found: bool,
 }
 
 /// A device, or mesh of devices, by its id within its class. An imported source may not tell the class.

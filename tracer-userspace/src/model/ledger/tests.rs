@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each verdict, from the events that the target is known to make.
 
+mod found;
 mod histories;
 mod others;
 mod target;
@@ -9,7 +10,7 @@ use std::collections::HashMap;
 
 use expect_test::{Expect, expect};
 
-use super::{Alias, Allocation, Entry, Ledger, Outcome, Previous};
+use super::{Alias, Allocation, Entry, Found, Ledger, Outcome, Previous};
 use crate::{
     model::{Buffer, Certainty, REMEMBERED},
     trace::{Item, Kind, kind_word, text},
@@ -42,6 +43,7 @@ fn show(entry: &Entry) -> String {
         Entry::Allocation(Allocation { buffer, moment }) => {
             format!("{} allocated {} stack {} test {}\n", moment.time, place(buffer), moment.stack, moment.test)
         }
+        Entry::Found(Found { buffer, time }) => format!("{time} found {}\n", place(buffer)),
         Entry::Alias(Alias { device, address, owner, moment, .. }) => {
             let device = device.map_or_else(|| "?".to_owned(), |device| device.to_string());
             let owner = owner.map_or_else(|| "nobody".to_owned(), |owner| owner.to_string());
@@ -383,7 +385,7 @@ fn each_life_ends_once() {
             Entry::Outcome(Outcome { buffer, ends: true, .. }) if buffer.allocated.is_some() => {
                 *ended.entry((buffer.process, buffer.unique_id)).or_insert(0) += 1;
             }
-            Entry::Outcome(_) | Entry::Alias(_) => {}
+            Entry::Outcome(_) | Entry::Found(_) | Entry::Alias(_) => {}
         }
     };
     for step in 0..200_000 {

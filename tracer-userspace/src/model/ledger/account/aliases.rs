@@ -32,10 +32,15 @@ impl Account {
         let buffer = outcome.buffer;
         let possible = Outcome { verdict: Verdict::AliasFree, certainty: Certainty::Possible, ..outcome };
         let owner = self.blocks.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id);
-        let outcome = if let Some(owner) = owner.and_then(|owner| self.live.get(&owner)) {
+        // An alias from before the recording may be over what was released before it.
+        let older = self.older(buffer.unique_id).is_some();
+        let owner = owner.and_then(|owner| self.live.get(&owner)).filter(|owner| !(owner.buffer.found && older));
+        let outcome = if let Some(owner) = owner {
+            // Its own owner may be an older one, on another device; of one that was never seen, this free is a stolen one.
+            let since = if reached_allocator { 0 } else { owner.requested };
             let certainty = match self.another_left(&buffer, owner.requested) {
                 true => Certainty::Possible,
-                false => self.certainty_since(owner.requested),
+                false => self.certainty_since(since),
             };
             Outcome { certainty, other: Some(owner.buffer), ..possible }
         } else if let Some((verdict, certainty)) = self.older(buffer.unique_id) {

@@ -74,8 +74,18 @@ impl Blocks {
 
     /// An allocator gave a block to an owner.
     pub(super) fn give(&mut self, place: Place, unique_id: u64) {
+        self.given.insert((place.space, place.address), unique_id);
+        self.own(place, unique_id);
+    }
+
+    /// The same, before anything that is known: whoever got the block since has it.
+    pub(super) fn give_before(&mut self, place: Place, unique_id: u64) {
+        self.given.entry((place.space, place.address)).or_insert(unique_id);
+        self.own(place, unique_id);
+    }
+
+    fn own(&mut self, place: Place, unique_id: u64) {
         let Place { space, address, end } = place;
-        self.given.insert((space, address), unique_id);
         self.owners.insert((space, address, end, unique_id));
         self.addresses.insert((space.buffer_type, address, unique_id));
     }

@@ -60,6 +60,7 @@ impl Account {
         let allocator = event.object;
         if self.border != Some(0) {
             self.unseen_ends = Some(moment.time);
+            self.emptied.insert(allocator);
         }
         self.blocks.take_all_back(allocator);
         let held = self.live.values().filter(|live| live.buffer.allocator == allocator);
@@ -68,7 +69,7 @@ impl Account {
             let Some(live) = self.remove_live(unique_id, moment) else { continue };
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
             // A free of its own may be among what was lost.
-            let certainty = self.certainty_since_allocation(&live.buffer);
+            let certainty = self.certainty_of_block(&live.buffer);
             self.decide(Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
         }
     }
@@ -83,6 +84,7 @@ impl Account {
         sink: &mut impl FnMut(&Entry),
     ) {
         self.forget_block(&buffer);
+        let verdict = if buffer.found && verdict == Verdict::Released { Verdict::PreAttach } else { verdict };
         let unseen = Moment { stack: 0, thread: 0, ..moment };
         self.decide(Outcome { certainty: Certainty::Possible, ..end(buffer, verdict, unseen) }, sink);
     }
@@ -104,7 +106,7 @@ impl Account {
         for live in std::mem::take(&mut self.live).into_values() {
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Held };
             let told = if complete { Certainty::Confirmed } else { Certainty::Possible };
-            let certainty = both(told, self.certainty_since_allocation(&live.buffer));
+            let certainty = both(told, self.certainty_of_block(&live.buffer));
             let moment = Moment { time, thread: 0, test: 0, stack: 0 };
             sink(&Entry::Outcome(Outcome { certainty, ..end(live.buffer, verdict, moment) }));
         }

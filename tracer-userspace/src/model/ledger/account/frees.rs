@@ -31,10 +31,19 @@ impl Account {
     /// What is freed, with the verdict that stands if no allocator is called.
     fn begin_free(&mut self, event: &Event, moment: Moment) -> (Outcome, Origin) {
         if let Some(live) = self.remove_live(event.unique_id, moment) {
-            let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::AfterClose };
+            let (verdict, origin) = match live.buffer {
+                Buffer { phantom: true, .. } => (Verdict::Phantom, Origin::Owner),
+                Buffer { found: true, .. } => (Verdict::PreAttach, Origin::Older(Verdict::PreAttach)),
+                _ => (Verdict::AfterClose, Origin::Owner),
+            };
             let robbed = |moment| Previous::Free(moment, Verdict::StolenFree);
             let previous = live.robbed.map_or(Previous::None, robbed);
-            return (Outcome { previous, ..end(live.buffer, verdict, moment) }, Origin::Owner);
+            // Of one that was found, a bulk release may be lost.
+            let certainty = match live.buffer.found {
+                true => self.certainty_since_allocation(&live.buffer),
+                false => Certainty::Confirmed,
+            };
+            return (Outcome { certainty, previous, ..end(live.buffer, verdict, moment) }, origin);
         }
         if let Some(&ended) = self.recent.get(event.unique_id) {
             return (self.free_after_end(ended, moment), Origin::Ended);
@@ -103,7 +112,13 @@ impl Account {
     /// A release without the free before it: an alias that only reports, or the free was lost.
     fn released_alone(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         let ended = self.recent.get(event.unique_id);
-        if ended.is_some_and(|ended| ended.verdict != Verdict::Bulk) {
+        if let Some(ended) = ended.filter(|ended| ended.verdict != Verdict::Bulk) {
+            // Its end was concluded from what came after it. But it is only now that the allocator frees its address,
+            // whoever has that by now.
+            if ended.moment.thread == 0 {
+                self.contradictions += 1;
+                self.add_gap(moment.time);
+            }
             return;
         }
         if !event.owns && ended.is_none() && !self.live.contains_key(&event.unique_id) {
@@ -168,7 +183,7 @@ impl Account {
     fn certainty(&self, buffer: &Buffer, origin: Origin, effect: &Effect) -> Certainty {
         match (origin, effect) {
             // Since it got the block, nobody else did.
-            (_, Effect::Theirs(other)) => self.certainty_since_allocation(other),
+            (_, Effect::Theirs(other)) => self.certainty_of_block(other),
             (Origin::Unseen, _) => Certainty::Possible,
             // The allocation of another buffer at the same address may be lost.
             _ => self.certainty_since_allocation(buffer),

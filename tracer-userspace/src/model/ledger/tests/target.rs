@@ -2,11 +2,11 @@
 //! A small model of the target: objects, devices, and allocators that free by address. It makes the events that the
 //! target makes, and knows what each free really did, for it looks at memory, which the ledger never sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     model::Verdict,
-    trace::{DeviceClass, Event, Item, Kind, text},
+    trace::{DeviceClass, Event, Hex, Item, Kind, LiveOwner, text},
 };
 
 /// What really happened, and the times of the events that tell of it: any of them may be the one that the ledger takes.
@@ -85,6 +85,10 @@ pub(super) struct Object {
     bulk: bool,
     /// Whether the recording has its allocation.
     seen: bool,
+    /// Whether it is from before the recording, which found it.
+    found: bool,
+    /// Whether the recording has a bulk release of it, found as it was.
+    emptied: bool,
     pub(super) destroyed: bool,
 }
 
@@ -182,6 +186,38 @@ impl World {
         self.emit(p, thread, Kind::DeviceOpen, |event| event.device_class = DeviceClass::Chip);
     }
 
+    /// What a reading of the allocators' sets finds, as records. A set keeps what a bulk release took.
+    pub(super) fn snapshot(&mut self) -> Vec<Item> {
+        let time = self.clock;
+        let Process { number, devices, objects, .. } = &mut self.processes[0];
+        let mut items = Vec::new();
+        let mut taken = BTreeSet::new();
+        for it in objects.iter_mut().rev() {
+            let device = &devices[it.device];
+            let owner = it.owns && it.status == 1 && !it.destroyed && !it.hooked && it.size != 0;
+            let listed = owner && device.open && device.opened == it.opened;
+            if !listed || !taken.insert((it.device, it.buffer_type, it.address)) {
+                continue;
+            }
+            it.found = true;
+            let live = LiveOwner {
+                process: *number,
+                time,
+                unique_id: it.unique_id,
+                address: Hex(it.address),
+                size: it.size,
+                page_size: it.size,
+                buffer_type: it.buffer_type,
+                device_class: device.class,
+                device_id: device.id,
+                allocator: Hex(device.allocator),
+                ..LiveOwner::default()
+            };
+            items.push(live.into());
+        }
+        items
+    }
+
     /// Begins to make a buffer; one of size 0 is made at once.
     pub(super) fn request(&mut self, p: usize, thread: usize, device: usize, buffer_type: u32, size: u64) {
         let object = self.make(p, device, buffer_type, size, true);
@@ -209,6 +245,8 @@ impl World {
             freeing: false,
             bulk: false,
             seen: false,
+            found: false,
+            emptied: false,
             destroyed: false,
         });
         process.next_unique_id += 1;
@@ -264,7 +302,7 @@ impl World {
         let process = &self.processes[p];
         let new = &process.objects[object];
         process.objects.iter().enumerate().any(|(at, old)| {
-            let live = at != object && process.is_live(old) && old.seen && !old.hooked && !new.hooked;
+            let live = at != object && process.is_live(old) && old.is_known() && !old.hooked && !new.hooked;
             let same = old.device == new.device && old.buffer_type == new.buffer_type;
             live && same && old.address < new.address + new.size && new.address < old.address + old.size
         })
@@ -322,7 +360,7 @@ impl World {
         let owner = block.and_then(|(_, owner)| process.objects.iter().find(|object| object.unique_id == owner));
         match (owner, process.older(&it)) {
             (Some(owner), _) if owner.unique_id == it.unique_id && it.seen => Verdict::Released,
-            (Some(owner), _) if owner.unique_id != it.unique_id && owner.seen => Verdict::StolenFree,
+            (Some(owner), _) if owner.unique_id != it.unique_id && owner.is_known() => Verdict::StolenFree,
             (_, Some(older)) => older,
             _ if !it.owns => process.report(&it),
             _ => Verdict::StaleFree,
@@ -357,10 +395,12 @@ impl World {
             let process = &mut self.processes[p];
             let live = process.is_live(&process.objects[object]);
             let it = &mut process.objects[object];
+            // What a thread is freeing is no more in the set.
+            it.emptied |= it.found && it.device == device && !it.freeing && it.status == 1;
             if live && it.device == device {
                 it.bulk = true;
                 let verdict = if it.hooked { Verdict::Phantom } else { Verdict::Bulk };
-                if it.seen {
+                if it.is_known() {
                     self.truth(p, object, vec![time], verdict);
                 }
             }
@@ -378,7 +418,8 @@ impl World {
     /// Drops an owner whose device object is gone: it is only marked, by a call or inline, and destroyed.
     pub(super) fn drop_orphan(&mut self, p: usize, thread: usize, object: usize, with_call: bool) {
         let it = self.processes[p].objects[object].clone();
-        let older = self.processes[p].older(&it);
+        // What was found is known to have been live.
+        let older = self.processes[p].older(&it).filter(|_| !it.found);
         let mut times = Vec::new();
         if with_call {
             times.push(self.tell(p, thread, Kind::Marked, object));
@@ -417,7 +458,7 @@ impl World {
         child.forked_at = child.next_unique_id;
         child.threads = vec![None];
         for object in &mut child.objects {
-            (object.freeing, object.seen) = (false, false);
+            (object.freeing, object.seen, object.found, object.emptied) = (false, false, false, false);
         }
         self.processes.push(child);
         self.emit(p, thread, Kind::Fork, |event| event.child = number);
@@ -433,7 +474,7 @@ impl World {
         for object in 0..self.processes[p].objects.len() {
             let process = &self.processes[p];
             let it = &process.objects[object];
-            let unmarked = it.owns && it.status == 1 && !it.bulk && it.seen;
+            let unmarked = it.owns && it.status == 1 && !it.bulk && it.is_known();
             let verdict = if it.hooked { Verdict::Phantom } else { Verdict::Held };
             if unmarked {
                 self.truth(p, object, vec![self.clock], verdict);
@@ -450,6 +491,11 @@ impl Device {
 }
 
 impl Object {
+    /// Whether the recording knows of it before anything happens to it.
+    fn is_known(&self) -> bool {
+        self.seen || self.found
+    }
+
     /// Whether no thread is freeing it.
     pub(super) fn is_idle(&self) -> bool {
         !self.freeing
@@ -475,7 +521,7 @@ impl Process {
 
     /// What an object is that is older than the recording of its process.
     fn older(&self, object: &Object) -> Option<Verdict> {
-        if object.seen {
+        if object.seen || object.emptied {
             None
         } else if object.unique_id < self.forked_at {
             Some(Verdict::Inherited)
