@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The checks of `tt-buftrace doctor`: what tracing needs of the machine and of a process, each as a value.
 
+mod linux;
 mod unwinding;
 
-use std::{fmt, fs, num::NonZeroU32, path::Path};
+use std::{fmt, fs, num::NonZeroU32};
 
 use anyhow::{Context as _, Result};
 use object::Object as _;
@@ -18,8 +19,6 @@ use crate::{
     trace::kind_word,
 };
 
-/// The oldest kernel: attach cookies for uprobes came with it.
-const OLDEST_KERNEL: (u32, u32) = (5, 15);
 /// The initial user name space (`PROC_USER_INIT_INO`), in which alone these capabilities count for BPF.
 const FIRST_USER_NAME_SPACE: &str = "user:[4026531837]";
 /// The initial PID name space (`PROC_PID_INIT_INO`), whose process ids are those that BPF sees.
@@ -91,16 +90,16 @@ pub fn machine() -> Vec<Check> {
     let [users, pids] = ["user", "pid"].map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default());
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
-    vec![
-        check_processor(&uname.machine().to_string_lossy()),
-        check_kernel(&uname.release().to_string_lossy()),
-        check_btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
+    let mut checks = vec![check_processor(&uname.machine().to_string_lossy())];
+    checks.extend(linux::checks(&uname.release().to_string_lossy()));
+    checks.extend([
         check_capabilities(effective_capabilities(&status)),
         check_name_spaces(&users.to_string_lossy(), &pids.to_string_lossy()),
         check_lockdown(&lockdown),
         Check::ok("perf", format!("perf_event_paranoid {}: does not matter with CAP_PERFMON", paranoid.trim())),
         Check::ok("memlock", "RLIMIT_MEMLOCK does not matter: since Linux 5.11 BPF memory is counted by cgroup"),
-    ]
+    ]);
+    checks
 }
 
 /// What tracing needs of a process.
@@ -153,31 +152,6 @@ fn check_processor(machine: &str) -> Check {
     match machine {
         "x86_64" => Check::ok("processor", machine),
         _ => Check::fail("processor", machine, "only x86_64 is supported"),
-    }
-}
-
-fn check_kernel(release: &str) -> Check {
-    let (major, minor) = OLDEST_KERNEL;
-    match kernel_version(release) {
-        Some(version) if version >= OLDEST_KERNEL => Check::ok("kernel", format!("Linux {release}")),
-        Some(_) => {
-            Check::fail("kernel", format!("Linux {release}"), format!("Linux {major}.{minor} or later is needed"))
-        }
-        None => {
-            Check::warn("kernel", format!("release `{release}`"), format!("see that it is {major}.{minor} or later"))
-        }
-    }
-}
-
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-fn check_btf(there: bool) -> Check {
-    match there {
-        true => Check::ok("btf", "/sys/kernel/btf/vmlinux"),
-        false => Check::fail("btf", "no /sys/kernel/btf/vmlinux", "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"),
     }
 }
 
@@ -338,13 +312,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_are_told_by_their_numbers() {
-        let outcomes =
-            ["6.18.5", "5.15.0-130-generic", "5.14.21", "4.18", "next"].map(|release| check_kernel(release).outcome);
-        assert_eq!(outcomes, [Outcome::Ok, Outcome::Ok, Outcome::Fail, Outcome::Fail, Outcome::Warn]);
-    }
-
-    #[test]
     fn rights_are_read_from_the_mask() {
         let outcome = |status: &str| check_capabilities(effective_capabilities(status)).outcome;
         assert_eq!(outcome("Name:\tx\nCapEff:\t000001ffffffffff\n"), Outcome::Ok);
@@ -367,7 +334,7 @@ mod tests {
             fail rights       without CAP_BPF and CAP_PERFMON
                               → sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep $(command -v tt-buftrace)   # or run as root"#]]
         .assert_eq(&check_capabilities(0).to_string());
-        expect!["ok   btf          /sys/kernel/btf/vmlinux"].assert_eq(&check_btf(true).to_string());
+        expect!["ok   processor    x86_64"].assert_eq(&check_processor("x86_64").to_string());
     }
 
     #[test]
