@@ -64,7 +64,7 @@ pub fn vm(options: &Options) -> Result<()> {
     let image = image::build(&kernel, &guest_command(&options.arguments))?;
 
     let release = &kernel.release;
-    eprintln!("Linux {release} boots under emulation; the tests begin in about a minute");
+    eprintln!("Linux {release} boots under emulation; the tests begin in some minutes");
     let begin = Instant::now();
     let status = machine::run(&kernel, &image, options.limit)?;
     let minutes = begin.elapsed().as_secs().div_ceil(60);

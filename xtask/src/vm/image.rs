@@ -62,7 +62,7 @@ fn modules(kernel: &Kernel) -> Result<Vec<PathBuf>> {
 
 /// Adds a module behind all that it needs, which are never in a circle.
 fn add<'a>(module: &'a str, needed: &[(&'a str, &'a str)], files: &mut Vec<&'a str>) {
-    let (_, others) = needed.iter().find(|(file, _)| *file == module).unwrap_or(&(module, ""));
+    let others = needed.iter().find(|(file, _)| *file == module).map_or("", |(_, others)| others);
     others.split_whitespace().for_each(|other| add(other, needed, files));
     if !files.contains(&module) {
         files.push(module);
