@@ -104,3 +104,17 @@ fn guest_command(arguments: &[OsString]) -> String {
 fn quoted(word: &OsStr) -> String {
     format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shell_reads_words_as_they_are() {
+        for word in ["", "it's $HOME", "--skip", "a\\'b \"c\" `d`\n*"] {
+            let output = Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(word.as_ref()))).output();
+            let said = output.expect("there is a shell").stdout;
+            assert_eq!(String::from_utf8_lossy(&said), word);
+        }
+    }
+}

@@ -89,3 +89,18 @@ fn pack(kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
     }
     Ok(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_comes_behind_all_that_it_needs_and_once() {
+        let needed = [("9p", "netfs 9pnet fscache"), ("fscache", "netfs"), ("virtio", "9pnet")];
+        let mut files = Vec::new();
+        for module in ["9p", "virtio", "overlay"] {
+            add(module, &needed, &mut files);
+        }
+        assert_eq!(files, ["netfs", "9pnet", "fscache", "9p", "virtio", "overlay"]);
+    }
+}
