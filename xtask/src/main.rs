@@ -46,7 +46,7 @@ enum Command {
         /// Give up after so many minutes.
         #[arg(long, value_name = "N", default_value_t = 120)]
         minutes: u64,
-        /// For the test program, e.g. parts of names of tests; else all run that need no real ttnn.
+        /// For the test program, e.g. parts of names of tests; else those of recordings of the look-alike run.
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
