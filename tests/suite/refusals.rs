@@ -259,7 +259,19 @@ fn doctor_looks_at_the_machine_and_the_process() -> Result<()> {
         return Ok(());
     }
     let machine = run(&["doctor"])?;
-    let names = ["processor", "kernel", "btf", "rights", "container", "lockdown", "perf", "memlock", "probing"];
+    let names = [
+        "processor",
+        "kernel",
+        "btf",
+        "uprobes",
+        "bpf",
+        "rights",
+        "container",
+        "lockdown",
+        "perf",
+        "memlock",
+        "probing",
+    ];
     let text = String::from_utf8(machine.stdout)?;
     for name in names {
         assert!(text.lines().any(|line| line.starts_with(&format!("ok   {name} "))), "no `{name}` in: {text}");

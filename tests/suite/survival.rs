@@ -18,13 +18,13 @@ use serde_json::Value;
 use crate::{
     account::{by_trace, by_truth},
     target::{Finished, Target, lookalike, lookalike_pytest, lookalikes},
-    tool::{Recorder, can_probe, confirmed, items, json, path, run},
+    tool::{Recorder, can_probe, confirmed, items, json, path, patience, run},
 };
 
-/// How long something may take that takes milliseconds on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the kernel may take to take programs away that nobody holds any more.
-const CLEANUP: Duration = Duration::from_secs(5);
+/// Seconds that something may take that takes milliseconds on an idle machine.
+const PATIENCE: u32 = 30;
+/// Seconds that the kernel may take to take programs away that nobody holds any more.
+const CLEANUP: u32 = 5;
 
 /// Allocates and frees until its ready file is taken away, and prints how often.
 const STEADY: &str = "
@@ -87,7 +87,8 @@ print('ending', flush=True)
 ";
 
 #[track_caller]
-fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) {
+fn wait_until(seconds: u32, mut done: impl FnMut() -> bool) {
+    let limit = patience(seconds);
     let deadline = Instant::now() + limit;
     while !done() {
         assert!(Instant::now() < deadline, "waited for {limit:?}");
@@ -141,7 +142,7 @@ fn probed_byte(trace: &Path, pid: u32) -> Result<(u8, u8)> {
 
 /// Waits until no probe is left in a process.
 fn assert_unprobed(trace: &Path, pid: u32) -> Result<()> {
-    let deadline = Instant::now() + CLEANUP;
+    let deadline = Instant::now() + patience(CLEANUP);
     loop {
         let (file, memory) = probed_byte(trace, pid)?;
         if file == memory {
@@ -330,7 +331,7 @@ fn a_killed_recorder_leaves_its_trace_and_nothing_else() -> Result<()> {
     let killed: f64 = uptime.split(' ').next().unwrap_or_default().parse()?;
     let missing = Duration::from_secs_f64(killed).saturating_sub(boot.context("a begin")? + Duration::from_nanos(last));
     // A second between two flushes, and what a busy machine adds to it.
-    assert!(missing < Duration::from_secs(2), "the last {missing:?} are missing");
+    assert!(missing < patience(2), "the last {missing:?} are missing");
     Ok(())
 }
 

@@ -15,10 +15,10 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::tool::{Recorder, path, root};
+use crate::tool::{Recorder, path, patience, root};
 
-/// How long a target may take to get ready: a first import of ttnn compiles its Python files.
-const READY: Duration = Duration::from_secs(180);
+/// Seconds that a target may take to get ready: a first import of ttnn compiles its Python files.
+const READY: u32 = 180;
 
 /// A target that waits to be traced, in a folder of its own.
 pub(crate) struct Target {
@@ -44,7 +44,7 @@ impl Target {
             .stderr(Stdio::piped());
         let mut child = command.spawn().context("failed to start the target")?;
         let ready = folder.path().join("ready");
-        let deadline = Instant::now() + READY;
+        let deadline = Instant::now() + patience(READY);
         while !ready.exists() {
             if child.try_wait()?.is_some() {
                 let output = child.wait_with_output()?;

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
     sync::OnceLock,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +22,13 @@ pub(crate) fn can_probe() -> bool {
         eprintln!("skipped: probing a process needs root; `cargo xtask test` brings it along");
     }
     root
+}
+
+/// How long something may take that takes no longer than that on a machine that has other things to do as well: so many
+/// times as long where BUFTRACE_SLOWNESS says that the machine is so many times slower.
+pub(crate) fn patience(seconds: u32) -> Duration {
+    let slowness = std::env::var("BUFTRACE_SLOWNESS").map(|text| text.parse().expect("BUFTRACE_SLOWNESS is a number"));
+    Duration::from_secs(seconds.into()) * slowness.unwrap_or(1)
 }
 
 /// The folder that holds the workspace.

@@ -40,15 +40,21 @@ static PYTHONS: HashMap<u32, PythonLayout> = HashMap::with_max_entries(MAX_LIVE_
 #[map]
 static EPOCHS: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
 
+/// A value of an inner map, which must not be a struct: up to Linux 6.1, a map with type information whose values are
+/// structs equals none that is made without type information, and would not take one.
+type Inner<T> = [T; 1];
+
 /// Where a target's modules are, by its number: an array of one, because user space replaces it whole.
 #[btf_map]
-static SPACES: btf_maps::ArrayOfMaps<btf_maps::Array<Space, 1>, { MAX_TARGETS as usize }> =
+static SPACES: btf_maps::ArrayOfMaps<btf_maps::Array<Inner<Space>, 1>, { MAX_TARGETS as usize }> =
     btf_maps::ArrayOfMaps::new();
 
 /// The unwind tables, by their number. What a number stands for never changes.
 #[btf_map]
-static TABLES: btf_maps::ArrayOfMaps<btf_maps::Array<Block, 1, { BPF_F_INNER_MAP as usize }>, { MAX_TABLES as usize }> =
-    btf_maps::ArrayOfMaps::new();
+static TABLES: btf_maps::ArrayOfMaps<
+    btf_maps::Array<Inner<Block>, 1, { BPF_F_INNER_MAP as usize }>,
+    { MAX_TABLES as usize },
+> = btf_maps::ArrayOfMaps::new();
 
 /// The rules that tables refer to, by their number.
 #[map]
@@ -191,13 +197,13 @@ pub(crate) fn code(hash: u32) -> Option<*mut [u64; 2]> {
 /// Where the modules of a target are, by its number.
 #[inline(always)]
 pub(crate) fn space(target: u32) -> Option<&'static Space> {
-    SPACES.get_value(target, &0)
+    SPACES.get_value(target, &0).map(|[space]| space)
 }
 
 /// A block of an unwind table.
 #[inline(always)]
 pub(crate) fn block(table: u32, number: u32) -> Option<&'static Block> {
-    TABLES.get_value(table, &number)
+    TABLES.get_value(table, &number).map(|[block]| block)
 }
 
 /// A rule, by its number.

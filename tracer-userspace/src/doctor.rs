@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The checks of `tt-buftrace doctor`: what tracing needs of the machine and of a process, each as a value.
 
+mod linux;
 mod unwinding;
 
-use std::{fmt, fs, num::NonZeroU32, path::Path};
+use std::{fmt, fs, num::NonZeroU32};
 
 use anyhow::{Context as _, Result};
 use object::Object as _;
@@ -21,8 +22,6 @@ use crate::{
     trace::kind_word,
 };
 
-/// The oldest kernel: attach cookies for uprobes came with it.
-const OLDEST_KERNEL: (u32, u32) = (5, 15);
 /// The initial user name space (`PROC_USER_INIT_INO`), in which alone these capabilities count for BPF.
 const FIRST_USER_NAME_SPACE: &str = "user:[4026531837]";
 /// The initial PID name space (`PROC_PID_INIT_INO`), whose process ids are those that BPF sees.
@@ -98,16 +97,16 @@ pub fn machine() -> Vec<Check> {
         // Rights that are given in here would not help.
         rights.next = None;
     }
-    vec![
-        check_processor(&uname.machine().to_string_lossy()),
-        check_kernel(&uname.release().to_string_lossy()),
-        check_btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
+    let mut checks = vec![check_processor(&uname.machine().to_string_lossy())];
+    checks.extend(linux::checks(&uname.release().to_string_lossy()));
+    checks.extend([
         rights,
         container,
         check_lockdown(&lockdown),
         Check::ok("perf", format!("perf_event_paranoid {}: does not matter with CAP_PERFMON", paranoid.trim())),
         Check::ok("memlock", "RLIMIT_MEMLOCK does not matter: since Linux 5.11 BPF memory is counted by cgroup"),
-    ]
+    ]);
+    checks
 }
 
 /// What tracing needs of a process.
@@ -168,31 +167,6 @@ fn check_processor(machine: &str) -> Check {
     match machine {
         "x86_64" => Check::ok("processor", machine),
         _ => Check::fail("processor", machine, "only x86_64 is supported"),
-    }
-}
-
-fn check_kernel(release: &str) -> Check {
-    let (major, minor) = OLDEST_KERNEL;
-    match kernel_version(release) {
-        Some(version) if version >= OLDEST_KERNEL => Check::ok("kernel", format!("Linux {release}")),
-        Some(_) => {
-            Check::fail("kernel", format!("Linux {release}"), format!("Linux {major}.{minor} or later is needed"))
-        }
-        None => {
-            Check::warn("kernel", format!("release `{release}`"), format!("see that it is {major}.{minor} or later"))
-        }
-    }
-}
-
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-fn check_btf(there: bool) -> Check {
-    match there {
-        true => Check::ok("btf", "/sys/kernel/btf/vmlinux"),
-        false => Check::fail("btf", "no /sys/kernel/btf/vmlinux", "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"),
     }
 }
 
@@ -345,13 +319,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_are_told_by_their_numbers() {
-        let outcomes =
-            ["6.18.5", "5.15.0-130-generic", "5.14.21", "4.18", "next"].map(|release| check_kernel(release).outcome);
-        assert_eq!(outcomes, [Outcome::Ok, Outcome::Ok, Outcome::Fail, Outcome::Fail, Outcome::Warn]);
-    }
-
-    #[test]
     fn what_is_missing_is_named() {
         use CapabilitySet as Set;
         let check = |held: Set, admin| check_rights(held, admin).to_string().lines().next().map(str::to_owned);
@@ -393,7 +360,7 @@ mod tests {
             fail rights       without CAP_BPF and CAP_PERFMON
                               → sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep $(command -v tt-buftrace)   # or run as root"#]]
         .assert_eq(&check_rights(CapabilitySet::empty(), None).to_string());
-        expect!["ok   btf          /sys/kernel/btf/vmlinux"].assert_eq(&check_btf(true).to_string());
+        expect!["ok   processor    x86_64"].assert_eq(&check_processor("x86_64").to_string());
     }
 
     #[test]

@@ -3,10 +3,10 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::{
-    command::{as_root, exists, run},
+    command::{exists, install, run},
     ebpf, object, root, test,
 };
 
@@ -31,14 +31,7 @@ fn install_programs() -> Result<()> {
     if !has_venv.is_ok_and(|status| status.success()) {
         packages.push("python3-venv");
     }
-    if packages.is_empty() {
-        return Ok(());
-    }
-    if !exists("apt-get") {
-        bail!("please install: {}", packages.join(" "));
-    }
-    run(as_root("apt-get").args(["update", "-qq"]))?;
-    run(as_root("apt-get").args(["install", "-y", "--no-install-recommends"]).args(packages))
+    if packages.is_empty() { Ok(()) } else { install(&packages) }
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

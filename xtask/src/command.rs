@@ -28,6 +28,18 @@ pub fn exists(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
+/// Installs Debian's or Ubuntu's packages.
+pub fn install(packages: &[&str]) -> Result<()> {
+    if !exists("apt-get") {
+        bail!(
+            "only Debian's and Ubuntu's packages are known here, and there is no apt-get; please install: {}",
+            packages.join(" ")
+        );
+    }
+    run(as_root("apt-get").args(["update", "-qq"]))?;
+    run(as_root("apt-get").args(["install", "-y", "--no-install-recommends"]).args(packages))
+}
+
 /// Whether we are root.
 #[must_use]
 pub fn is_root() -> bool {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    command::{as_root, exists, output, run},
+    command::{exists, install, output, run},
     object::{DIGEST, OBJECT, source_digest},
     root,
 };
@@ -118,11 +118,7 @@ fn find_toolchain() -> Option<Toolchain> {
 
 fn install_tools() -> Result<()> {
     if find_toolchain().is_none() || !PathBuf::from(DEBIAN_LLVM).is_dir() {
-        if !exists("apt-get") {
-            bail!("--install knows Debian's and Ubuntu's packages only, and there is no apt-get here");
-        }
-        run(as_root("apt-get").args(["update", "-qq"]))?;
-        run(as_root("apt-get").args(["install", "-y", "--no-install-recommends"]).args(PACKAGES))?;
+        install(&PACKAGES)?;
     }
     if !exists("bpf-linker") {
         let mut cargo = Command::new("cargo");

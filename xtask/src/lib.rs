@@ -9,6 +9,7 @@ pub mod ebpf;
 pub mod object;
 pub mod python;
 pub mod test;
+pub mod vm;
 
 use std::path::{Path, PathBuf};
 

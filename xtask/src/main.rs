@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask COMMAND`.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -34,6 +34,22 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// Run the tests on another kernel, in a virtual machine with emulated processors; without one, list those that are known.
+    ///
+    /// The kernel is a distribution's own package, kept in .cache/vm/KERNEL: delete that folder for a newer one.
+    Vm {
+        /// Version of the kernel.
+        kernel: Option<String>,
+        /// Install what the machine needs first: Debian's packages.
+        #[arg(long)]
+        install: bool,
+        /// Give up after so many minutes.
+        #[arg(long, value_name = "N", default_value_t = 120)]
+        minutes: u64,
+        /// For the test program, e.g. parts of names of tests; else those of recordings of the look-alike run.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Measure what tracing costs on this machine.
     #[command(subcommand)]
     Bench(Bench),
@@ -52,6 +68,9 @@ fn main() -> Result<()> {
         Command::Demo { ttnn } => xtask::demo::demo(ttnn.as_deref()),
         Command::Test { arguments } => xtask::test::test(&arguments),
         Command::Ebpf { install } => xtask::ebpf::build(install),
+        Command::Vm { kernel, install, minutes, arguments } => {
+            xtask::vm::vm(&xtask::vm::Options { kernel, install, limit: Duration::from_secs(minutes * 60), arguments })
+        }
         Command::Bench(Bench::Stacks) => xtask::bench::stacks(),
         Command::Ci => xtask::ci::ci(),
     }

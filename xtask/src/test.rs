@@ -27,14 +27,19 @@ pub fn test(arguments: &[OsString]) -> Result<()> {
 
 /// Makes beforehand what the tests would make on first use, so that none of it belongs to root.
 fn prepare() -> Result<()> {
-    run(Command::new("cargo").args(["build", "--package", "tt-buftrace"]).current_dir(root()))?;
-    python::with_pytest()?;
-    let lookalikes = root().join("target/lookalike");
-    run(Command::new("python3").arg(root().join("tests/lookalike/build.py")).arg(lookalikes))?;
+    prepare_lookalike()?;
     if python::can_have_ttnn() {
         for version in python::TESTED_TTNN {
             python::with_ttnn(version)?;
         }
     }
     Ok(())
+}
+
+/// The same, for the tests on the look-alike alone.
+pub(crate) fn prepare_lookalike() -> Result<()> {
+    run(Command::new("cargo").args(["build", "--package", "tt-buftrace"]).current_dir(root()))?;
+    python::with_pytest()?;
+    let lookalikes = root().join("target/lookalike");
+    run(Command::new("python3").arg(root().join("tests/lookalike/build.py")).arg(lookalikes))
 }

@@ -39,7 +39,7 @@ pub(super) enum Stage {
     /// It was forked from a recorded process, and has done nothing on record yet.
     Forked(Forked),
     /// It is recorded.
-    Recorded(Recorded),
+    Recorded(Box<Recorded>),
     /// It can't be recorded, as was told.
     Refused,
 }

@@ -2,6 +2,7 @@
 //! Records processes: waits for their library, attaches, and turns hits into a trace file until they end.
 //!
 //! - [`kernel`]: loads and attaches the kernel side.
+//! - [`features`]: what kernels may lack of what the kernel side is made of.
 //! - [`decode`]: ring-buffer bytes to hits. [`order`]: in the order of their numbers, and which never came.
 //! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
 //! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
@@ -14,6 +15,7 @@
 mod attach;
 pub mod code;
 pub mod decode;
+pub mod features;
 mod followed;
 pub mod intern;
 pub mod kernel;

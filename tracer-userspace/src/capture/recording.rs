@@ -209,7 +209,9 @@ impl<'a> Recording<'a> {
     /// What is to be done once a second.
     fn each_second(&mut self) -> Result<()> {
         for process in self.processes.values_mut() {
-            if let Stage::Recorded(Recorded { watch: Some(watch), .. }) = &mut process.stage {
+            if let Stage::Recorded(recorded) = &mut process.stage
+                && let Some(watch) = &mut recorded.watch
+            {
                 let problem = watch.look(&mut self.kernel)?;
                 self.recorder.problems(problem.into_iter().collect());
             }
@@ -327,7 +329,8 @@ impl<'a> Recording<'a> {
         if let Some(process) = self.processes.get_mut(&pid) {
             let (link, discovery) = (Link { number, target }, Rc::clone(&discovery));
             let probes = std::mem::take(&mut probes.own);
-            process.stage = Stage::Recorded(Recorded { link, epoch, discovery, probes, watch, snapshots: None });
+            process.stage =
+                Stage::Recorded(Box::new(Recorded { link, epoch, discovery, probes, watch, snapshots: None }));
         }
         // Only from here on is it told when modules change. Until this is done, stacks are copied.
         self.refresh(pid)?;
@@ -450,7 +453,8 @@ impl<'a> Recording<'a> {
         self.recorder.record(attach::process_record(&identity, discovery.python.as_ref(), link.number, parent));
         self.recorder.describe_forked(pid);
         let probes = self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery);
-        process.stage = Stage::Recorded(Recorded { link, epoch: 0, discovery, probes, watch: None, snapshots: None });
+        process.stage =
+            Stage::Recorded(Box::new(Recorded { link, epoch: 0, discovery, probes, watch: None, snapshots: None }));
         self.refresh(pid)
     }
 
