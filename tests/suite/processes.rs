@@ -144,7 +144,7 @@ fn what_forked_children_do_is_theirs_and_never_their_parents() -> Result<()> {
         let grandchild = 6 - parent - child;
         let expected = [
             ((parent, "released"), 5),
-            ((parent, "held"), 0),
+            ((parent, "held"), 1),
             ((child, "inherited"), 6),
             ((child, "released"), 1),
             ((grandchild, "inherited"), 1),
