@@ -15,7 +15,7 @@ use crate::{
     discover::{
         Discovery, Obstacle, maps, module::Module, process::Process, python::Python, symbols::ProbeSet, symbols::Site,
     },
-    trace::kind_word,
+    trace::{escape, kind_word},
 };
 
 /// The oldest kernel: attach cookies for uprobes came with it.
@@ -64,8 +64,8 @@ impl fmt::Display for Check {
             Outcome::Warn => "warn",
             Outcome::Fail => "fail",
         };
-        write!(f, "{outcome:<4} {:<12} {}", self.name, self.found)?;
-        self.next.iter().try_for_each(|next| write!(f, "\n{:>18}→ {next}", ""))
+        write!(f, "{outcome:<4} {:<12} {}", self.name, escape(&self.found))?;
+        self.next.iter().try_for_each(|next| write!(f, "\n{:>18}→ {}", "", escape(next)))
     }
 }
 

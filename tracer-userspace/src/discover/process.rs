@@ -4,7 +4,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     os::{fd::AsRawFd, unix::ffi::OsStrExt, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
@@ -12,6 +12,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::maps::Mapping;
+
+/// Most bytes of a command line that are read: a process can make its own as long as it likes.
+const LONGEST_COMMAND: u64 = 1 << 16;
 
 /// A process. `pid` and `start` together name it for as long as the machine runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +43,7 @@ impl Process {
             stat => stat.with_context(|| format!("failed to look at process {pid}"))?,
         };
         let stat = parse_stat(&stat).with_context(|| format!("failed to understand /proc/{pid}/stat"))?;
-        let words = fs::read(proc.join("cmdline")).unwrap_or_default();
-        let command = command_line(&words);
+        let command = command_line(&read_at_most(&proc.join("cmdline"), LONGEST_COMMAND).unwrap_or_default());
         Ok(Self {
             pid,
             start: stat.start,
@@ -143,6 +145,12 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         // Field 22 of proc_pid_stat(5); the state was field 3.
         start: fields.nth(22 - 4)?.parse().ok()?,
     })
+}
+
+fn read_at_most(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut begin = Vec::new();
+    File::open(path)?.take(bytes).read_to_end(&mut begin)?;
+    Ok(begin)
 }
 
 fn command_line(words: &[u8]) -> String {
