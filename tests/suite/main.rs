@@ -6,9 +6,11 @@
 
 mod account;
 mod agreement;
+mod faults;
 mod framehop;
 mod frames;
 mod gate;
+mod hostile;
 mod import;
 mod lookalike;
 mod loss;

@@ -4,13 +4,14 @@
 //! - [`kernel`]: loads and attaches the kernel side.
 //! - [`decode`]: ring-buffer bytes to hits. [`order`]: in the order of their numbers, and which never came.
 //! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
-//! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
+//! - [`space`]: the target's modules. [`symbolize`], `demangle`: their symbols. [`intern`]: one number for each stack.
 //! - [`tables`]: the unwind tables of the modules, for the kernel side.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
 //! - [`session`]: what a recording is asked for and comes to. `wait`: for the library. `recording`: the loop that drives it all.
 
 pub mod code;
 pub mod decode;
+mod demangle;
 pub mod intern;
 pub mod kernel;
 pub mod lines;

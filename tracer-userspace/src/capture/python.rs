@@ -25,12 +25,17 @@ struct CodeKey {
     generation: u32,
 }
 
+/// Most bytes of line tables that are kept; code beyond that has no lines but its first.
+const MOST_TABLES: usize = 256 << 20;
+
 /// The interpreter of the process.
 pub struct Interpreter {
     pid: u32,
     frames: Frames,
     /// With their numbers.
     codes: HashMap<CodeKey, (u32, Result<CodeObject, Missing>)>,
+    /// How many bytes of line tables may still be kept.
+    left: usize,
 }
 
 /// The Python part of one stack.
@@ -56,7 +61,7 @@ impl Interpreter {
                 codes.insert(CodeKey { address, checksum, generation: 0 }, (number, code));
             }
         }
-        Self { pid, frames, codes }
+        Self { pid, frames, codes, left: MOST_TABLES }
     }
 
     /// Whether an address is in the code that runs Python code.
@@ -74,10 +79,10 @@ impl Interpreter {
 
     fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned, define: &mut Vec<Record>) -> u32 {
         let next = self.codes.len() as u32 + 1;
-        let layout = &self.frames.code;
+        let (layout, left) = (&self.frames.code, &mut self.left);
         let key = CodeKey { address: frame.code, checksum: frame.checksum, generation: frame.generation() };
         let (number, code) = self.codes.entry(key).or_insert_with(|| {
-            let code = CodeObject::read(self.pid, layout, frame.code, frame.checksum);
+            let code = CodeObject::read(self.pid, layout, frame.code, frame.checksum).map(|code| code.within(left));
             define.push(record(next, &code));
             (next, code)
         });
