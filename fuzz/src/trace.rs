@@ -5,6 +5,10 @@ use buftrace::trace::{Item, MAGIC, Reader, text};
 
 use crate::views;
 
+/// More bytes and items than these only take longer.
+const LONGEST: usize = 1536;
+const MOST: usize = 64;
+
 /// A file.
 pub(crate) fn file(bytes: &[u8]) {
     let Ok(mut reader) = Reader::new(bytes) else { return };
@@ -21,15 +25,14 @@ pub(crate) fn chunk(payload: &[u8]) {
     let checksum = crc32fast::hash(&compressed);
     let file = [&head[..], &(compressed.len() as u32).to_le_bytes(), &checksum.to_le_bytes(), &compressed].concat();
     let Ok(mut reader) = Reader::new(&file[..]) else { panic!("a sound file is refused") };
-    // Columns of zeros take no bytes: more events than these say nothing new.
-    let items: Vec<Item> = reader.by_ref().take(256).collect();
+    let items: Vec<Item> = reader.by_ref().take(MOST).collect();
     items.iter().for_each(views::line);
     views::show(&items);
 }
 
 /// Lines as `dump` prints them; those that are none are left out.
 pub(crate) fn model(bytes: &[u8]) {
-    let lines = String::from_utf8_lossy(bytes);
+    let lines = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]);
     let items: Vec<Item> = lines.lines().filter_map(|line| text::parse(line).ok()).flatten().collect();
     items.iter().for_each(views::line);
     views::show(&items);

@@ -69,8 +69,7 @@ fn what_is_no_file_is_not_waited_for() -> Result<()> {
     let (folder, trace) = imported()?;
     let pipe = folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status()?.success());
-    let commands: [&[&str]; 4] =
-        [&["report"], &["dump"], &["held", "--test", "a"], &["diff", path(&trace)]];
+    let commands: [&[&str]; 4] = [&["report"], &["dump"], &["held", "--test", "a"], &["diff", path(&trace)]];
     for command in commands {
         for device in [path(&pipe), "/dev/zero", "/dev/null"] {
             let output = run(&[command, &[device]].concat())?;
@@ -131,11 +130,15 @@ fn an_import_that_fails_leaves_everything_as_it_was() -> Result<()> {
     fs::write(&nothing, "hello\n")?;
     let new = folder.path().join("new.ttb");
     for output in [&trace, &new] {
-        assert_failed(&run(&["import", path(&nothing), "-o", path(output)])?, &["failed to import ", "it has no allocation"]);
+        assert_failed(
+            &run(&["import", path(&nothing), "-o", path(output)])?,
+            &["failed to import ", "it has no allocation"],
+        );
     }
     assert_failed(&run(&["import", path(folder.path()), "-o", path(&new)])?, &["it is a folder"]);
     assert_eq!(fs::read(&trace)?, before);
-    let mut names: Vec<_> = fs::read_dir(folder.path())?.map(|entry| entry.map(|it| it.file_name())).collect::<Result<_, _>>()?;
+    let mut names: Vec<_> =
+        fs::read_dir(folder.path())?.map(|entry| entry.map(|it| it.file_name())).collect::<Result<_, _>>()?;
     names.sort();
     assert_eq!(names, ["a.ttb", "nothing.log", "server.log"]);
     Ok(())
@@ -164,7 +167,8 @@ fn a_disk_that_is_full_or_read_only() -> Result<()> {
     let disk = Disk::new("size=8k")?;
     assert!(import(&disk.path("a.ttb"))?.status.success());
     let before = fs::read(disk.path("a.ttb"))?;
-    let many: String = (0_u64..20_000).map(|at| LOG.replace("256", &(at * at * 7919 % 1_000_003).to_string())).collect();
+    let many: String =
+        (0_u64..20_000).map(|at| LOG.replace("256", &(at * at * 7919 % 1_000_003).to_string())).collect();
     fs::write(&log, many)?;
     assert_failed(&import(&disk.path("a.ttb"))?, &["failed to write ", "No space left on device"]);
     assert_eq!(fs::read(disk.path("a.ttb"))?, before, "the earlier trace is as it was");

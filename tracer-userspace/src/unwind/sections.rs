@@ -58,7 +58,9 @@ impl<R: Reader> Sections<R> {
 
 /// Whether an index is as linkers write it, and as long as it says.
 fn is_usual(index: &[u8]) -> bool {
-    const ENTRIES: usize = 12;
-    let count = index.get(8..ENTRIES).and_then(|count| count.try_into().ok()).map_or(0, u32::from_le_bytes);
-    index.starts_with(&USUAL) && u64::from(count) * 8 <= (index.len() - ENTRIES) as u64
+    let Some((&[a, b, c, d, _, _, _, _, ref count @ ..], entries)) = index.split_first_chunk::<12>() else {
+        return false;
+    };
+    let count = u32::from_le_bytes(*count);
+    [a, b, c, d] == USUAL && u64::from(count) * 8 <= entries.len() as u64
 }
