@@ -14,9 +14,6 @@ mod trace;
 mod unwind;
 mod views;
 
-/// The environment variable that tells the fuzzer which target to run.
-pub const TARGET_VARIABLE: &str = "BUFTRACE_FUZZ_TARGET";
-
 /// A reader of untrusted input.
 pub struct Target {
     /// Its name, and that of its folder in `corpus/`.

@@ -4,11 +4,14 @@
 
 use std::sync::LazyLock;
 
-use buftrace_fuzz::{TARGET_VARIABLE, Target, target};
+use buftrace_fuzz::{Target, target};
+
+/// The environment variable that names the target.
+const VARIABLE: &str = "BUFTRACE_FUZZ_TARGET";
 
 static CHOSEN: LazyLock<&Target> = LazyLock::new(|| {
-    let name = std::env::var(TARGET_VARIABLE).unwrap_or_default();
-    target(&name).unwrap_or_else(|| panic!("{TARGET_VARIABLE} names no target: `{name}`"))
+    let name = std::env::var(VARIABLE).unwrap_or_default();
+    target(&name).unwrap_or_else(|| panic!("{VARIABLE} names no target: `{name}`"))
 });
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| (CHOSEN.run)(data));

@@ -5,7 +5,13 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{self, Read as _},
-    os::{fd::AsRawFd, unix::ffi::OsStrExt, unix::fs::MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, OpenOptionsExt as _},
+        },
+    },
     path::{Path, PathBuf},
 };
 
@@ -113,12 +119,15 @@ impl MappedFile {
 /// `None` if the path leads to another file than the mapped one.
 fn open_by_path(pid: u32, mapping: &Mapping) -> io::Result<Option<(File, Verified)>> {
     let below = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
-    let file = File::open(Path::new(&format!("/proc/{pid}/root")).join(below))?;
-    let metadata = file.metadata()?;
+    // Only looked at until it is known to be a file: opening a pipe waits, and opening a device may do anything.
+    let path = Path::new(&format!("/proc/{pid}/root")).join(below);
+    let found = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+    let metadata = found.metadata()?;
     if metadata.ino() != mapping.inode || !metadata.is_file() {
         return Ok(None);
     }
     let device = (libc::major(metadata.dev()), libc::minor(metadata.dev()));
+    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
     Ok(match device == mapping.device {
         true => Some((file, Verified::Inode)),
         false if mapping.deleted => None,

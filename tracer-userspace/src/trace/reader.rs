@@ -50,7 +50,7 @@ pub fn open(path: &Path) -> Result<File, ReadError> {
     let metadata = file.metadata().map_err(ReadError::Io)?;
     match metadata.is_file() {
         true => Ok(file),
-        false if metadata.is_dir() => Err(ReadError::Io(io::ErrorKind::IsADirectory.into())),
+        false if metadata.is_dir() => Err(ReadError::Io(io::Error::from_raw_os_error(libc::EISDIR))),
         false => Err(ReadError::NotAFile),
     }
 }
