@@ -56,7 +56,7 @@ fn code(bytes: &[u8]) {
         lines: 120,
         first_line: 40,
         start: 192,
-        format: if bytes.len() % 2 == 0 { LineFormat::Pairs } else { LineFormat::Locations },
+        format: if bytes.len().is_multiple_of(2) { LineFormat::Pairs } else { LineFormat::Locations },
         characters: (40, 56),
     };
     for pointer in [layout.file, layout.function, layout.lines] {

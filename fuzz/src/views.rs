@@ -170,15 +170,15 @@ fn is_xml(c: char) -> bool {
 }
 
 /// Items as a trace that ends where they do.
-struct Items(std::vec::IntoIter<Item>);
+struct Items<'a>(std::iter::Cloned<std::slice::Iter<'a, Item>>);
 
-impl Items {
-    fn new(items: &[Item]) -> Self {
-        Self(items.to_vec().into_iter())
+impl<'a> Items<'a> {
+    fn new(items: &'a [Item]) -> Self {
+        Self(items.iter().cloned())
     }
 }
 
-impl Iterator for Items {
+impl Iterator for Items<'_> {
     type Item = Item;
 
     fn next(&mut self) -> Option<Item> {
@@ -186,7 +186,7 @@ impl Iterator for Items {
     }
 }
 
-impl Source for Items {
+impl Source for Items<'_> {
     fn name(&self) -> &str {
         "a\u{1b}[2J.ttb"
     }
