@@ -36,8 +36,8 @@ fn without_comments(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-const CODE: [&str; 6] =
-    ["tracer-common/src", "tracer-unwind/src", "tracer-ebpf/src", "tracer-userspace/src", "xtask/src", "tests"];
+const CODE: [&str; 7] =
+    ["tracer-common/src", "tracer-unwind/src", "tracer-ebpf/src", "tracer-userspace/src", "xtask/src", "tests", "fuzz"];
 
 #[test]
 fn every_file_names_its_licence_and_says_what_it_is() {

@@ -19,7 +19,7 @@ use crate::{
         symbols::Site,
     },
     privileges,
-    trace::kind_word,
+    trace::{escape, kind_word},
 };
 
 /// The initial user name space (`PROC_USER_INIT_INO`), in which alone these capabilities count for BPF.
@@ -65,8 +65,8 @@ impl fmt::Display for Check {
             Outcome::Warn => "warn",
             Outcome::Fail => "fail",
         };
-        write!(f, "{outcome:<4} {:<12} {}", self.name, self.found)?;
-        self.next.iter().try_for_each(|next| write!(f, "\n{:>18}→ {next}", ""))
+        write!(f, "{outcome:<4} {:<12} {}", self.name, escape(&self.found))?;
+        self.next.iter().try_for_each(|next| write!(f, "\n{:>18}→ {}", "", escape(next)))
     }
 }
 

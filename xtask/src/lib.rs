@@ -6,6 +6,7 @@ pub mod ci;
 pub mod command;
 pub mod demo;
 pub mod ebpf;
+pub mod fuzz;
 pub mod object;
 pub mod python;
 pub mod test;

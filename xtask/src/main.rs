@@ -53,6 +53,17 @@ enum Command {
     /// Measure what tracing costs on this machine.
     #[command(subcommand)]
     Bench(Bench),
+    /// Run what reads untrusted input on inputs that a fuzzer makes up, until one makes it panic, hang or grow.
+    Fuzz {
+        /// The reader; all in turn, if not said.
+        target: Option<String>,
+        /// How many inputs each.
+        #[arg(long, default_value_t = 100_000)]
+        runs: u64,
+        /// Add what was learnt to the corpus that the tests replay.
+        #[arg(long)]
+        keep: bool,
+    },
     /// What CI runs: install what is missing, check format, lints and digest, rebuild the kernel side, test.
     Ci,
 }
@@ -72,6 +83,7 @@ fn main() -> Result<()> {
             xtask::vm::vm(&xtask::vm::Options { kernel, install, limit: Duration::from_secs(minutes * 60), arguments })
         }
         Command::Bench(Bench::Stacks) => xtask::bench::stacks(),
+        Command::Fuzz { target, runs, keep } => xtask::fuzz::fuzz(target.as_deref(), runs, keep),
         Command::Ci => xtask::ci::ci(),
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 pub struct Integrity {
     /// Wall-clock time that all times are relative to, in nanoseconds since 1970; `null` if the traces do not say.
     pub start_ns: Option<u64>,
-    /// The traced processes.
+    /// The traced processes, in the order of their numbers.
     pub processes: Vec<ProcessRow>,
     /// Events in the traces.
     pub events: u64,
@@ -129,8 +129,8 @@ impl Integrity {
     /// What the times of a process are.
     #[must_use]
     pub fn clock(&self, process: u32) -> Clock {
-        let row = self.processes.iter().find(|row| row.process == process);
-        row.map_or(Clock::Time, ProcessRow::clock)
+        let row = self.processes.binary_search_by_key(&process, |row| row.process).ok();
+        row.map_or(Clock::Time, |row| self.processes[row].clock())
     }
 }
 

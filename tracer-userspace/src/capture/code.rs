@@ -83,6 +83,15 @@ impl CodeObject {
         if unchanged { Ok((before, code)) } else { Err(Missing::Replaced) }
     }
 
+    /// Without its line table, if that has more bytes than are `left`.
+    pub(super) fn within(mut self, left: &mut usize) -> Self {
+        match left.checked_sub(self.table.len()) {
+            Some(rest) => *left = rest,
+            None => self.table = Vec::new(),
+        }
+        self
+    }
+
     /// The line of the instruction at `offset` bytes, if it has one.
     #[must_use]
     pub fn line(&self, offset: i64) -> Option<u32> {

@@ -25,6 +25,9 @@ struct CodeKey {
     generation: u32,
 }
 
+/// Most bytes of line tables that are kept; code beyond that has no lines but its first.
+const MOST_TABLES: usize = 256 << 20;
+
 /// The interpreter of a process.
 #[derive(Clone)]
 pub struct Interpreter {
@@ -34,6 +37,8 @@ pub struct Interpreter {
     frames: Frames,
     /// With their numbers.
     codes: HashMap<CodeKey, (u32, Result<CodeObject, Missing>)>,
+    /// How many bytes of line tables may still be kept.
+    left: usize,
 }
 
 /// The Python part of one stack.
@@ -58,7 +63,7 @@ impl Interpreter {
                 codes.insert(CodeKey { address, checksum, generation: 0 }, (number, code));
             }
         }
-        Self { pids: vec![pid], frames, codes }
+        Self { pids: vec![pid], frames, codes, left: MOST_TABLES }
     }
 
     /// The interpreter of a process that was forked from this one's.
@@ -84,12 +89,12 @@ impl Interpreter {
     }
 
     fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned) -> u32 {
-        let layout = &self.frames.code;
+        let (layout, left) = (&self.frames.code, &mut self.left);
         let key = CodeKey { address: frame.code, checksum: frame.checksum, generation: frame.generation() };
         let (number, code) = self.codes.entry(key).or_insert_with(|| {
             let mut code = Err(Missing::Gone);
             for &pid in &self.pids {
-                code = CodeObject::read(pid, layout, frame.code, frame.checksum);
+                code = CodeObject::read(pid, layout, frame.code, frame.checksum).map(|code| code.within(left));
                 if code.is_ok() {
                     break;
                 }

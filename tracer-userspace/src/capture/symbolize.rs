@@ -18,6 +18,7 @@ use blazesym::symbolize::{
     source::{Elf, Source},
 };
 
+use super::demangle::demangle;
 use crate::{
     discover::module::Module,
     trace::{Hex, Symbol},
@@ -91,7 +92,7 @@ impl Symbols {
 
 /// One answer for each request, in any order, until nobody asks any more.
 fn serve(requests: &Receiver<Request>, done: &Sender<Vec<Symbol>>) {
-    let symbolizer = Symbolizer::builder().enable_auto_reload(false).build();
+    let symbolizer = Symbolizer::builder().enable_auto_reload(false).enable_demangling(false).build();
     while let Ok(first) = requests.recv() {
         let mut by_file: BTreeMap<PathBuf, Vec<Request>> = BTreeMap::new();
         for request in std::iter::once(first).chain(requests.try_iter()) {
@@ -125,7 +126,7 @@ fn symbolize(symbolizer: &Symbolizer, path: PathBuf, requests: &[Request]) -> Ve
 fn symbols(request: &Request, sym: &Sym) -> Vec<Symbol> {
     let symbol = |function: &str, offset: u64, code: Option<&CodeInfo>| Symbol {
         frame: request.frame,
-        function: function.to_string(),
+        function: demangle(function),
         offset: Hex(offset),
         file: code.map(|code| code.to_path().to_string_lossy().into_owned()).unwrap_or_default(),
         line: code.and_then(|code| code.line).unwrap_or(0),

@@ -2,8 +2,7 @@
 //! The commands that compare runs and judge them: `diff` and `check`.
 
 use std::{
-    fs::{self, File},
-    io::{Read as _, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -13,13 +12,13 @@ use time::OffsetDateTime;
 use super::{
     Status,
     args::{Check, Diff},
+    file::{is_trace, read_text, refuse_same, save},
     read::read,
 };
 use crate::{
     analysis::{
         self, Baseline, CountedFold, CountedIn, Counts, Expectations, Filter, Gate, Summary, SummaryFold, Suppressions,
     },
-    trace::MAGIC,
     view,
 };
 
@@ -34,18 +33,33 @@ pub(super) fn diff(args: &Diff, out: &mut impl Write) -> Result<Status> {
 }
 
 pub(super) fn check(args: &Check, out: &mut impl Write) -> Result<Status> {
+    refuse_outputs(args)?;
     let gate = gate(args)?;
     let (summary, counts) = summary_and_counts(&args.traces.paths, args.scope.filter())?;
     let value = gate.check(&summary, &counts);
+    let text = if args.json { view::json("check", &value) } else { view::check(&value) };
+    out.write_all(text.as_bytes())?;
+    // What can't be written is still shown.
+    out.flush()?;
     if let Some(path) = &args.write_baseline {
         save(path, &Baseline::of(&summary).show())?;
     }
     if let Some(path) = &args.junit {
         save(path, &view::junit(&value))?;
     }
-    let text = if args.json { view::json("check", &value) } else { view::check(&value) };
-    out.write_all(text.as_bytes())?;
     Ok(if value.passed && !value.integrity.damaged { Status::Done } else { Status::Problems })
+}
+
+/// Nothing that is read may be written; but a baseline may be brought up to date.
+fn refuse_outputs(args: &Check) -> Result<()> {
+    let read = || args.traces.paths.iter().chain(&args.suppress).chain(&args.expect);
+    if let Some(path) = &args.write_baseline {
+        refuse_same(path, read())?;
+    }
+    if let Some(path) = &args.junit {
+        refuse_same(path, read().chain(&args.baseline).chain(&args.write_baseline))?;
+    }
+    Ok(())
 }
 
 fn gate(args: &Check) -> Result<Gate> {
@@ -66,26 +80,19 @@ fn gate(args: &Check) -> Result<Gate> {
 
 /// A baseline is a trace or a file of its own; they are told apart by how they begin.
 fn baseline(path: &Path, filter: Filter) -> Result<Baseline> {
-    let failed = || format!("failed to read {}", path.display());
-    let mut head = Vec::new();
-    File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut head)).with_context(failed)?;
-    if head == MAGIC {
+    if is_trace(path)? {
         return Ok(Baseline::of(&summary(&[path.to_owned()], filter)?));
     }
-    parse_file(Some(path), Baseline::parse)?.with_context(failed)
+    parse_text(path, Baseline::parse)
 }
 
 fn parse_file<T>(path: Option<&Path>, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>> {
-    let Some(path) = path else {
-        return Ok(None);
-    };
-    let failed = || format!("failed to read {}", path.display());
-    let text = fs::read_to_string(path).with_context(failed)?;
-    parse(&text).map(Some).map_err(|problem| anyhow!(problem)).with_context(failed)
+    path.map(|path| parse_text(path, parse)).transpose()
 }
 
-fn save(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))
+fn parse_text<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Result<T> {
+    let read = parse(&read_text(path)?).map_err(|problem| anyhow!(problem));
+    read.with_context(|| format!("failed to read {}", path.display()))
 }
 
 fn summary(paths: &[PathBuf], filter: Filter) -> Result<Summary> {

@@ -1,23 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command that makes a trace of what other tools wrote.
 
-use std::{fs::File, io::BufReader};
+use std::{
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
-use super::{Status, args::Import};
+use super::{
+    Status,
+    args::Import,
+    file::{is_replaceable, open_stream, refuse_same, replace},
+};
 use crate::{
     import::{Format, Importer, Summary},
-    trace::{Item, Writer, escape},
+    trace::{Item, Writer, escape, refuse_other},
 };
 
 pub(super) fn import(args: &Import) -> Result<Status> {
-    let inputs: Vec<_> = args.files.iter().map(|path| (path, File::open(path))).collect();
-    let mut files = Vec::new();
-    for (path, file) in inputs {
-        files.push((path, file.with_context(|| format!("failed to open {}", path.display()))?));
+    let files = args.files.iter().map(|path| Ok((path, open_stream(path)?))).collect::<Result<Vec<_>>>()?;
+    refuse_same(&args.output, &args.files)?;
+    refuse_other(&args.output)?;
+    match is_replaceable(&args.output) {
+        true => replace(&args.output, |new| write(files, new)),
+        false => write(files, &args.output),
     }
-    let mut writer = Writer::create(&args.output)?;
+}
+
+fn write(files: Vec<(&PathBuf, File)>, output: &Path) -> Result<Status> {
+    let mut writer = Writer::create(output)?;
     let mut importer = Importer::default();
     let mut status = Status::Done;
     for (path, file) in files {

@@ -3,6 +3,7 @@
 
 mod args;
 mod compare;
+mod file;
 mod import;
 mod read;
 mod record;
@@ -19,7 +20,7 @@ use clap::Parser;
 
 use crate::{
     privileges::{self, Purpose},
-    trace::ReadError,
+    trace::{ReadError, escape_lines},
 };
 
 /// Exit code: done, but the traces had problems, or did not pass a check.
@@ -51,7 +52,7 @@ pub fn run() -> ExitCode {
         Ok(Status::Problems) => ExitCode::from(PROBLEMS),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", escape_lines(&format!("{error:#}")));
             if let Some(error) = error.downcast_ref::<ReadError>() {
                 eprintln!("hint: {}", error.hint());
             }

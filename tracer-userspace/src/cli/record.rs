@@ -21,7 +21,7 @@ use crate::{
     },
     discover::container,
     doctor::{self, Check, Outcome},
-    trace::escape,
+    trace::{escape, escape_json},
     view::bytes,
 };
 
@@ -74,7 +74,7 @@ impl ProgressLine {
         match progress {
             Progress::Problem(problem) => {
                 self.clear();
-                eprintln!("warning: {problem}");
+                eprintln!("warning: {}", escape(problem));
             }
             _ if self.quiet => {}
             Progress::Waiting(process) => eprintln!(
@@ -152,7 +152,7 @@ pub(super) fn doctor(args: &Doctor, out: &mut impl Write) -> Result<Status> {
     let pid = args.pid.map(|pid| container::resolve(pid, args.container)).transpose()?;
     checks.extend(pid.map(doctor::target).unwrap_or_default());
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;
+        writeln!(out, "{}", escape_json(&serde_json::to_string_pretty(&checks)?))?;
     } else {
         for check in &checks {
             writeln!(out, "{check}")?;

@@ -17,6 +17,11 @@ use super::maps::Mapping;
 
 const LE: LittleEndian = LittleEndian;
 
+/// Bytes of names, and of relocations, that are read for each byte of the file. Names may share their ends, and so be read
+/// more than once, but not by much.
+const MOST_READ: usize = 8;
+/// Most names that are kept of one address.
+const MOST_NAMES: usize = 64;
 /// Most bytes of code that one function is believed to have.
 const MOST_CODE: u64 = 1 << 20;
 
@@ -218,13 +223,13 @@ impl<'d> Elf<'d> {
     fn symbols(&self) -> &Symbols<'d> {
         self.symbols.get_or_init(|| {
             let mut symbols = Symbols::default();
+            let mut budget = self.data.len().saturating_mul(MOST_READ);
             for table in [self.file.elf_dynamic_symbol_table(), self.file.elf_symbol_table()] {
                 for symbol in table.iter().filter(|symbol| symbol.is_definition(LE, table.strings())) {
-                    let Some(name) = symbol.name(LE, table.strings()).ok().and_then(|name| str::from_utf8(name).ok())
-                    else {
-                        continue;
-                    };
-                    symbols.insert(name, symbol);
+                    let Ok(name) = symbol.name(LE, table.strings()) else { continue };
+                    let Some(rest) = budget.checked_sub(name.len()) else { return symbols };
+                    budget = rest;
+                    str::from_utf8(name).into_iter().for_each(|name| symbols.insert(name, symbol));
                 }
             }
             symbols
@@ -235,10 +240,14 @@ impl<'d> Elf<'d> {
         let mut found = HashMap::new();
         let sections = self.file.elf_section_table();
         let dynamic = self.file.elf_dynamic_symbol_table();
+        let mut budget = self.data.len().saturating_mul(MOST_READ);
         for section in sections.iter() {
             let Ok(Some((entries, _))) = section.rela(LE, self.data) else {
                 continue;
             };
+            // Sections may overlap, and names be as long as the file.
+            let Some(rest) = budget.checked_sub(size_of_val(entries)) else { return found };
+            budget = rest;
             for entry in entries {
                 let addend = entry.r_addend(LE);
                 let relocation = match entry.r_type(LE, false) {
@@ -251,6 +260,10 @@ impl<'d> Elf<'d> {
                         .map(Relocation::Symbol),
                     _ => None,
                 };
+                if let Some(Relocation::Symbol(name)) = relocation {
+                    let Some(rest) = budget.checked_sub(name.len()) else { return found };
+                    budget = rest;
+                }
                 found.extend(relocation.map(|relocation| (entry.r_offset(LE), relocation)));
             }
         }
@@ -270,7 +283,7 @@ impl<'d> Symbols<'d> {
         let symbol = Symbol { address: symbol.st_value(LE), size: symbol.st_size(LE), indirect };
         self.by_name.entry(name).or_insert(symbol);
         let names = self.by_address.entry(symbol.address).or_default();
-        if !names.contains(&name) {
+        if names.len() < MOST_NAMES && !names.contains(&name) {
             names.push(name);
         }
     }

@@ -59,8 +59,9 @@ pub fn uretprobes(pid: u32) -> Option<Range<u64>> {
     parse_uretprobes(&fs::read(format!("/proc/{pid}/maps")).ok()?)
 }
 
-/// The kernel's name for that page is `[uprobes]` (its `kernel/events/uprobes.c`).
-fn parse_uretprobes(text: &[u8]) -> Option<Range<u64>> {
+/// The same, of the text of `/proc/PID/maps`. The kernel's name for that page is `[uprobes]` (its `kernel/events/uprobes.c`).
+#[must_use]
+pub fn parse_uretprobes(text: &[u8]) -> Option<Range<u64>> {
     let mut line = text.split(|byte| *byte == b'\n').find(|line| line.ends_with(b" [uprobes]"))?;
     let (start, end) = word(&mut line)?.split_once('-')?;
     Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)

@@ -4,8 +4,14 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io,
-    os::{fd::AsRawFd, unix::ffi::OsStrExt, unix::fs::MetadataExt},
+    io::{self, Read as _},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, OpenOptionsExt as _},
+        },
+    },
     path::{Path, PathBuf},
 };
 
@@ -15,6 +21,9 @@ use super::{
     container::{self, Inside},
     maps::{self, Mapping},
 };
+
+/// Most bytes of a command line that are read: a process can make its own as long as it likes.
+const LONGEST_COMMAND: u64 = 1 << 16;
 
 /// A process. `pid` and `start` together name it for as long as the machine runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +56,7 @@ impl Process {
             stat => stat.with_context(|| format!("failed to look at process {pid}"))?,
         };
         let stat = parse_stat(&stat).with_context(|| format!("failed to understand /proc/{pid}/stat"))?;
-        let words = fs::read(proc.join("cmdline")).unwrap_or_default();
-        let command = command_line(&words);
+        let command = command_line(&read_at_most(&proc.join("cmdline"), LONGEST_COMMAND).unwrap_or_default());
         let uid = fs::metadata(&proc).with_context(|| format!("failed to look at process {pid}"))?.uid();
         let not_ours = || {
             format!(
@@ -137,12 +145,15 @@ fn with_remedy(error: &io::Error) -> String {
 /// `None` if the path leads to another file than the mapped one.
 fn open_by_path(pid: u32, mapping: &Mapping) -> io::Result<Option<(File, Verified)>> {
     let below = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
-    let file = File::open(Path::new(&format!("/proc/{pid}/root")).join(below))?;
-    let metadata = file.metadata()?;
+    // Only looked at until it is known to be a file: opening a pipe waits, and opening a device may do anything.
+    let path = Path::new(&format!("/proc/{pid}/root")).join(below);
+    let found = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+    let metadata = found.metadata()?;
     if metadata.ino() != mapping.inode || !metadata.is_file() {
         return Ok(None);
     }
     let device = (libc::major(metadata.dev()), libc::minor(metadata.dev()));
+    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
     Ok(match device == mapping.device {
         true => Some((file, Verified::Inode)),
         false if mapping.deleted => None,
@@ -169,6 +180,12 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         // Field 22 of proc_pid_stat(5); the state was field 3.
         start: fields.nth(22 - 4)?.parse().ok()?,
     })
+}
+
+fn read_at_most(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut begin = Vec::new();
+    File::open(path)?.take(bytes).read_to_end(&mut begin)?;
+    Ok(begin)
 }
 
 pub(super) fn command_line(words: &[u8]) -> String {

@@ -15,6 +15,9 @@ use crate::trace::{
 const MOST_INLINED: usize = 256;
 /// About as many lines of a stack are kept, for the same reason.
 const MOST_LINES: usize = 4096;
+/// About as many bytes of names of a stack, likewise, and as many of one name.
+const MOST_NAMES: usize = 1 << 20;
+const LONGEST_NAME: usize = 1 << 16;
 
 /// The definitions by their numbers, and the statements in their order.
 #[derive(Debug, Default)]
@@ -120,7 +123,10 @@ impl Definitions {
                 self.sessions.push(it);
             }
             Record::Process(it) => self.add_process(it),
-            Record::Module(it) => drop(self.modules.insert(it.id, it)),
+            Record::Module(mut it) => {
+                cut(&mut it.path);
+                self.modules.insert(it.id, it);
+            }
             Record::Mapping(it) => self.mappings.push(it),
             Record::LayoutField(it) => self.layout.push(it),
             Record::Probe(it) => self.probes.push(it),
@@ -130,7 +136,11 @@ impl Definitions {
                 self.interpreter_modules.insert(it.module);
                 self.interpreters.push(it);
             }
-            Record::Code(it) => drop(self.codes.insert(it.id, it)),
+            Record::Code(mut it) => {
+                cut(&mut it.function);
+                cut(&mut it.file);
+                self.codes.insert(it.id, it);
+            }
             Record::PythonFrame(it) => drop(self.python_frames.insert(it.id, it)),
             Record::Frame(it) => drop(self.frames.insert(it.id, it)),
             Record::Symbol(it) => self.add_symbol(it),
@@ -185,15 +195,18 @@ impl Definitions {
         let stack = self.stacks.get(&number)?;
         let mut lines = Vec::new();
         let python = stack.python.to_string();
+        let mut names = 0;
         for number in &stack.frames {
-            if lines.len() >= MOST_LINES {
+            if lines.len() >= MOST_LINES || names > MOST_NAMES {
                 return Some(StackLines { lines, end: "too-many-lines".to_owned(), python });
             }
+            let before = lines.len();
             if let Some(frame) = self.frames.get(number) {
                 self.add_lines(frame, &mut lines);
             } else if let Some(frame) = self.python_frames.get(number) {
                 lines.push(self.python_line(frame));
             }
+            names += lines[before..].iter().map(size_of_names).sum::<usize>();
         }
         Some(StackLines { lines, end: stack.end.to_string(), python })
     }
@@ -256,7 +269,9 @@ impl Definitions {
     }
 
     /// Two traces may both name a frame that they share: the second time changes nothing.
-    fn add_symbol(&mut self, symbol: Symbol) {
+    fn add_symbol(&mut self, mut symbol: Symbol) {
+        cut(&mut symbol.function);
+        cut(&mut symbol.file);
         let symbols = self.symbols.entry(symbol.frame).or_default();
         if symbols.len() < MOST_INLINED && !symbols.contains(&symbol) {
             symbols.push(symbol);
@@ -287,6 +302,18 @@ fn doubts(snapshot: &Snapshot) -> Vec<String> {
         ));
     }
     doubts
+}
+
+/// Cuts a name that is too long, at a character's end.
+fn cut(name: &mut String) {
+    if LONGEST_NAME < name.len() {
+        name.truncate(name.floor_char_boundary(LONGEST_NAME));
+        name.push('…');
+    }
+}
+
+fn size_of_names(line: &Line) -> usize {
+    [&line.function, &line.file, &line.module].into_iter().flatten().map(String::len).sum()
 }
 
 /// ctypes and the library that it calls by.

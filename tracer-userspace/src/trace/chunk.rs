@@ -16,6 +16,19 @@ const MAX_EVENTS: u64 = 1 << 16;
 const FULL_EVENTS: usize = 1 << 14;
 const FULL_BYTES: usize = 1 << 20;
 
+/// The checksum that chunks have: of their own compressed bytes and those of every chunk before. So a chunk is good in its
+/// own place only.
+#[derive(Default)]
+pub(super) struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    /// That of the next chunk.
+    pub(super) fn with(&mut self, compressed: &[u8]) -> u32 {
+        self.0.update(compressed);
+        self.0.clone().finalize()
+    }
+}
+
 /// A chunk that is being filled.
 #[derive(Default)]
 pub(super) struct Encoder {

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::escape;
+
 /// A value that a record can have as a field.
 pub(super) trait Field: Default + PartialEq {
     /// Appends the binary form.
@@ -50,28 +52,6 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// Makes a text safe to print on one line: control characters, and those that reorder or hide text, become escapes.
-#[must_use]
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() || is_invisible(c) => {
-                out.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Zero-width characters, line separators and direction marks.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Appends `text` in quotes, escaped so that [`super::text::parse`] gives it back.
@@ -281,11 +261,6 @@ mod tests {
         assert_eq!(Vec::<u32>::get(&mut &[0xff, 0xff, 0xff, 0xff, 0x7f, 1][..]), None, "list longer than the input");
         assert_eq!(u32::get(&mut &[0xff, 0xff, 0xff, 0xff, 0x7f][..]), None, "more than 32 bits");
         assert_eq!(Name::get(&mut &[1, b' '][..]), None, "no identifier");
-    }
-
-    #[test]
-    fn unprintable_characters_are_escaped() {
-        assert_eq!(escape("a\x1b[31m\r\n\u{202e}é"), "a\\u{1b}[31m\\u{d}\\n\\u{202e}é");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! file    = "BUFTRACE" version:u16 minimum:u16 chunk*
-//! chunk   = length:u32 crc:u32 zstd[length]         crc32 of the compressed bytes
+//! chunk   = length:u32 crc:u32 zstd[length]         crc32 of the zstd bytes of all chunks up to here
 //! payload = size:varint item[size] columns          what the zstd frame holds, at most 16 MiB
 //! item    = number:varint size:varint body[size]    number > 0: a record, its fields in the order of `record.rs`
 //!         | 0:varint count:varint                   the next `count` events of the columns
@@ -17,7 +17,8 @@
 //!
 //! In a body an integer is a varint, a string is its length and UTF-8 bytes, and a list is its length and items.
 //!
-//! - A file is only ever appended to. Each chunk can be read alone: deltas start from zero in each.
+//! - A file is only ever appended to. Each chunk can be read alone: deltas start from zero in each. Its checksum says that
+//!   it stands in its place: one that is left out, moved, repeated or of another file is damage.
 //! - Items keep the order of recording. A definition (module, frame, stack, text …) comes before the first event that
 //!   names its number; numbers count from 1, and 0 means none. Symbols may come later than their frame.
 //! - There is no trailer: `end` and `counter` are simply the last records. A file without `end` was cut.
@@ -32,6 +33,7 @@ mod chunk;
 mod event;
 mod field;
 mod macros;
+mod printable;
 mod reader;
 mod record;
 #[cfg(test)]
@@ -40,14 +42,15 @@ pub mod text;
 mod writer;
 
 pub use event::{BUFFER_TYPES, DeviceClass, Event, Kind, kind_word, parse_buffer_type};
-pub use field::{Hex, Name, escape};
-pub use reader::{Damage, ReadError, Reader};
+pub use field::{Hex, Name};
+pub use printable::{escape, escape_json, escape_lines};
+pub use reader::{Damage, ReadError, Reader, open};
 pub use record::{
     ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField,
     LiveOwner, Loss, Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS, Session,
     Snapshot, Stack, Symbol, Text,
 };
-pub use writer::Writer;
+pub use writer::{Writer, refuse_other};
 
 /// First bytes of every trace file.
 pub const MAGIC: [u8; 8] = *b"BUFTRACE";

@@ -5,12 +5,13 @@ use std::{
     fmt,
     fs::File,
     io::{self, BufReader, Read},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
 use super::{
     Item, MAGIC, MINIMUM, VERSION,
-    chunk::{Decoder, MAX_PAYLOAD},
+    chunk::{Checksum, Decoder, MAX_PAYLOAD},
 };
 
 /// Bytes before the first chunk.
@@ -32,8 +33,26 @@ pub enum ReadError {
         /// The newest version that this tool reads.
         tool: u16,
     },
+    /// It is a pipe or a device: what comes out of that cannot be read twice, or has no end.
+    NotAFile,
     /// The operating system refused.
     Io(io::Error),
+}
+
+/// Opens a file for reading, and nothing that is none.
+///
+/// # Errors
+///
+/// [`ReadError::NotAFile`], or what the operating system says.
+pub fn open(path: &Path) -> Result<File, ReadError> {
+    // A pipe that nobody writes to would keep us waiting.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(ReadError::Io)?;
+    let metadata = file.metadata().map_err(ReadError::Io)?;
+    match metadata.is_file() {
+        true => Ok(file),
+        false if metadata.is_dir() => Err(ReadError::Io(io::Error::from_raw_os_error(libc::EISDIR))),
+        false => Err(ReadError::NotAFile),
+    }
 }
 
 impl ReadError {
@@ -44,6 +63,7 @@ impl ReadError {
             Self::NotATrace => "a trace is the file that `tt-buftrace record -o FILE` writes",
             Self::OtherVersion { file, tool } if file > tool => "read it with the newer tt-buftrace that recorded it",
             Self::OtherVersion { .. } => "read it with the older tt-buftrace that recorded it, or record again",
+            Self::NotAFile => "write what comes out of it to a file, and read that",
             Self::Io(_) => "check the path, and that you may read the file: traces are readable by their owner only",
         }
     }
@@ -56,6 +76,7 @@ impl fmt::Display for ReadError {
             Self::OtherVersion { file, tool } => {
                 write!(f, "this trace has format version {file}, and this tool reads {MINIMUM} to {tool}")
             }
+            Self::NotAFile => f.write_str("this is a pipe or a device, not a file"),
             Self::Io(error) => error.fmt(f),
         }
     }
@@ -78,6 +99,8 @@ pub struct Damage {
 pub struct Reader<R> {
     input: R,
     chunk: Option<Decoder>,
+    /// Of what was read so far.
+    checksum: Checksum,
     /// Offset of the current chunk, and of the next.
     at: u64,
     next: u64,
@@ -92,7 +115,7 @@ impl Reader<BufReader<File>> {
     ///
     /// See [`ReadError`].
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::new(BufReader::new(File::open(path).map_err(ReadError::Io)?))
+        Self::new(BufReader::new(open(path)?))
     }
 }
 
@@ -112,7 +135,7 @@ impl<R: Read> Reader<R> {
         if file < MINIMUM || minimum > VERSION {
             return Err(ReadError::OtherVersion { file, tool: VERSION });
         }
-        Ok(Self { input, chunk: None, at: HEAD, next: HEAD, damage: None, skipped: 0 })
+        Ok(Self { input, chunk: None, checksum: Checksum::default(), at: HEAD, next: HEAD, damage: None, skipped: 0 })
     }
 
     /// Where reading had to stop, if not at the end.
@@ -145,8 +168,8 @@ impl<R: Read> Reader<R> {
         if compressed.len() < length {
             return Err("the file ends in a chunk".to_owned());
         }
-        if crc32fast::hash(&compressed) != u32::from_le_bytes([c0, c1, c2, c3]) {
-            return Err("a chunk has a wrong checksum".to_owned());
+        if self.checksum.with(&compressed) != u32::from_le_bytes([c0, c1, c2, c3]) {
+            return Err("a chunk is damaged, or not the one that was written here: its checksum is wrong".to_owned());
         }
         self.next = self.at + (CHUNK_HEAD + length) as u64;
         let payload = decompress(&compressed).map_err(|error| format!("a chunk does not decompress: {error}"))?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The file as a whole: what is written is read, and what is damaged is noticed.
 
-use std::fs;
+use std::{fs, ops::Range, path::Path};
 
 use super::{
     Damage, Item, Kind, ReadError, Reader, Text, Writer,
@@ -153,7 +153,7 @@ fn a_forged_chunk_cannot_make_the_reader_fail() {
         for mask in [0x01, 0x7f, 0x80, 0xff] {
             let mut payload = payload.clone();
             payload[position] ^= mask;
-            read(&[&bytes[..12], &chunk(&payload)[..]].concat());
+            read(&with_chunk(&bytes[..12], &payload));
         }
     }
 }
@@ -161,7 +161,7 @@ fn a_forged_chunk_cannot_make_the_reader_fail() {
 #[test]
 fn a_decompression_bomb_is_damage() {
     let (_, bytes) = small();
-    let bomb = [&bytes[..12], &chunk(&vec![0; MAX_PAYLOAD + 1])[..]].concat();
+    let bomb = with_chunk(&bytes[..12], &vec![0; MAX_PAYLOAD + 1]);
     let (items, damage) = read(&bomb);
     assert!(items.is_empty());
     assert_eq!(
@@ -170,10 +170,67 @@ fn a_decompression_bomb_is_damage() {
     );
 }
 
-fn chunk(payload: &[u8]) -> Vec<u8> {
+/// A file with one chunk, whose checksum is right.
+fn with_chunk(head: &[u8], payload: &[u8]) -> Vec<u8> {
     let compressed = zstd::bulk::compress(payload, 1).expect("compressed");
-    let head = [(compressed.len() as u32).to_le_bytes(), crc32fast::hash(&compressed).to_le_bytes()];
-    [&head.concat(), &compressed[..]].concat()
+    let checksum = crc32fast::hash(&compressed);
+    [head, &(compressed.len() as u32).to_le_bytes(), &checksum.to_le_bytes(), &compressed].concat()
+}
+
+/// Where each chunk is.
+fn chunks(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut chunks = Vec::new();
+    let mut at = HEAD as usize;
+    while at < bytes.len() {
+        let length = u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four")) as usize;
+        chunks.push(at..at + 8 + length);
+        at += 8 + length;
+    }
+    chunks
+}
+
+#[test]
+fn a_chunk_is_good_in_its_own_place_only() {
+    let (items, bytes) = small();
+    let other = file(&text::parse(&LINES.replace("host=\"h\"", "host=\"other\"")).expect("parsed"), 7);
+    let (here, there) = (chunks(&bytes), chunks(&other));
+    assert_eq!((here.len(), there.len()), (4, 4));
+    let build = |parts: &[&[u8]]| [&[&bytes[..HEAD as usize]], parts].concat().concat();
+    let [a, b, c] = [&bytes[here[0].clone()], &bytes[here[1].clone()], &bytes[here[2].clone()]];
+    for (what, parts, whole) in [
+        ("repeated", vec![a, b, b, c], 2),
+        ("moved", vec![a, c, b], 1),
+        ("left out", vec![a, c], 1),
+        ("of another file", vec![a, &other[there[1].clone()], c], 1),
+        ("the first of another file", vec![&other[there[0].clone()], b], 1),
+    ] {
+        let (read, damage) = read(&build(&parts));
+        assert_eq!(read.len(), 7 * whole, "{what}");
+        assert!(what.contains("first") || read == items[..read.len()], "{what}");
+        let at = HEAD as usize + parts[..whole].iter().map(|part| part.len()).sum::<usize>();
+        let what = "a chunk is damaged, or not the one that was written here: its checksum is wrong".to_owned();
+        assert_eq!(damage, Some(Damage { at: at as u64, what }));
+    }
+}
+
+#[test]
+fn a_file_that_grows_is_read_as_far_as_it_is_there() {
+    let (items, bytes) = small();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("growing");
+    let first = chunks(&bytes)[0].end;
+    fs::write(&path, &bytes[..first]).expect("written");
+    let mut reader = Reader::open(&path).expect("a trace");
+    let mut read: Vec<Item> = reader.by_ref().take(3).collect();
+    fs::write(&path, &bytes).expect("written");
+    read.extend(reader.by_ref());
+    assert_eq!((read, reader.damage()), (items, None));
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_names_the_file() {
+    let error = Writer::create(Path::new("/dev/full")).err().expect("refused");
+    assert_eq!(format!("{error:#}"), "failed to write /dev/full: No space left on device (os error 28)");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     Event, MAGIC, MINIMUM, Record, VERSION,
-    chunk::{Encoder, MAX_PAYLOAD},
+    chunk::{Checksum, Encoder, MAX_PAYLOAD},
 };
 
 /// zstd's own default: beyond it, time grows faster than the gain.
@@ -21,13 +21,16 @@ const LEVEL: i32 = 3;
 /// A trace file that is being written.
 ///
 /// Items are kept until a chunk is full or [`Self::flush`] is called. A write that fails in between is reported by the
-/// next `flush`; what is given to the writer after that is dropped.
+/// next `flush`; what is given to the writer after that is dropped, and the file ends with the last whole chunk.
 pub struct Writer {
     file: File,
     path: PathBuf,
     chunk: Encoder,
+    checksum: Checksum,
     bytes: u64,
     failure: Option<anyhow::Error>,
+    /// Whether a write failed: what comes after it would stand in the wrong place.
+    broken: bool,
 }
 
 impl Writer {
@@ -47,13 +50,14 @@ impl Writer {
             .open(path)
             .with_context(failed)?;
         if file.metadata().with_context(failed)?.is_file() {
-            refuse_other_file(&mut file, path)?;
+            refuse_content(&mut file, path)?;
             file.set_permissions(Permissions::from_mode(0o600)).with_context(failed)?;
             file.set_len(0).with_context(failed)?;
             file.rewind().with_context(failed)?;
         }
-        let mut writer = Self { file, path: path.to_owned(), chunk: Encoder::default(), bytes: 0, failure: None };
         let head = [&MAGIC[..], &VERSION.to_le_bytes(), &MINIMUM.to_le_bytes()].concat();
+        let (chunk, checksum) = (Encoder::default(), Checksum::default());
+        let mut writer = Self { file, path: path.to_owned(), chunk, checksum, bytes: 0, failure: None, broken: false };
         writer.write(&head)?;
         Ok(writer)
     }
@@ -79,6 +83,10 @@ impl Writer {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
+        if self.broken {
+            self.chunk.take();
+            bail!("failed to write {}, as before", self.path.display());
+        }
         if self.chunk.is_empty() {
             return Ok(());
         }
@@ -88,7 +96,7 @@ impl Writer {
         }
         let compressed = zstd::bulk::compress(&payload, LEVEL).context("failed to compress a chunk")?;
         let length = u32::try_from(compressed.len()).context("failed to measure a chunk")?;
-        let head = [length.to_le_bytes(), crc32fast::hash(&compressed).to_le_bytes()].concat();
+        let head = [length.to_le_bytes(), self.checksum.with(&compressed).to_le_bytes()].concat();
         self.write(&[head, compressed].concat())
     }
 
@@ -106,16 +114,34 @@ impl Writer {
         }
     }
 
-    /// Writes in one piece, so that a recording that is killed leaves whole chunks behind.
+    /// Writes in one piece, so that a recording that is killed leaves whole chunks behind. What can't be written as a whole,
+    /// e.g. because the disk is full, is taken back.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).with_context(|| format!("failed to write {}", self.path.display()))?;
+        let written = self.file.write_all(bytes);
+        if written.is_err() {
+            // A pipe has no length, and then there is nothing to be done.
+            let _ = self.file.set_len(self.bytes);
+            self.broken = true;
+        }
+        written.with_context(|| format!("failed to write {}", self.path.display()))?;
         self.bytes += bytes.len() as u64;
         Ok(())
     }
 }
 
-/// Guards against `-o` given the name of something precious.
-fn refuse_other_file(file: &mut File, path: &Path) -> Result<()> {
+/// Refuses a path at which there is a file already that is no trace: `-o` may be given the name of something precious.
+///
+/// # Errors
+///
+/// There is one, or it can't be read.
+pub fn refuse_other(path: &Path) -> Result<()> {
+    match File::open(path) {
+        Ok(mut file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => refuse_content(&mut file, path),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_content(file: &mut File, path: &Path) -> Result<()> {
     let mut head = Vec::new();
     file.take(MAGIC.len() as u64)
         .read_to_end(&mut head)

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The sections of an ELF file that unwinding reads.
 
-use gimli::{BaseAddresses, EhFrame, EhFrameHdr, ParsedEhFrameHdr, Reader};
+use gimli::{BaseAddresses, EhFrame, EhFrameHdr, EhFrameOffset, ParsedEhFrameHdr, Pointer, Reader};
 use object::{Object, ObjectSection as _};
+
+/// How linkers write an index: the section is found relative to the index, the number of entries is in four bytes, and
+/// so are an entry's two, relative to the index (Linux Standard Base, "DWARF Extensions"). Others are not gone by.
+const USUAL: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
 
 /// `.eh_frame` with what belongs to it.
 pub(super) struct Sections<R: Reader> {
@@ -36,10 +40,27 @@ impl<R: Reader> Sections<R> {
         let mut index = None;
         if let Some((address, data)) = section(".eh_frame_hdr") {
             bases = bases.set_eh_frame_hdr(address);
-            index = EhFrameHdr::from(reader(data)).parse(&bases, 8).ok().filter(|header| header.table().is_some());
+            let parsed = || EhFrameHdr::from(reader(data)).parse(&bases, 8).ok();
+            index = is_usual(data).then(parsed).flatten().filter(|header| header.table().is_some());
         }
         let mut eh_frame = EhFrame::from(reader(data));
         eh_frame.set_address_size(8);
         Some(Self { eh_frame, size: data.len(), index, bases })
     }
+
+    /// Where in `.eh_frame` an entry of the index leads.
+    pub(super) fn offset(&self, entry: Pointer) -> gimli::Result<EhFrameOffset> {
+        let start = self.bases.eh_frame.section.unwrap_or_default();
+        let offset = entry.direct()?.checked_sub(start).and_then(|offset| usize::try_from(offset).ok());
+        offset.map(EhFrameOffset).ok_or(gimli::Error::UnsupportedOffset)
+    }
+}
+
+/// Whether an index is as linkers write it, and as long as it says.
+fn is_usual(index: &[u8]) -> bool {
+    let Some((&[a, b, c, d, _, _, _, _, ref count @ ..], entries)) = index.split_first_chunk::<12>() else {
+        return false;
+    };
+    let count = u32::from_le_bytes(*count);
+    [a, b, c, d] == USUAL && u64::from(count) * 8 <= entries.len() as u64
 }

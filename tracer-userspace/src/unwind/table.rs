@@ -72,7 +72,10 @@ impl Table {
     fn entry(&self, address: u64) -> Result<FrameDescriptionEntry<Bytes>, End> {
         let Sections { eh_frame, index, bases, .. } = &self.sections;
         let fde = match index.as_ref().and_then(ParsedEhFrameHdr::table) {
-            Some(table) => table.fde_for_address(eh_frame, bases, address, EhFrame::cie_from_offset),
+            Some(table) => {
+                let offset = table.lookup(address, bases).and_then(|entry| self.sections.offset(entry));
+                offset.and_then(|offset| eh_frame.fde_from_offset(bases, offset, EhFrame::cie_from_offset))
+            }
             None => eh_frame.fde_for_address(bases, address, EhFrame::cie_from_offset),
         }
         .map_err(|error| match error {

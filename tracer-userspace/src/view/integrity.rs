@@ -31,7 +31,7 @@ pub(super) fn show(integrity: &Integrity, out: &mut String) {
         out.push_str(&format!("! {unaccounted} events were sent that are neither here nor known to be lost\n"));
     }
     for (what, rows) in [("stacks", &integrity.stacks), ("Python parts of stacks", &integrity.python_stacks)] {
-        let all: u64 = rows.iter().map(|row| row.value).sum();
+        let all = rows.iter().fold(0_u64, |sum, row| sum.saturating_add(row.value));
         let cut: Vec<_> = rows.iter().filter(|row| row.name != "complete").collect();
         if !cut.is_empty() {
             let cut: Vec<_> = cut.iter().map(|row| format!("{} {}", row.value, escape(&row.name))).collect();
@@ -54,7 +54,7 @@ pub(super) fn show(integrity: &Integrity, out: &mut String) {
 }
 
 fn show_process(row: &ProcessRow, hosts: bool) -> String {
-    let host = row.host.as_ref().filter(|_| hosts).map_or(String::new(), |host| format!(" on {host}"));
+    let host = row.host.as_ref().filter(|_| hosts).map_or(String::new(), |host| format!(" on {}", escape(host)));
     let inside = row.inner_pid.map_or(String::new(), |pid| format!(" ({pid} in its container)"));
     let pid = if row.pid == 0 { "pid not known".to_owned() } else { format!("pid {}{inside}{host}", row.pid) };
     let at = |end| when(end, row.clock());

@@ -4,7 +4,7 @@
 use super::check::{headline, numbers, show_finding};
 use crate::{
     analysis::{Check, Expected, Ruling},
-    trace::escape,
+    trace::escape_lines,
 };
 
 /// Shows a check: a test case for each rule, or for each test of a rule that goes by test, and for each expectation.
@@ -82,7 +82,6 @@ fn expected(expected: &Expected) -> Case {
 
 /// XML has no control characters at all, not even escaped ones; line ends are kept.
 fn xml(text: &str) -> String {
-    let lines: Vec<String> = text.split('\n').map(escape).collect();
-    let text = lines.join("\n").replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let text = escape_lines(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;")
 }

@@ -39,6 +39,8 @@ pub use stack::Frames;
 pub use table::bytes;
 pub use timeline::{StackChoice, timeline};
 
+use crate::trace::escape_json;
+
 /// Shows a value as JSON, with a line end.
 #[must_use]
 pub fn json<V: Serialize>(name: &str, value: &V) -> String {
@@ -52,5 +54,5 @@ pub fn json<V: Serialize>(name: &str, value: &V) -> String {
     let mut text =
         serde_json::to_string_pretty(&document).expect("values have string keys only, so that they always serialize");
     text.push('\n');
-    text
+    escape_json(&text)
 }

@@ -3,6 +3,9 @@
 
 use crate::{analysis::Clock, trace::escape};
 
+/// Columns are no wider than this: a longer cell runs over, instead of making every line as long.
+const WIDEST: usize = 256;
+
 /// Rows of cells; a column whose title begins with `>` is set to the right.
 pub(super) struct Table {
     titles: Vec<&'static str>,
@@ -35,7 +38,7 @@ impl Table {
             .filter(|&column| self.rows.iter().any(|row| !cell(row, column).is_empty()))
             .map(|column| {
                 let lines = self.rows.iter().chain([&titles]);
-                (column, lines.map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
+                (column, lines.map(|row| cell(row, column).chars().count()).max().unwrap_or(0).min(WIDEST))
             })
             .collect();
         if self.rows.is_empty() {
@@ -133,5 +136,16 @@ mod tests {
         let mut out = String::new();
         table.show(&mut out);
         assert_eq!(out, "  name                 count\n  a                     1000\n  long\\u{1b}[2J\\nname      1\n");
+    }
+
+    #[test]
+    fn one_long_cell_does_not_make_every_line_long() {
+        let mut table = Table::new(&["name", ">count"]);
+        for name in ["a".to_owned(), "b".repeat(100_000)] {
+            table.row(&[name, "1".to_owned()]);
+        }
+        let mut out = String::new();
+        table.show(&mut out);
+        assert!(out.len() < 100_000 + 3 * (WIDEST + 20), "{} bytes", out.len());
     }
 }

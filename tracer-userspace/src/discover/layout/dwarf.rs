@@ -3,7 +3,10 @@
 //!
 //! Only the compilation unit of `allocate_impl` is read: it must know the whole class, and the rest may be gigabytes.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use gimli::{AttributeValue, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Unit};
 
@@ -12,6 +15,10 @@ use crate::discover::elf::Elf;
 
 /// Most entries of the unit that are looked at.
 const MOST_ENTRIES: usize = 5_000_000;
+/// Deepest entry that is looked at: real ones are not nested nearly as deep.
+const DEEPEST: usize = 256;
+/// How long units are searched: those of a forged file may each claim to be described by all of it.
+const LONGEST: Duration = Duration::from_secs(20);
 
 type Slice<'d> = EndianSlice<'d, LittleEndian>;
 type Entry<'d> = DebuggingInformationEntry<Slice<'d>>;
@@ -33,8 +40,12 @@ fn read(elf: &Elf, generation: Generation) -> gimli::Result<Option<BTreeMap<Stri
         Ok::<_, gimli::Error>(EndianSlice::new(elf.section(id.name().as_bytes()).unwrap_or_default(), LittleEndian))
     };
     let dwarf = Dwarf::load(section)?;
+    let begin = Instant::now();
     let mut units = dwarf.units();
     while let Some(header) = units.next()? {
+        if begin.elapsed() > LONGEST {
+            return Ok(None);
+        }
         let unit = dwarf.unit(header)?;
         if covers(&dwarf, &unit, function.address)? {
             return class_members(&dwarf, &unit, class);
@@ -74,6 +85,9 @@ fn class_members(
             if depth == *class_depth + 1 && entry.tag() == gimli::DW_TAG_member {
                 members.extend(member(dwarf, unit, entry)?);
             }
+            continue;
+        }
+        if depth > DEEPEST {
             continue;
         }
         path.truncate(depth);

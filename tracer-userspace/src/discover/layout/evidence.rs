@@ -16,6 +16,9 @@ use super::{
 };
 use crate::discover::elf::Elf;
 
+/// Most constructors that are read; a build has one.
+const MOST_CONSTRUCTORS: usize = 8;
+
 /// What is found out about each field of `Buffer` or `BufferImpl`.
 pub(super) fn buffer_fields(elf: &Elf, generation: Generation) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -119,7 +122,7 @@ impl Reader<'_, '_> {
             Generation::BufferImpl => rules::CONSTRUCTORS[1],
         };
         let names = self.elf.symbols_beginning(&format!("{prefix}{rest}"));
-        names.into_iter().map(|name| (name.to_string(), false)).collect()
+        names.into_iter().take(MOST_CONSTRUCTORS).map(|name| (name.to_string(), false)).collect()
     }
 
     fn facts(&mut self, symbol: &str) -> Option<Rc<Vec<Fact>>> {
@@ -238,7 +241,8 @@ fn bytes_set(object: &Value, fact: &Fact, number: u64) -> Vec<u32> {
     };
     let bytes = value.to_le_bytes();
     let bytes = bytes.iter().take(usize::from(place.width));
-    (offset..).zip(bytes).filter(|(_, byte)| u64::from(**byte) == number).map(|(offset, _)| offset).collect()
+    let set = (0..).zip(bytes).filter(|(_, byte)| u64::from(**byte) == number);
+    set.filter_map(|(at, _)| offset.checked_add(at)).collect()
 }
 
 /// Whether the call instruction at `at` calls one of these functions.

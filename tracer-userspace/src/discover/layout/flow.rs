@@ -13,11 +13,18 @@ use super::{
 
 /// Most instructions that are run, repeats included, before a function is given up.
 const MOST_STEPS: usize = 200_000;
+/// Most bytes of code that are read: the largest function that shows a field has some thousands.
+const LONGEST: usize = 1 << 16;
+/// Most stack slots that are copied, over all steps: each step copies what is known before it.
+const MOST_SLOTS: usize = 1 << 21;
 
 /// What a function does, in the order of its code. Empty if it is too long to be read.
 ///
 /// Code that only an exception leads to is not followed.
 pub(super) fn facts(code: &[u8], address: u64, image: &dyn Image) -> Vec<Fact> {
+    if code.len() > LONGEST {
+        return Vec::new();
+    }
     let mut walk = Walk { code, start: address, machine: Machine::new(image), decoded: HashMap::new() };
     let Some(states) = walk.settle() else {
         return Vec::new();
@@ -41,11 +48,16 @@ impl Walk<'_> {
     fn settle(&mut self) -> Option<BTreeMap<u64, State>> {
         let mut states = BTreeMap::from([(self.start, State::at_entry())]);
         let mut waiting = vec![self.start];
+        let mut slots = 0;
         for _ in 0..MOST_STEPS {
             let Some(ip) = waiting.pop() else {
                 return Some(states);
             };
             let mut state = states.get(&ip)?.clone();
+            slots += state.slots();
+            if slots > MOST_SLOTS {
+                return None;
+            }
             for next in self.run(ip, &mut state) {
                 let changed = match states.get_mut(&next) {
                     Some(known) => known.join(&state),
@@ -229,6 +241,8 @@ mod tests {
         run(&[0x48, 0x83, 0xc7, 0x08, 0xeb, 0xfa]);
         // mov rdi, [rdi]; jmp back
         run(&[0x48, 0x8b, 0x3f, 0xeb, 0xfb]);
+        // A stack that only grows: push rax, 60,000 times.
+        assert_eq!(run(&[0x50; 60_000]), []);
         // Bytes of no meaning, from a fixed generator.
         let mut seed = 1_u32;
         for length in 0..400 {

@@ -42,6 +42,11 @@ impl State {
         state
     }
 
+    /// How many parts of the stack something is known of.
+    pub(super) fn slots(&self) -> usize {
+        self.stack.len()
+    }
+
     /// Keeps what both states agree on; returns whether that changed this one.
     pub(super) fn join(&mut self, other: &Self) -> bool {
         let mut changed = false;

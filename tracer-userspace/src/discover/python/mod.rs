@@ -17,14 +17,10 @@ use tracer_common::{CODE_PART, MAX_PYTHON_READ, NO_OFFSET, PythonLayout};
 
 pub use self::{
     code::{CodeLayout, LineFormat},
-    offsets::Entry,
+    offsets::{DEBUG_OFFSETS, Entry, Offsets},
 };
 
-use self::{
-    offsets::{DEBUG_OFFSETS, Offsets},
-    peek::Peek,
-    threads::Threads,
-};
+use self::{peek::Peek, threads::Threads};
 use super::{btf, elf::Elf, module::Module};
 
 const RUNTIME: &str = "_PyRuntime";
@@ -115,7 +111,7 @@ impl Frames {
 fn destructor(peek: Peek, code_type: u64, module: &Module, elf: &Elf) -> Result<u64, String> {
     let own = peek.word(code_type.wrapping_add(TP_DEALLOC))?.wrapping_sub(module.bias);
     let marked = elf.bytes(own, ENDBR64.len() as u64).is_some_and(|bytes| bytes == ENDBR64);
-    let begin = if marked { own + ENDBR64.len() as u64 } else { own };
+    let begin = if marked { own.wrapping_add(ENDBR64.len() as u64) } else { own };
     elf.file_offset(begin).ok_or_else(|| "the destructor of code objects is not in the interpreter's file".into())
 }
 

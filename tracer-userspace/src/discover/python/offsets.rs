@@ -6,7 +6,7 @@
 //! are the same in all releases of a minor version.
 
 /// How many bytes of `_PyRuntime` [`Offsets::of`] looks at.
-pub(super) const DEBUG_OFFSETS: usize = 272;
+pub const DEBUG_OFFSETS: usize = 272;
 
 /// How an interpreter tells the frames whose caller is C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Entry {
 
 /// Offsets in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Offsets {
+pub struct Offsets {
     /// In `_PyRuntime`: pointer to the first interpreter.
     pub(super) interpreters: u32,
     /// In an interpreter: pointer to the first thread state.
@@ -103,7 +103,8 @@ const V3_12: Offsets = Offsets {
 
 impl Offsets {
     /// Bytes of a frame that hold all that is read of it.
-    pub(super) fn frame_size(&self) -> u32 {
+    #[must_use]
+    pub fn frame_size(&self) -> u32 {
         let width = if self.counts_instructions { 4 } else { 8 };
         [self.previous + 8, self.code + 8, self.instruction + width, self.mark + 1].into_iter().max().unwrap_or(0)
     }
@@ -112,7 +113,7 @@ impl Offsets {
     ///
     /// # Errors
     /// With the reason, if the version is not supported or does not describe itself as it should.
-    pub(super) fn of(minor: u32, runtime: &[u8; DEBUG_OFFSETS]) -> Result<Self, String> {
+    pub fn of(minor: u32, runtime: &[u8; DEBUG_OFFSETS]) -> Result<Self, String> {
         match minor {
             10 => Ok(V3_10),
             11 => Ok(V3_11),

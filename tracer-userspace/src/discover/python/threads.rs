@@ -4,7 +4,11 @@
 //! The process runs on meanwhile: one thread that is seen whole, at one look, is enough. What is not as it should be
 //! cannot pass by chance: each code object must be one by its type, and a chain of frames must end where C called Python.
 
-use std::{collections::BTreeSet, thread::sleep, time::Duration};
+use std::{
+    collections::BTreeSet,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use super::{
     code::CodeLayout,
@@ -21,6 +25,10 @@ const SPECIFIC_KEYS: u32 = 32;
 const MOST_THREADS: usize = 4096;
 /// Most frames of a thread that are looked at: Python's own recursion limit is 1000.
 const MOST_FRAMES: usize = 100_000;
+/// Most frames of all threads together, at one look.
+const MOST_LOOKED_AT: usize = 200_000;
+/// When no further look is taken.
+const LATEST: Duration = Duration::from_secs(5);
 /// How often and how long apart the running process is looked at before it is given up.
 const LOOKS: usize = 50;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
@@ -51,9 +59,10 @@ impl Threads<'_> {
     /// # Errors
     /// With what was wrong at the last look.
     pub(super) fn verify(&self) -> Result<Found, String> {
+        let begin = Instant::now();
         let mut result = self.look();
         for _ in 1..LOOKS {
-            if result.is_ok() {
+            if result.is_ok() || begin.elapsed() > LATEST {
                 break;
             }
             sleep(BETWEEN_LOOKS);
@@ -67,8 +76,9 @@ impl Threads<'_> {
         let slot = self.slot(&states)?;
         let mut wrong = "no thread runs Python code".to_string();
         let mut running = BTreeSet::new();
+        let mut left = MOST_LOOKED_AT;
         for &(state, _) in &states {
-            match self.frames(state) {
+            match self.frames(state, &mut left) {
                 Ok(codes) => running.extend(codes),
                 Err(reason) => wrong = reason,
             }
@@ -120,24 +130,26 @@ impl Threads<'_> {
         (is_created && key < SPECIFIC_KEYS).then(|| SPECIFIC + key * 16 + 8)
     }
 
-    /// Follows the frames of a thread to the outermost; returns their code objects.
-    fn frames(&self, state: u64) -> Result<BTreeSet<u64>, String> {
+    /// Follows the frames of a thread to the outermost, as long as there are some `left`; returns their code objects.
+    fn frames(&self, state: u64, left: &mut usize) -> Result<BTreeSet<u64>, String> {
         let holder = match self.offsets.cframe {
             Some(offset) => self.peek.word(state.wrapping_add(offset.into()))?,
             None => state,
         };
         let mut frame = self.peek.word(holder.wrapping_add(self.offsets.current_frame.into()))?;
         let mut codes = BTreeSet::new();
+        let most = MOST_FRAMES.min(*left);
         let mut count = 0;
         let mut outermost = true;
         while frame != 0 {
-            if count == MOST_FRAMES {
+            if count == most {
                 return Err("the frames of a thread do not end".into());
             }
             let (code, is_entry) = self.frame(frame)?;
             codes.extend(code);
             outermost = is_entry;
             count += 1;
+            *left -= 1;
             frame = self.peek.word(frame.wrapping_add(self.offsets.previous.into()))?;
         }
         match outermost {

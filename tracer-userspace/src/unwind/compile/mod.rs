@@ -136,7 +136,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
         let Some(table) = index.table() else { return Ok(()) };
         let mut entries = table.iter(&self.sections.bases);
         while let Some((start, entry)) = entries.next()? {
-            functions.push(Function { start: start.direct()?, entry: table.pointer_to_offset(entry)? });
+            functions.push(Function { start: start.direct()?, entry: self.sections.offset(entry)? });
         }
         Ok(())
     }

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Trace files: as they are on disk, as what is behind a checksum, and as the text that `dump` prints.
+
+use buftrace::trace::{Item, MAGIC, Reader, text};
+
+use crate::views;
+
+/// More bytes and items than these only take longer.
+const LONGEST: usize = 1536;
+const MOST: usize = 64;
+
+/// A file.
+pub(crate) fn file(bytes: &[u8]) {
+    let Ok(mut reader) = Reader::new(bytes) else { return };
+    reader.by_ref().for_each(|item| views::line(&item));
+    if let Some(damage) = reader.damage() {
+        assert!(damage.at <= bytes.len() as u64, "damage behind the end");
+    }
+}
+
+/// A payload, in a file with the right checksum.
+pub(crate) fn chunk(payload: &[u8]) {
+    let Ok(compressed) = zstd::bulk::compress(payload, 1) else { return };
+    let head = [&MAGIC[..], &[1, 0, 1, 0]].concat();
+    let checksum = crc32fast::hash(&compressed);
+    let file = [&head[..], &(compressed.len() as u32).to_le_bytes(), &checksum.to_le_bytes(), &compressed].concat();
+    let Ok(mut reader) = Reader::new(&file[..]) else { panic!("a sound file is refused") };
+    let items: Vec<Item> = reader.by_ref().take(MOST).collect();
+    items.iter().for_each(views::line);
+    views::show(&items);
+}
+
+/// Lines as `dump` prints them; those that are none are left out.
+pub(crate) fn model(bytes: &[u8]) {
+    let lines = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]);
+    let items: Vec<Item> = lines.lines().filter_map(|line| text::parse(line).ok()).flatten().collect();
+    items.iter().for_each(views::line);
+    views::show(&items);
+}
