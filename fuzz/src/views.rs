@@ -69,7 +69,7 @@ pub(crate) fn read(items: &[Item]) -> Read {
     let timeline = folds.timeline.finish(&model);
     printable(&view::timeline(&timeline, StackChoice::Show(Frames::First(3))));
     json("timeline", &timeline);
-    let excess = folds.excess.finish(Ranking { order: Order::Count, top: Some(5) }, &model);
+    let excess = folds.excess.finish(None, Ranking { order: Order::Count, top: Some(5) }, &model);
     show_excess(&excess);
     for (fold, by) in folds.held.into_iter().zip(GROUPINGS) {
         let held = fold.finish(by, Ranking { order: Order::Bytes, top: None }, &model);
