@@ -481,7 +481,6 @@ fn a_command_is_recorded_from_its_import_on() -> Result<()> {
     command.current_dir(target.get_current_dir().context("the look-alike has a folder")?);
     let mut recorder = Recorder::launch(command)?;
     recorder.wait_for("recording ")?;
-    assert!(recorder.said.starts_with("waiting: "), "{}", recorder.said);
     fs::write(go, "")?;
     let (status, said) = recorder.finish()?;
     // The command ends with 7, which is its own matter.
