@@ -14,7 +14,7 @@ use crate::{
     frames,
     seen::{NativeFrame, Seen, seen},
     target::{can_have_ttnn, lookalike_pytest, record, ttnn, ttnn_pytest},
-    tool::{can_probe, root},
+    tool::{can_probe, debugging, root},
 };
 
 /// What happened, and the frames from innermost to outermost, as `module+0xaddress`.
@@ -49,7 +49,9 @@ fn by_gdb(target: &Command, functions: [&str; 2], every: usize) -> Result<Vec<St
         .env("BUFTRACE_READY_FILE", folder.path().join("ready"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null());
+    let alone = debugging();
     let output = gdb.output().context("failed to start gdb")?;
+    drop(alone);
     let lines = fs::read_to_string(&frames)
         .with_context(|| format!("gdb wrote no frames: {}", String::from_utf8_lossy(&output.stderr)))?;
     let stack = |line: &str| {

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
-    sync::OnceLock,
+    sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
@@ -101,8 +101,18 @@ pub(crate) fn confirmed(trace: &Path, verdict: &str) -> Result<u64> {
     Ok(row.and_then(|row| row["confirmed"].as_u64()).unwrap_or(0))
 }
 
+/// Held while libraries are probed in whoever has them, as a recording with children does, and alone while a debugger has
+/// breakpoints in them: both change the same instructions.
+static LIBRARIES: RwLock<()> = RwLock::new(());
+
+/// Nobody else changes the code of libraries meanwhile.
+pub(crate) fn debugging() -> RwLockWriteGuard<'static, ()> {
+    LIBRARIES.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A recording that runs.
 pub(crate) struct Recorder {
+    _everywhere: Option<RwLockReadGuard<'static, ()>>,
     child: Child,
     stderr: BufReader<ChildStderr>,
     /// What it said so far.
@@ -126,9 +136,11 @@ impl Recorder {
 
     /// Starts a command that is, or becomes, `record`.
     pub(crate) fn launch(mut command: Command) -> Result<Self> {
+        let follows = command.get_args().any(|it| it == "--follow-forks" || it == "--");
+        let _everywhere = follows.then(|| LIBRARIES.read().unwrap_or_else(PoisonError::into_inner));
         let mut child = command.stderr(Stdio::piped()).spawn().context("failed to start tt-buftrace")?;
         let stderr = BufReader::new(child.stderr.take().context("stderr is piped")?);
-        Ok(Self { child, stderr, said: String::new() })
+        Ok(Self { _everywhere, child, stderr, said: String::new() })
     }
 
     /// Waits until it prints a line that begins so.
