@@ -4,7 +4,8 @@
 //! - [`kernel`]: loads and attaches the kernel side.
 //! - [`decode`]: ring-buffer bytes to hits. [`order`]: in the order of their numbers, and which never came.
 //! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
-//! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`intern`]: one number for each stack.
+//! - [`space`]: the target's modules. [`symbolize`]: their symbols. [`numbers`]: what the kernel side has sent. [`intern`]: one
+//!   number for each stack.
 //! - [`tables`]: the unwind tables of the modules, for the kernel side.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
 //! - [`session`]: what a recording is asked for and comes to. [`search`]: for processes, and for the library in them.
@@ -19,6 +20,7 @@ pub mod kernel;
 pub mod lines;
 pub mod merge;
 mod modules;
+pub mod numbers;
 pub mod order;
 pub mod python;
 pub mod recorder;
