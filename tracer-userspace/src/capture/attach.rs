@@ -7,10 +7,13 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use aya::programs::uprobe::{UProbeLinkId, UProbeScope};
+use aya::programs::uprobe::UProbeScope;
 use tracer_common::{Cookie, Kind, MAX_SITES};
 
-use super::{kernel::Kernel, recorder::Recorder};
+use super::{
+    kernel::{Kernel, ProbeId},
+    recorder::Recorder,
+};
 use crate::{
     discover::{
         Discovery,
@@ -42,9 +45,9 @@ pub(super) struct Probes {
     /// A site each.
     pub(super) outcomes: Vec<Outcome>,
     /// Those that are its alone.
-    pub(super) own: Vec<UProbeLinkId>,
+    pub(super) own: Vec<ProbeId>,
     /// The one on the destructor of Python code objects.
-    pub(super) code_freed: Option<UProbeLinkId>,
+    pub(super) code_freed: Option<ProbeId>,
 }
 
 impl Sites {
@@ -92,7 +95,7 @@ impl Sites {
         recorder: &mut Recorder,
         pid: u32,
         discovery: &Discovery,
-    ) -> Vec<UProbeLinkId> {
+    ) -> Vec<ProbeId> {
         // What identifies its code objects is read anew each time, so nobody need watch them.
         let own = discovery.sites.iter().filter(|site| site.home != Home::Library && site.kind != Kind::CodeFreed);
         let attached = own.filter_map(|site| self.attach_one(kernel, recorder, pid, discovery, site, false).ok()?.1);
@@ -122,7 +125,7 @@ impl Sites {
         discovery: &Discovery,
         site: &Site,
         everywhere: bool,
-    ) -> Result<(u16, Option<UProbeLinkId>), String> {
+    ) -> Result<(u16, Option<ProbeId>), String> {
         let offset = site.offset.clone()?;
         let home = discovery.home(site).ok_or("its module is not mapped")?;
         let file = recorder.catalog.files.find(&home.mapping).ok_or("its module is mapped no more")?;

@@ -8,13 +8,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::programs::uprobe::UProbeLinkId;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use super::{search::Search, watch::CodeWatch};
+use super::{kernel::ProbeId, search::Search, watch::CodeWatch};
 use crate::discover::Discovery;
 
 /// How long a forked child is left alone that hits no probe: most execute another program at once.
@@ -71,7 +70,7 @@ pub(super) struct Recorded {
     pub(super) epoch: u64,
     pub(super) discovery: Rc<Discovery>,
     /// The probes that are its alone.
-    pub(super) probes: Vec<UProbeLinkId>,
+    pub(super) probes: Vec<ProbeId>,
     pub(super) watch: Option<CodeWatch>,
 }
 

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loads the kernel side, attaches it, and reads what it counts.
 
-use std::{io::ErrorKind, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    mem,
+    path::Path,
+    thread::{self, JoinHandle},
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod, include_bytes_aligned,
     maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         ProgramError, RawTracePoint, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
 use aya_log::EbpfLogger;
@@ -31,6 +37,9 @@ const TRACEPOINTS: [(&str, &str); 3] =
 /// `BPF_F_INNER_MAP` of the kernel's `uapi/linux/bpf.h`: the map's size is its own, whatever that of its place-holder is.
 const BPF_F_INNER_MAP: u32 = 1 << 12;
 
+/// How many threads take probes out at the end.
+const LEAVING: usize = 16;
+
 /// How the kernel side is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -41,6 +50,10 @@ pub struct Options {
     /// Whether it remembers rows of unwind tables: not, where it is measured what that is worth.
     pub remember: bool,
 }
+
+/// A probe that is attached, by its number in a recording.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProbeId(u64);
 
 /// The loaded kernel side. Dropping it detaches every probe.
 pub struct Kernel {
@@ -58,6 +71,12 @@ pub struct Kernel {
     stack_ends: HashMap<MapData, u32, u64>,
     counters: PerCpuArray<MapData, u64>,
     site_hits: PerCpuArray<MapData, u64>,
+    probes: BTreeMap<ProbeId, UProbeLink>,
+    /// How many probes were attached.
+    attached: u64,
+    /// Probes that are on their way out. The kernel waits at each until no processor can be in it, a hundredth of a second
+    /// or more; those that go together wait together.
+    leaving: Vec<JoinHandle<()>>,
 }
 
 impl Kernel {
@@ -91,6 +110,9 @@ impl Kernel {
             stack_ends: HashMap::try_from(map(&mut ebpf, "STACK_ENDS")?)?,
             counters: PerCpuArray::try_from(map(&mut ebpf, "COUNTERS")?)?,
             site_hits: PerCpuArray::try_from(map(&mut ebpf, "SITE_HITS")?)?,
+            probes: BTreeMap::new(),
+            attached: 0,
+            leaving: Vec::new(),
             ebpf,
         };
         Ok(kernel)
@@ -184,28 +206,44 @@ impl Kernel {
     }
 
     /// Puts a probe at `offset` of the file at `path`, for one process or for all.
-    pub fn attach(&mut self, scope: UProbeScope, path: &Path, offset: u64, cookie: Cookie) -> Result<UProbeLinkId> {
+    pub fn attach(&mut self, scope: UProbeScope, path: &Path, offset: u64, cookie: Cookie) -> Result<ProbeId> {
         let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
         let point = UProbeAttachPoint { location, cookie: Some(cookie.pack()) };
-        Ok(probe.attach(point, path, scope)?)
+        let link = probe.attach(point, path, scope)?;
+        let link = probe.take_link(link)?;
+        self.attached += 1;
+        self.probes.insert(ProbeId(self.attached), link);
+        Ok(ProbeId(self.attached))
     }
 
-    /// Takes one probe out of the target.
-    pub fn detach_one(&mut self, probe: UProbeLinkId) -> Result<()> {
-        let program: &mut UProbe = program(&mut self.ebpf, "probe")?;
-        program.detach(probe).context("failed to detach a probe")
+    /// Takes one probe out of the target, soon.
+    pub fn detach_one(&mut self, probe: &ProbeId) {
+        self.leaving.retain(|thread| !thread.is_finished());
+        let probe = self.probes.remove(probe);
+        self.let_go(probe.into_iter().collect());
     }
 
     /// Takes all probes out of all targets.
     pub fn detach(&mut self) -> Result<()> {
-        let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
-        probe.unload().context("failed to detach the probes")?;
+        let mut probes: Vec<UProbeLink> = mem::take(&mut self.probes).into_values().collect();
+        let together = probes.len().div_ceil(LEAVING).max(1);
+        while !probes.is_empty() {
+            let some = probes.split_off(probes.len().saturating_sub(together));
+            self.let_go(some);
+        }
         for (name, point) in TRACEPOINTS {
             let watch: &mut RawTracePoint = program(&mut self.ebpf, name)?;
             watch.unload().with_context(|| format!("failed to detach from {point}"))?;
         }
+        let left = mem::take(&mut self.leaving).into_iter().map(JoinHandle::join).filter(Result::is_err).count();
+        ensure!(left == 0, "failed to detach {left} probes");
         Ok(())
+    }
+
+    fn let_go(&mut self, probes: Vec<UProbeLink>) {
+        // Where there can't be a thread, they are dropped at once.
+        self.leaving.extend(thread::Builder::new().spawn(move || drop(probes)));
     }
 
     /// Tells where a thread's stack ends, so that the next copy is no larger than needed.

@@ -39,6 +39,8 @@ const EMPTY_RING: Duration = Duration::from_millis(10);
 /// Most records that are taken from the ring at a time: a target that fills it as fast as it is emptied must keep neither
 /// the file from being flushed nor Ctrl-C from being heard.
 const AT_A_TIME: usize = 8192;
+/// How long they may take: what a new process leads to takes milliseconds.
+const DRAINED: Duration = Duration::from_millis(100);
 /// How often what is known goes to the file.
 const FLUSH: Duration = Duration::from_secs(1);
 /// How long to wait for names at the end.
@@ -60,6 +62,8 @@ pub(super) struct Recording<'a> {
     /// The kernel side's number of the latest process that was not forked from another.
     target: u32,
     scan: Option<Scan>,
+    /// Whether all probes are taken out: then there is nothing to tell the kernel side any more.
+    detached: bool,
     /// When the first process was recorded.
     began: Instant,
     /// Why nothing is left to record, once that is so.
@@ -93,6 +97,7 @@ impl<'a> Recording<'a> {
             serial: 0,
             target: 0,
             scan: None,
+            detached: false,
             began: Instant::now(),
             reason: Reason::Exited,
         })
@@ -152,7 +157,7 @@ impl<'a> Recording<'a> {
             let ended = self.processes.iter().filter(|(_, process)| process.has_ended());
             let ended: Vec<_> = ended.map(|(&pid, process)| (pid, process.serial)).collect();
             // What they did before they ended is in the ring.
-            if self.drain(AT_A_TIME)? {
+            if self.drain(AT_A_TIME, DRAINED)? {
                 for (pid, serial) in ended {
                     self.ended(pid, serial)?;
                 }
@@ -312,7 +317,8 @@ impl<'a> Recording<'a> {
         let (mut problems, no_probe) = attach::problems(&discovery, &probes);
         ensure!(discovery.process.is_alive(), "it has ended");
         if !recorder.has_begun() {
-            let writer = Writer::create(&options.output)?;
+            let mut writer = Writer::create(&options.output)?;
+            options.max_size.map_or(Ok(()), |bytes| writer.limit(bytes))?;
             let given = attach::caller_of_sudo().map_or(Ok(()), |(user, group)| writer.give_to(user, group));
             problems.extend(given.err().map(|error| format!("{error:#}")));
             recorder.begin(writer, attach::session_record(recorder.boot_ns()));
@@ -347,8 +353,9 @@ impl<'a> Recording<'a> {
         Ok((discovery, problems))
     }
 
-    /// Takes what is in the ring by now, up to `limit` records. Whether it was emptied.
-    fn drain(&mut self, limit: usize) -> Result<bool> {
+    /// Takes what is in the ring by now, up to `limit` records, for so long. Whether it was emptied.
+    fn drain(&mut self, limit: usize, time: Duration) -> Result<bool> {
+        let begin = Instant::now();
         if let Some(log) = &mut self.log {
             log.flush();
         }
@@ -357,6 +364,9 @@ impl<'a> Recording<'a> {
             let Some(record) = self.events.get_mut().next().map(|item| item.to_vec()) else { return Ok(true) };
             let sent = Sent::decode(&record).context("the kernel side sent a record that is none of ours")?;
             self.take(sent)?;
+            if begin.elapsed() >= time {
+                break;
+            }
         }
         Ok(false)
     }
@@ -421,7 +431,10 @@ impl<'a> Recording<'a> {
         let identity = Process { pid, start, ..discovery.process.clone() };
         self.recorder.record(attach::process_record(&identity, discovery.python.as_ref(), link.number, parent));
         self.recorder.describe_forked(pid);
-        let probes = self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery);
+        let probes = match self.detached {
+            true => Vec::new(),
+            false => self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery),
+        };
         process.stage = Stage::Recorded(Recorded { link, epoch: 0, discovery, probes, watch: None });
         self.refresh(pid)
     }
@@ -465,9 +478,11 @@ impl<'a> Recording<'a> {
             self.recorder.end(link.number, reason.name());
             let watch = recorded.watch.and_then(CodeWatch::end);
             for probe in recorded.probes.into_iter().chain(watch) {
-                self.kernel.detach_one(probe)?;
+                self.kernel.detach_one(&probe);
             }
-            self.kernel.remove_space(link.target)?;
+            if !self.detached {
+                self.kernel.remove_space(link.target)?;
+            }
         }
         Ok(())
     }
@@ -497,14 +512,14 @@ impl<'a> Recording<'a> {
 
     /// Looks at the mappings of a recorded process again, and tells the kernel side.
     fn refresh(&mut self, pid: u32) -> Result<()> {
-        let Self { kernel, recorder, modules, processes, .. } = self;
+        let Self { kernel, recorder, modules, processes, detached, .. } = self;
         let Some(Followed { stage: Stage::Recorded(recorded), .. }) = processes.get_mut(&pid) else { return Ok(()) };
         let target = recorded.link.target;
         // What changes from now on makes it outdated.
         recorded.epoch = kernel.epoch(target)?;
         let epoch = recorded.epoch;
         recorder.refresh(pid, &|| kernel.epoch(target).map_or(epoch as u32, |epoch| epoch as u32));
-        if let Some(stacks) = recorder.stacks(pid) {
+        if let Some(stacks) = recorder.stacks(pid).filter(|_| !*detached) {
             modules.tell(kernel, target, epoch, stacks.space(), &recorder.catalog.files)?;
         }
         recorder.problems(modules.problems());
@@ -513,8 +528,10 @@ impl<'a> Recording<'a> {
 
     /// Says in the file, as far as it can still be written, why the recording goes no further.
     pub(super) fn fail(mut self, error: &anyhow::Error) {
-        let time = self.recorder.time(boot_now());
         self.recorder.record(trace::Problem { text: format!("the recording failed: {error:#}") });
+        // Where not even that can be asked, there is a gap all the same.
+        self.recorder.fail(self.kernel.counter(Counter::Sent).unwrap_or(0));
+        let time = self.recorder.time(boot_now());
         for pid in self.recorded() {
             if let Some(link) = self.processes.get(&pid).and_then(Followed::link) {
                 self.recorder.record(trace::End { process: link.number, time, reason: "failed".into() });
@@ -531,8 +548,9 @@ impl<'a> Recording<'a> {
             self.kernel.remove_target(pid)?;
         }
         self.kernel.detach()?;
+        self.detached = true;
         // Nothing is added any more.
-        self.drain(usize::MAX)?;
+        self.drain(usize::MAX, Duration::MAX)?;
         if !self.recorder.has_begun() {
             return Ok(None);
         }
@@ -579,8 +597,9 @@ impl<'a> Recording<'a> {
         let kept = recorder.tally.events;
         recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
         recorder.flush()?;
-        let (lost, bytes, processes) = (recorder.lost(), recorder.bytes(), recorder.count());
+        let (lost, dropped, bytes) = (recorder.lost(), recorder.dropped(), recorder.bytes());
+        let processes = recorder.count();
         let adds_up = sent == kept + lost && lost == kernel.counter(Counter::RingFull)?;
-        Ok(Some(Summary { reason, seconds, processes, tally: recorder.tally, lost, bytes, adds_up, compared }))
+        Ok(Some(Summary { reason, seconds, processes, tally: recorder.tally, lost, dropped, bytes, adds_up, compared }))
     }
 }

@@ -4,10 +4,9 @@
 //! It is taken out where it would cost the target more than it saves: in a program that makes and drops code all the time.
 
 use anyhow::Result;
-use aya::programs::uprobe::UProbeLinkId;
 use tracer_common::PythonLayout;
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, ProbeId};
 
 /// Code objects that may be freed between two looks, which are a second apart: a hit costs the target a microsecond, or
 /// some fifteen where the kernel must single-step the instruction.
@@ -22,7 +21,7 @@ pub(super) struct CodeWatch {
     /// What the kernel side knows of the interpreter.
     layout: PythonLayout,
     /// None if it is not there, or taken out.
-    probe: Option<UProbeLinkId>,
+    probe: Option<ProbeId>,
     freed: u64,
 }
 
@@ -33,7 +32,7 @@ impl CodeWatch {
         tgid: u32,
         target: u32,
         layout: PythonLayout,
-        probe: Option<UProbeLinkId>,
+        probe: Option<ProbeId>,
     ) -> Result<Self> {
         let layout = PythonLayout { codes_watched: u32::from(probe.is_some()), ..layout };
         kernel.add_python(tgid, layout)?;
@@ -41,7 +40,7 @@ impl CodeWatch {
     }
 
     /// The probe, to be taken out.
-    pub(super) fn end(self) -> Option<UProbeLinkId> {
+    pub(super) fn end(self) -> Option<ProbeId> {
         self.probe
     }
 
@@ -54,7 +53,7 @@ impl CodeWatch {
         {
             // First nobody relies on it any more.
             kernel.add_python(self.tgid, PythonLayout { codes_watched: 0, ..self.layout })?;
-            kernel.detach_one(probe)?;
+            kernel.detach_one(&probe);
             problem = Some(format!(
                 "the target freed {} Python code objects within a second, too many to watch: where new code came to be at \
                  the address of old code, lines of Python may be those of the old one from here on",

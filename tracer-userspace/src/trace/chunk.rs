@@ -44,6 +44,11 @@ impl Encoder {
         self.items.is_empty() && self.rows.is_empty()
     }
 
+    /// How many events it has.
+    pub(super) fn events(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.items.len() >= FULL_BYTES || self.rows.len() >= FULL_EVENTS
     }

@@ -17,7 +17,7 @@
 //!
 //! In a body an integer is a varint, a string is its length and UTF-8 bytes, and a list is its length and items.
 //!
-//! - A file is only ever appended to. Each chunk can be read alone: deltas start from zero in each.
+//! - A file is only ever appended to, or replaced by one whose older part is shorter (`shorten.rs`). Each chunk can be read alone: deltas start from zero in each.
 //! - Items keep the order of recording. A definition (module, frame, stack, text …) comes before the first event that
 //!   names its number; numbers count from 1, and 0 means none. Symbols may come later than their frame.
 //! - There is no trailer: `end` and `counter` are simply the last records. A file without `end` was cut.
@@ -31,9 +31,11 @@
 mod chunk;
 mod event;
 mod field;
+mod limit;
 mod macros;
 mod reader;
 mod record;
+mod shorten;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -46,6 +48,7 @@ pub use record::{
     ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField, Loss,
     Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS, Session, Stack, Symbol, Text,
 };
+pub use shorten::{MAX_SIZE, Shortened};
 pub use writer::Writer;
 
 /// First bytes of every trace file.
