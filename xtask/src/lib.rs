@@ -8,6 +8,8 @@ pub mod demo;
 pub mod ebpf;
 pub mod object;
 pub mod python;
+pub mod recorder;
+pub mod soak;
 pub mod test;
 
 use std::path::{Path, PathBuf};
