@@ -6,10 +6,14 @@
 
 mod account;
 mod agreement;
+mod cycles;
+mod faults;
 mod framehop;
 mod frames;
 mod gate;
 mod import;
+mod killed;
+mod left;
 mod lookalike;
 mod loss;
 mod python;
