@@ -1,201 +1,332 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Files that are none, disks that are full, outputs that would replace what is read: each is said, and nothing is lost.
+//! Faults of the machine around a recording: no room in the file, a file that is slow, a target that is stopped or killed for
+//! its memory, more threads, processes and stacks than there is room for.
 
 use std::{
+    collections::BTreeSet,
     fs,
+    io::{Read as _, Write as _},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Command,
+    thread::{self, sleep},
+    time::Duration,
 };
 
-use anyhow::{Result, bail};
-use tempfile::TempDir;
+use anyhow::{Context as _, Result, ensure};
+use buftrace::trace::{Item, Record};
 
 use crate::{
-    target::{Target, lookalike},
-    tool::{Recorder, can_probe, path, run},
+    account::{by_trace, by_truth},
+    left::{Held, wait_until},
+    survival::{PATIENCE, STEADY, end_reason, events, stop_steady},
+    target::{Target, lookalike, record},
+    tool::{Recorder, can_probe, confirmed, items, json, path},
 };
 
-const LOG: &str = "[PID 7] Allocated 512 bytes of DRAM on device 4 (buffer_id=256)\n\
-    [PID 7] Freed buffer 256 on device 4 (512 bytes, FINAL)\n\
-    [PID 7] Deallocation for unknown buffer 256 on device 4\n";
+/// Allocates and frees from a hundred thousand places, which no table of stacks has room for, twice over.
+const PLACES: &str = "
+import attach, lookalike
+mesh = lookalike.MeshDevice(1)
+create, drop = lookalike.library.la_tensor_create, lookalike.library.la_tensor_drop
+code = compile('drop(create(mesh._handle, 0, 4096, 2048))\\n' * 50_000, 'places', 'exec')
+attach.wait_for_tracer()
+exec(code)
+exec(code)
+lookalike.write_truth()
+mesh.close()
+";
 
-/// A folder with a small trace, which needs no rights.
-fn imported() -> Result<(TempDir, PathBuf)> {
-    let folder = tempfile::tempdir()?;
-    let (log, trace) = (folder.path().join("server.log"), folder.path().join("a.ttb"));
-    fs::write(&log, LOG)?;
-    let output = run(&["import", path(&log), "-o", path(&trace)])?;
-    assert!(output.status.success(), "{output:?}");
-    Ok((folder, trace))
-}
+/// Keeps some tensors for good, and allocates and frees others in no order.
+const CHURN: &str = "
+import random, attach, lookalike
+mesh = lookalike.MeshDevice(1)
+create, drop = lookalike.library.la_tensor_create, lookalike.library.la_tensor_drop
+attach.wait_for_tracer()
+weights = [mesh.empty(4096) for _ in range(10)]
+slots = [None] * 200
+for _ in range(60_000):
+    slot = random.randrange(len(slots))
+    if slots[slot]:
+        drop(slots[slot])
+    slots[slot] = create(mesh._handle, random.randrange(2), 2048 * random.randrange(1, 9), 2048)
+for tensor in slots:
+    if tensor:
+        drop(tensor)
+for weight in [*weights, mesh]:
+    weight.leak()
+lookalike.write_truth()
+";
 
-/// Asserts that it failed with these words.
-#[track_caller]
-fn assert_failed(output: &Output, words: &[&str]) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    for word in words {
-        assert!(said.contains(word), "no `{word}` in: {said}");
+/// Takes host memory, without an end, once it has allocated a tensor.
+const GREEDY: &str = "
+import attach, lookalike
+mesh = lookalike.MeshDevice(1)
+attach.wait_for_tracer()
+tensor = mesh.empty(4096)
+taken = []
+while True:
+    taken.append(bytearray(1 << 20))
+";
+
+#[test]
+fn a_full_disk_ends_the_recording_and_not_the_target() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
     }
+    let Some(disk) = Disk::small()? else { return Ok(()) };
+    let target = Target::start(lookalike("pimpl", &["-c", STEADY]))?;
+    let trace = disk.0.path().join("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    let held = Held::of(recorder.pid())?;
+    // Most of it is taken.
+    fs::write(disk.0.path().join("other"), vec![1; 160 << 10])?;
+    target.go()?;
+    let (status, said) = recorder.finish()?;
+    assert!(!status.success() && said.contains("No space left on device"), "{status}: {said}");
+    held.assert_gone();
+    let target = stop_steady(target)?;
+
+    let (steps, truth) = (by_trace(&items(&trace)?), by_truth(&target.truth()?));
+    assert!(!steps.is_empty() && steps.len() < truth.len() && steps == truth[..steps.len()]);
+    assert_releases_alone_are_confirmed(&trace)
 }
 
-/// A file system of its own, of so many KiB.
-struct Disk(TempDir);
+/// Asserts that a trace reads to its end, and confirms nothing but what these targets do: to release every buffer.
+fn assert_releases_alone_are_confirmed(trace: &Path) -> Result<()> {
+    let report = json(&["report", path(trace)])?;
+    for row in report["verdicts"].as_array().context("the report has verdicts")? {
+        assert!(row["verdict"] == "released" || row["confirmed"] == 0, "{row}");
+    }
+    Ok(())
+}
+
+/// A file system with little room, unmounted when it is dropped.
+struct Disk(tempfile::TempDir);
 
 impl Disk {
-    fn new(options: &str) -> Result<Self> {
+    /// Says so where it may not be mounted.
+    fn small() -> Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path()).status()?;
-        if !status.success() {
-            bail!("failed to mount a tmpfs");
+        let mut mount = Command::new("mount");
+        if !mount.args(["-t", "tmpfs", "-o", "size=256k", "none"]).arg(folder.path()).status()?.success() {
+            eprintln!("skipped: no file system can be mounted here");
+            return Ok(None);
         }
-        Ok(Self(folder))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        Ok(Some(Self(folder)))
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // What stays mounted is found by whoever looks into /tmp; nothing else depends on it.
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
 
 #[test]
-fn what_is_no_file_is_not_waited_for() -> Result<()> {
-    let (folder, trace) = imported()?;
-    let pipe = folder.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status()?.success());
-    let commands: [&[&str]; 4] = [&["report"], &["dump"], &["held", "--test", "a"], &["diff", path(&trace)]];
-    for command in commands {
-        for device in [path(&pipe), "/dev/zero", "/dev/null"] {
-            let output = run(&[command, &[device]].concat())?;
-            assert_failed(&output, &[device, "this is a pipe or a device, not a file", "hint: write what comes out"]);
-            assert!(output.stdout.is_empty());
-        }
-    }
-    for option in ["--suppress", "--expect", "--baseline"] {
-        for device in [path(&pipe), "/dev/zero"] {
-            let output = run(&["check", path(&trace), "--fail-on", "red", option, device])?;
-            assert_failed(&output, &[device, "this is a pipe or a device, not a file"]);
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn what_is_read_is_never_written() -> Result<()> {
-    let (folder, trace) = imported()?;
-    let before = fs::read(&trace)?;
-    let link = folder.path().join("link.ttb");
-    std::os::unix::fs::symlink(&trace, &link)?;
-    let known = folder.path().join("known.toml");
-    fs::write(&known, "[[suppress]]\nsite = \"f\"\nreason = \"known\"\nexpires = 2999-01-31\n")?;
-    let other = folder.path().join("other.ttb");
-    fs::copy(&trace, &other)?;
-    let log = folder.path().join("server.log");
-
-    let check = |more: &[&str]| run(&[&["check", path(&trace), "--fail-on", "red"], more].concat());
-    for output in [path(&trace), path(&link)] {
-        assert_failed(&check(&["--junit", output])?, &["failed to write ", "it would replace ", "which is read"]);
-        assert_failed(&check(&["--write-baseline", output])?, &["it would replace "]);
-        assert_failed(&run(&["import", path(&trace), "-o", output])?, &["it would replace "]);
-    }
-    assert_failed(&check(&["--suppress", path(&known), "--junit", path(&known)])?, &["it would replace "]);
-    assert_failed(&check(&["--junit", path(&other)])?, &["other.ttb: it is a trace"]);
-    assert_failed(&run(&["import", path(&log), "-o", path(&log)])?, &["it would replace "]);
-    assert_eq!(fs::read(&trace)?, before);
-    assert_eq!(fs::read(&other)?, before);
-    assert_eq!(fs::read_to_string(&log)?, LOG);
-    assert!(fs::read_to_string(&known)?.starts_with("[[suppress]]"));
-
-    // A baseline is brought up to date.
-    let baseline = folder.path().join("baseline.toml");
-    for _ in 0..2 {
-        let both = ["--write-baseline", path(&baseline)];
-        assert!(check(&both)?.status.success());
-        assert!(check(&["--baseline", path(&baseline), both[0], both[1]])?.status.success());
-    }
-    Ok(())
-}
-
-#[test]
-fn an_import_that_fails_leaves_everything_as_it_was() -> Result<()> {
-    let (folder, trace) = imported()?;
-    let before = fs::read(&trace)?;
-    let nothing = folder.path().join("nothing.log");
-    fs::write(&nothing, "hello\n")?;
-    let new = folder.path().join("new.ttb");
-    for output in [&trace, &new] {
-        assert_failed(
-            &run(&["import", path(&nothing), "-o", path(output)])?,
-            &["failed to import ", "it has no allocation"],
-        );
-    }
-    assert_failed(&run(&["import", path(folder.path()), "-o", path(&new)])?, &["it is a folder"]);
-    assert_eq!(fs::read(&trace)?, before);
-    let mut names: Vec<_> =
-        fs::read_dir(folder.path())?.map(|entry| entry.map(|it| it.file_name())).collect::<Result<_, _>>()?;
-    names.sort();
-    assert_eq!(names, ["a.ttb", "nothing.log", "server.log"]);
-    Ok(())
-}
-
-#[test]
-fn what_cannot_be_written_is_still_shown() -> Result<()> {
-    let (_folder, trace) = imported()?;
-    let output = run(&["check", path(&trace), "--fail-on", "red", "--junit", "/nowhere/junit.xml"])?;
-    assert_failed(&output, &["failed to write /nowhere/junit.xml", "No such file or directory"]);
-    assert!(String::from_utf8(output.stdout)?.starts_with("Passed"));
-    Ok(())
-}
-
-#[test]
-fn a_disk_that_is_full_or_read_only() -> Result<()> {
+fn a_slow_file_loses_events_and_counts_them() -> Result<()> {
     if !can_probe() {
         return Ok(());
     }
-    let (folder, _) = imported()?;
-    let log = folder.path().join("server.log");
-    let import = |output: &Path| run(&["import", path(&log), "-o", path(output)]);
-    let written = Disk::new("size=8k,ro")?;
-    assert_failed(&import(&written.path("a.ttb"))?, &["failed to create ", "a.ttb", "Read-only file system"]);
+    let target = Target::start(lookalike("pimpl", &["burst.py", "60000"]))?;
+    let (pipe, copy) = (target.path("pipe"), target.path("copy.ttb"));
+    ensure!(Command::new("mkfifo").arg(&pipe).status()?.success(), "failed to make a pipe");
+    let reader = thread::spawn({
+        let (pipe, copy) = (pipe.clone(), copy.clone());
+        move || slowly(&pipe, &copy)
+    });
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&pipe), "--ring", "1"])?;
+    target.go()?;
+    // It ends at its own pace.
+    let target = target.finish()?;
+    target.succeeded()?;
+    let (status, said) = recorder.finish()?;
+    assert!(status.success() && !said.contains("please report"), "{status}: {said}");
+    reader.join().expect("the reader does not panic")?;
+    let integrity = &json(&["report", path(&copy)])?["integrity"];
+    assert_eq!(integrity["unaccounted"], 0, "{integrity}");
+    assert!(integrity["losses"][0]["events"].as_u64() > Some(0), "the file was not slow: {integrity}");
+    let recorded = items(&copy)?;
+    let truth: BTreeSet<_> = by_truth(&target.truth()?).into_iter().collect();
+    assert!(by_trace(&recorded).iter().all(|step| truth.contains(step)));
+    assert_eq!(end_reason(&recorded), Some("exited"));
+    assert_releases_alone_are_confirmed(&copy)
+}
 
-    let disk = Disk::new("size=8k")?;
-    assert!(import(&disk.path("a.ttb"))?.status.success());
-    let before = fs::read(disk.path("a.ttb"))?;
-    let many: String =
-        (0_u64..20_000).map(|at| LOG.replace("256", &(at * at * 7919 % 1_000_003).to_string())).collect();
-    fs::write(&log, many)?;
-    assert_failed(&import(&disk.path("a.ttb"))?, &["failed to write ", "No space left on device"]);
-    assert_eq!(fs::read(disk.path("a.ttb"))?, before, "the earlier trace is as it was");
-    assert_eq!(fs::read_dir(disk.0.path())?.count(), 1, "and nothing is beside it");
+/// Copies at some kilobytes a second at first, and later as fast as can be.
+fn slowly(from: &Path, to: &Path) -> Result<()> {
+    let (mut from, mut to) = (fs::File::open(from)?, fs::File::create(to)?);
+    let mut some = [0; 256];
+    for piece in 0_u32.. {
+        let length = from.read(&mut some)?;
+        if length == 0 {
+            break;
+        }
+        to.write_all(&some[..length])?;
+        if piece < 400 {
+            sleep(Duration::from_millis(10));
+        }
+    }
     Ok(())
 }
 
 #[test]
-fn a_recording_on_a_disk_that_becomes_full() -> Result<()> {
+fn a_stopped_target_loses_nothing() -> Result<()> {
     if !can_probe() {
         return Ok(());
     }
-    let disk = Disk::new("size=160k")?;
-    let trace = disk.path("a.ttb");
-    let target = Target::start(lookalike("pimpl", &["burst.py", "200000"]))?;
+    let target = Target::start(lookalike("pimpl", &["-c", STEADY]))?;
+    let trace = target.path("trace.ttb");
+    let send = |signal: &str| Command::new("kill").args([signal, &target.pid()]).status();
+    // It can be attached to while it stands still, too.
+    send("-STOP")?;
     let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
     target.go()?;
+    send("-CONT")?;
+    let grown = |least: u64| fs::metadata(target.path("truth")).is_ok_and(|truth| truth.len() > least);
+    wait_until(PATIENCE, || grown(10_000));
+    send("-STOP")?;
+    sleep(Duration::from_secs(3));
+    send("-CONT")?;
+    let before = fs::metadata(target.path("truth"))?.len();
+    wait_until(PATIENCE, || grown(before + 10_000));
+    let target = stop_steady(target)?;
     let (status, said) = recorder.finish()?;
-    target.finish()?.succeeded()?;
-    assert_eq!(status.code(), Some(2), "{said}");
-    assert!(said.contains("failed to write ") && said.contains("No space left on device"), "{said}");
+    assert!(status.success() && said.contains(" 0 lost"), "{status}: {said}");
+    let recorded = items(&trace)?;
+    assert_eq!(by_trace(&recorded), by_truth(&target.truth()?));
+    let times: Vec<u64> = events(&recorded).map(|event| event.time).collect();
+    let longest = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max();
+    assert!(longest >= Some(2_900_000_000), "the pause is to be seen: {longest:?}");
+    Ok(())
+}
 
-    // All that was written before is there, in whole chunks.
-    let report = run(&["report", "--json", path(&trace)])?;
-    let report: serde_json::Value = serde_json::from_slice(&report.stdout)?;
-    assert_eq!(report["integrity"]["damaged"], false);
-    assert!(report["integrity"]["events"].as_u64().is_some_and(|events| 1000 < events), "{}", report["integrity"]);
-    assert_eq!(report["integrity"]["processes"][0]["end"], serde_json::Value::Null);
+#[test]
+fn a_target_killed_for_its_memory_ends_the_recording() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike("pimpl", &["-c", GREEDY]))?;
+    let Some(_group) = MemoryGroup::of(&target)? else { return Ok(()) };
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    target.go()?;
+    let target = target.finish()?;
+    assert_eq!(target.output.status.signal(), Some(9));
+    let (status, said) = recorder.finish()?;
+    assert!(status.success() && said.contains("the process ended after "), "{status}: {said}");
+    let recorded = items(&trace)?;
+    assert_eq!(end_reason(&recorded), Some("exited"));
+    assert_eq!(confirmed(&trace, "held")?, 1);
+    Ok(())
+}
+
+/// A control group in which a target may have little more memory than it has; removed when it is dropped.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    /// Says so where there can't be one.
+    fn of(target: &Target) -> Result<Option<Self>> {
+        let name = format!("buftrace-{}", target.pid);
+        let groups = [
+            (Path::new("/sys/fs/cgroup/memory").join(&name), "memory.limit_in_bytes"),
+            (Path::new("/sys/fs/cgroup").join(&name), "memory.max"),
+        ];
+        for (folder, limit) in groups {
+            if fs::create_dir(&folder).is_err() {
+                continue;
+            }
+            let group = Self(folder);
+            let limited = fs::write(group.0.join(limit), "134217728");
+            if limited.and_then(|()| fs::write(group.0.join("cgroup.procs"), target.pid())).is_ok() {
+                return Ok(Some(group));
+            }
+        }
+        eprintln!("skipped: no control group can limit memory here");
+        Ok(None)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn hundreds_of_threads_lose_nothing() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let (target, trace) = record(lookalike("pimpl", &["threads.py", "300", "20"]))?;
+    let sorted = |mut steps: Vec<_>| {
+        steps.sort();
+        steps
+    };
+    let recorded = items(&trace)?;
+    assert_eq!(sorted(by_trace(&recorded)), sorted(by_truth(&target.truth()?)));
+    let threads: BTreeSet<u32> = events(&recorded).map(|event| event.thread).collect();
+    assert!(threads.len() > 300, "{}", threads.len());
+    assert_eq!(json(&["report", path(&trace)])?["integrity"]["unaccounted"], 0);
+    Ok(())
+}
+
+#[test]
+fn more_stacks_than_the_kernel_side_remembers_are_the_same_when_they_come_again() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let (target, trace) = record(lookalike("pimpl", &["-c", PLACES]))?;
+    let recorded = items(&trace)?;
+    assert_eq!(by_trace(&recorded), by_truth(&target.truth()?));
+    let counter = |name: &str| {
+        let value = recorded.iter().rev().find_map(|item| match item {
+            Item::Record(Record::CounterValue(it)) if it.name.as_str() == name => Some(it.value),
+            _ => None,
+        });
+        value.with_context(|| format!("no counter {name}"))
+    };
+    let stacks = recorded.iter().filter(|item| matches!(item, Item::Record(Record::Stack(_)))).count() as u64;
+    assert_eq!((counter("ring-full")?, counter("stack-lost")?), (0, 0));
+    assert!(counter("new-stacks")? > 80_000, "they did not come again: {}", counter("new-stacks")?);
+    assert!(stacks < 60_000 * 3, "{stacks}");
+    Ok(())
+}
+
+#[test]
+fn a_trace_that_is_kept_small_confirms_nothing_untrue() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    const LIMIT: u64 = 1 << 20;
+    let target = Target::start(lookalike("pimpl", &["-c", CHURN]))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace), "--max-size", "1M"])?;
+    target.go()?;
+    let target = target.finish()?;
+    target.succeeded()?;
+    let (status, said) = recorder.finish()?;
+    assert!(status.success() && said.contains("taken out of the trace again"), "{status}: {said}");
+    assert!(fs::metadata(&trace)?.len() < LIMIT && !target.path("trace.ttb.new").exists());
+
+    let report = json(&["report", path(&trace)])?;
+    let integrity = &report["integrity"];
+    assert_eq!((&integrity["unaccounted"], &integrity["damaged"]), (&0.into(), &false.into()));
+    let loss = &integrity["losses"][0];
+    assert!(loss["cause"] == "max-size" && loss["events"].as_u64() > Some(50_000), "{integrity}");
+    // Each was released once, but for ten that nobody freed; their lives reach back into what is not there any more.
+    let rows = report["verdicts"].as_array().context("the report has verdicts")?;
+    let count = |verdict: &str, certainty: &str| {
+        rows.iter().find(|row| row["verdict"] == verdict).and_then(|row| row[certainty].as_u64()).unwrap_or(0)
+    };
+    assert_eq!((count("held", "confirmed"), count("held", "possible")), (0, 10));
+    assert!(count("released", "confirmed") > 1000, "{rows:?}");
+    assert!(rows.iter().all(|row| row["verdict"] == "released" || row["confirmed"] == 0), "{rows:?}");
+
+    let (steps, truth) = (by_trace(&items(&trace)?), by_truth(&target.truth()?));
+    let both = steps.iter().rev().zip(truth.iter().rev()).take_while(|(step, truth)| step == truth).count();
+    assert!(both > 10_000, "its end is whole: {both} of {}", steps.len());
+    let held = json(&["held", path(&trace)])?.to_string();
+    assert!(held.contains("MeshDevice.empty"), "what they were allocated by is still known: {held}");
     Ok(())
 }

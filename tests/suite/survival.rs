@@ -1,33 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What goes wrong while recording: the target never suffers, and what is lost is known.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::{fs::FileExt as _, process::ExitStatusExt as _},
-    path::Path,
-    process::{Command, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::process::ExitStatusExt as _, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use buftrace::trace::{Event, Item, Kind, Record};
 use serde_json::Value;
 
 use crate::{
     account::{by_trace, by_truth},
-    target::{Finished, Target, lookalike, lookalike_pytest, lookalikes},
+    left::{Held, assert_unprobed, probed_byte, wait_until},
+    target::{Finished, Target, lookalike, lookalike_pytest},
     tool::{Recorder, can_probe, confirmed, items, json, path, patience, run},
 };
 
 /// Seconds that something may take that takes milliseconds on an idle machine.
-const PATIENCE: u32 = 30;
-/// Seconds that the kernel may take to take programs away that nobody holds any more.
-const CLEANUP: u32 = 5;
+pub(crate) const PATIENCE: u32 = 30;
 
 /// Allocates and frees until its ready file is taken away, and prints how often.
-const STEADY: &str = "
+pub(crate) const STEADY: &str = "
 import os, time, attach, lookalike
 mesh = lookalike.MeshDevice(1)
 attach.wait_for_tracer()
@@ -86,76 +77,7 @@ tensor = mesh.empty(4096)
 print('ending', flush=True)
 ";
 
-#[track_caller]
-fn wait_until(seconds: u32, mut done: impl FnMut() -> bool) {
-    let limit = patience(seconds);
-    let deadline = Instant::now() + limit;
-    while !done() {
-        assert!(Instant::now() < deadline, "waited for {limit:?}");
-        sleep(Duration::from_millis(5));
-    }
-}
-
-/// The ids of the BPF programs that a process holds.
-fn programs(pid: u32) -> Result<BTreeSet<u32>> {
-    let mut found = BTreeSet::new();
-    for descriptor in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        let text = fs::read_to_string(descriptor?.path()).unwrap_or_default();
-        found.extend(text.lines().filter_map(|line| line.strip_prefix("prog_id:")?.trim().parse::<u32>().ok()));
-    }
-    assert!(!found.is_empty(), "the recorder holds no BPF programs");
-    Ok(found)
-}
-
-/// Waits until the kernel has none of these programs any more.
-#[track_caller]
-fn assert_gone(programs: &BTreeSet<u32>) {
-    let loaded = |id: &u32| {
-        let mut bpftool = Command::new("bpftool");
-        bpftool.args(["prog", "show", "id", &id.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-        bpftool.status().expect("bpftool is needed (apt-get install bpftool)").success()
-    };
-    wait_until(CLEANUP, || !programs.iter().any(loaded));
-}
-
-/// The first instruction byte of a function that every allocation enters, in the library's file and in a process.
-fn probed_byte(trace: &Path, pid: u32) -> Result<(u8, u8)> {
-    let offset = items(trace)?.iter().find_map(|item| match item {
-        Item::Record(Record::Probe(probe)) if probe.kind.as_str() == "allocated" => Some(probe.offset.0),
-        _ => None,
-    });
-    let offset = offset.context("the trace names its probes")?;
-    let file = lookalikes().join("pimpl/libtt_metal.so");
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let code = maps.lines().find(|line| line.contains("r-xp") && line.ends_with(path(&file)));
-    let mut words = code.context("the library is mapped")?.split_whitespace();
-    let hex = |text: Option<&str>| Ok::<_, anyhow::Error>(u64::from_str_radix(text.context("a number")?, 16)?);
-    let start = hex(words.next().and_then(|range| range.split('-').next()))?;
-    let begin = hex(words.nth(1))?;
-    let read = |file: &str, at: u64| -> Result<u8> {
-        let mut byte = [0];
-        fs::File::open(file)?.read_exact_at(&mut byte, at)?;
-        Ok(byte[0])
-    };
-    Ok((read(path(&file), offset)?, read(&format!("/proc/{pid}/mem"), start + offset - begin)?))
-}
-
-/// Waits until no probe is left in a process.
-fn assert_unprobed(trace: &Path, pid: u32) -> Result<()> {
-    let deadline = Instant::now() + patience(CLEANUP);
-    loop {
-        let (file, memory) = probed_byte(trace, pid)?;
-        if file == memory {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            bail!("a probe is left behind: {memory:#x} instead of {file:#x}");
-        }
-        sleep(Duration::from_millis(5));
-    }
-}
-
-fn events(items: &[Item]) -> impl Iterator<Item = &Event> {
+pub(crate) fn events(items: &[Item]) -> impl Iterator<Item = &Event> {
     items.iter().filter_map(|item| match item {
         Item::Event(event) => Some(event),
         Item::Record(_) => None,
@@ -163,7 +85,7 @@ fn events(items: &[Item]) -> impl Iterator<Item = &Event> {
 }
 
 /// Why the recording ended, as its trace says.
-fn end_reason(items: &[Item]) -> Option<&str> {
+pub(crate) fn end_reason(items: &[Item]) -> Option<&str> {
     items.iter().find_map(|item| match item {
         Item::Record(Record::End(end)) => Some(end.reason.as_str()),
         _ => None,
@@ -171,7 +93,7 @@ fn end_reason(items: &[Item]) -> Option<&str> {
 }
 
 /// Lets a steady target end, which must have gone on all the time.
-fn stop_steady(target: Target) -> Result<Finished> {
+pub(crate) fn stop_steady(target: Target) -> Result<Finished> {
     let before = fs::metadata(target.path("truth"))?.len();
     wait_until(PATIENCE, || fs::metadata(target.path("truth")).is_ok_and(|truth| truth.len() > before));
     fs::remove_file(target.path("ready"))?;
@@ -260,9 +182,9 @@ fn two_recordings_see_the_same() -> Result<()> {
     for trace in &traces {
         recorders.push(Recorder::attach(&["-p", &target.pid(), "-o", path(trace)])?);
     }
-    let mut held = BTreeSet::new();
+    let mut held = Held::default();
     for recorder in &recorders {
-        held.extend(programs(recorder.pid())?);
+        held.add(recorder.pid())?;
     }
     target.go()?;
     let target = target.finish()?;
@@ -270,7 +192,7 @@ fn two_recordings_see_the_same() -> Result<()> {
     for recorder in recorders {
         assert!(recorder.finish()?.0.success());
     }
-    assert_gone(&held);
+    held.assert_gone();
     // What each recording numbers for itself, and when it was at the probe, is not the same.
     let own = |event: &Event| Event { sequence: 0, time: 0, stack: 0, text: 0, ..*event };
     let [one, two] = [items(&traces[0])?, items(&traces[1])?];
@@ -281,7 +203,7 @@ fn two_recordings_see_the_same() -> Result<()> {
 }
 
 /// The truth without what was allocated before the attach and nothing happened to since.
-fn after_attach(target: &Finished, items: &[Item]) -> Result<Vec<Value>> {
+pub(crate) fn after_attach(target: &Finished, items: &[Item]) -> Result<Vec<Value>> {
     let border = items.iter().find_map(|item| match item {
         Item::Record(Record::Border(border)) => Some(border.next_unique_id),
         _ => None,
@@ -300,7 +222,7 @@ fn a_killed_recorder_leaves_its_trace_and_nothing_else() -> Result<()> {
     let target = Target::start(lookalike("pimpl", &["-c", STEADY]))?;
     let trace = target.path("trace.ttb");
     let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
-    let held = programs(recorder.pid())?;
+    let held = Held::of(recorder.pid())?;
     let (file, memory) = probed_byte(&trace, target.pid)?;
     assert_ne!(file, memory, "no probe is to be seen");
     target.go()?;
@@ -312,7 +234,7 @@ fn a_killed_recorder_leaves_its_trace_and_nothing_else() -> Result<()> {
     recorder.signal("-KILL")?;
     let uptime = fs::read_to_string("/proc/uptime")?;
     assert_eq!(recorder.finish()?.0.signal(), Some(9));
-    assert_gone(&held);
+    held.assert_gone();
     assert_unprobed(&trace, target.pid)?;
     let target = stop_steady(target)?;
 
@@ -343,7 +265,7 @@ fn an_interrupted_recorder_lets_go() -> Result<()> {
     let target = Target::start(lookalike("pimpl", &["-c", STEADY]))?;
     let trace = target.path("trace.ttb");
     let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
-    let held = programs(recorder.pid())?;
+    let held = Held::of(recorder.pid())?;
     target.go()?;
     wait_until(PATIENCE, || fs::metadata(target.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
     recorder.signal("-INT")?;
@@ -351,7 +273,7 @@ fn an_interrupted_recorder_lets_go() -> Result<()> {
     let meanwhile = by_truth(&read_truth(&target)?).len();
     assert!(status.success() && said.contains("stopped after ") && said.contains(" 0 lost"), "{status}: {said}");
     assert!(said.contains("next: tt-buftrace report "), "{said}");
-    assert_gone(&held);
+    held.assert_gone();
     assert_unprobed(&trace, target.pid)?;
     let target = stop_steady(target)?;
 
@@ -398,7 +320,7 @@ fn a_killed_target_ends_the_recording() -> Result<()> {
     let mut target = Target::start(lookalike("pimpl", &["-c", STEADY]))?;
     let trace = target.path("trace.ttb");
     let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
-    let held = programs(recorder.pid())?;
+    let held = Held::of(recorder.pid())?;
     target.go()?;
     wait_until(PATIENCE, || fs::metadata(target.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
     target.kill()?;
@@ -406,7 +328,7 @@ fn a_killed_target_ends_the_recording() -> Result<()> {
     assert_eq!(target.output.status.signal(), Some(9));
     let (status, said) = recorder.finish()?;
     assert!(status.success() && said.contains("the process ended after "), "{status}: {said}");
-    assert_gone(&held);
+    held.assert_gone();
     let recorded = items(&trace)?;
     assert_eq!(end_reason(&recorded), Some("exited"));
     // The target writes down what it did after it did it: the trace has all of that, and perhaps a last step more.

@@ -31,6 +31,11 @@ pub(crate) fn patience(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into()) * slowness.unwrap_or(1)
 }
 
+/// A number that a variable of the environment can raise above what is enough for every day.
+pub(crate) fn number(variable: &str, default: u32) -> u32 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("the variable is a number"))
+}
+
 /// The folder that holds the workspace.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))

@@ -26,9 +26,11 @@ use aya::{
 };
 
 use crate::{
-    command::{output, run},
+    command::run,
     object::OBJECT,
-    python, root,
+    python,
+    recorder::{Recorder, build_tool, counters},
+    root,
 };
 
 /// The target's script.
@@ -91,7 +93,7 @@ struct Sample {
 
 /// Measures, and prints a table in Markdown.
 pub fn stacks() -> Result<()> {
-    run(Command::new("cargo").args(["build", "--release", "--package", "tt-buftrace"]).current_dir(root()))?;
+    build_tool()?;
     let bench = Bench::new()?;
     let mut samples: BTreeMap<Way, Vec<Sample>> = BTreeMap::new();
     for round in 0..ROUNDS {
@@ -125,14 +127,14 @@ impl Bench {
         let mut target = Target::start(self)?;
         let _statistics = enable_stats(Stats::RunTime).context("failed to have the kernel keep statistics")?;
         let (name, options) = way.describe();
-        let mut recorder = options.map(|options| Recorder::start(self, &target, options)).transpose()?;
+        let mut recorder = options.map(|options| self.record(&target, options)).transpose()?;
         let empty = (way == Way::Empty).then(|| attach_empty(&target, &self.library)).transpose()?;
         target.free(WARM_UP, 0)?;
         sleep(Duration::from_millis(300));
         let program = match way {
             Way::Untraced => None,
             Way::Empty => Some(std::process::id()),
-            _ => recorder.as_ref().map(|recorder| recorder.child.id()),
+            _ => recorder.as_ref().map(Recorder::pid),
         };
         let before = program.map(run_time).transpose()?;
         let nanoseconds = target.free(COUNT, 0)?;
@@ -145,7 +147,7 @@ impl Bench {
         drop(empty);
         if let Some(recorder) = recorder.take() {
             recorder.stop()?;
-            sample.counters = self.counters()?;
+            sample.counters = counters(&self.trace())?;
         }
         target.end()?;
         Ok(sample)
@@ -154,12 +156,12 @@ impl Bench {
     /// Frees at a steady rate for some seconds, and says what was lost.
     fn burst(&self) -> Result<String> {
         let mut target = Target::start(self)?;
-        let recorder = Recorder::start(self, &target, &[])?;
+        let recorder = self.record(&target, &[])?;
         target.free(WARM_UP, 0)?;
         let nanoseconds = target.free(BURST_SECONDS * BURST_RATE, BURST_RATE)?;
         recorder.stop()?;
         target.end()?;
-        let counters = self.counters()?;
+        let counters = counters(&self.trace())?;
         let value = |name: &str| counters.get(name).copied().unwrap_or(0);
         let (sent, kept, lost) = (value("sent"), value("kept"), value("ring-full"));
         ensure!(sent == kept + lost, "{sent} events were sent, but {kept} kept and {lost} lost");
@@ -167,23 +169,13 @@ impl Bench {
         Ok(format!("\nAt {rate:.0} events a second for {BURST_SECONDS} s: {sent} sent, {kept} kept, {lost} lost.\n"))
     }
 
+    fn record(&self, target: &Target, options: &[&str]) -> Result<Recorder> {
+        Recorder::attach(target.child.id(), &self.trace(), options)
+    }
+
     fn trace(&self) -> PathBuf {
         self.folder.join("bench.ttb")
     }
-
-    fn counters(&self) -> Result<BTreeMap<String, u64>> {
-        let dump = output(Command::new(tool()).arg("dump").arg(self.trace())).context("failed to read the trace")?;
-        let counters = dump.lines().filter_map(|line| line.strip_prefix("counter name="));
-        let parse = |line: &str| {
-            let (name, value) = line.split_once(" value=").unwrap_or((line, "0"));
-            Some((name.to_string(), value.parse().ok()?))
-        };
-        Ok(counters.filter_map(parse).collect())
-    }
-}
-
-fn tool() -> PathBuf {
-    root().join("target/release/tt-buftrace")
 }
 
 /// The target: it does as it is told, line by line.
@@ -225,36 +217,6 @@ impl Target {
         drop(orders);
         let status = child.wait()?;
         ensure!(status.success(), "the target ended with {status}");
-        Ok(())
-    }
-}
-
-/// `tt-buftrace record`, attached.
-struct Recorder {
-    child: Child,
-}
-
-impl Recorder {
-    fn start(bench: &Bench, target: &Target, options: &[&str]) -> Result<Self> {
-        let mut child = Command::new(tool())
-            .args(["record", "-p", &target.child.id().to_string(), "-o"])
-            .arg(bench.trace())
-            .args(options)
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("failed to start the recorder")?;
-        let mut lines = BufReader::new(child.stderr.take().context("the recorder has no output")?).lines();
-        let begun = lines.find_map(|line| Some(line.ok()?.starts_with("recording process")));
-        ensure!(begun == Some(true), "the recorder did not attach");
-        // What else it says is read, so that it never waits for us.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { child })
-    }
-
-    fn stop(mut self) -> Result<()> {
-        run(Command::new("kill").args(["-INT", &self.child.id().to_string()]))?;
-        let status = self.child.wait()?;
-        ensure!(status.success(), "the recorder ended with {status}");
         Ok(())
     }
 }

@@ -14,7 +14,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     command::{as_root, run},
-    python, root,
+    python,
+    recorder::build_tool,
+    root,
 };
 
 /// How long the target may take to get ready: a first import of ttnn compiles its Python files.
@@ -22,7 +24,7 @@ const READY: Duration = Duration::from_secs(120);
 
 /// Runs the demo on the look-alike target, or on a release of ttnn with eight mock chips.
 pub fn demo(ttnn: Option<&str>) -> Result<()> {
-    run(Command::new("cargo").args(["build", "--release", "--package", "tt-buftrace"]).current_dir(root()))?;
+    let tool = build_tool()?;
     let folder = root().join("target/demo");
     fs::create_dir_all(&folder)?;
     let (ready, go, trace) = (folder.join("ready"), folder.join("go"), folder.join("demo.ttb"));
@@ -37,7 +39,6 @@ pub fn demo(ttnn: Option<&str>) -> Result<()> {
     pytest.arg("-p").arg("no:cacheprovider").arg("-q").env("PYTHONDONTWRITEBYTECODE", "1");
     let mut target = pytest.spawn().context("failed to start pytest")?;
     let pid = wait_until_ready(&ready, &mut target)?;
-    let tool = root().join("target/release/tt-buftrace");
     let result = record(&tool, &pid, &trace, &go);
     let status = target.wait()?;
     result?;

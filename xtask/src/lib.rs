@@ -9,6 +9,8 @@ pub mod ebpf;
 pub mod fuzz;
 pub mod object;
 pub mod python;
+pub mod recorder;
+pub mod soak;
 pub mod test;
 pub mod vm;
 

@@ -64,6 +64,18 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Record real ttnn for long: memory must stay flat, and nothing be lost. Or do often what the tests do a few times.
+    Soak {
+        /// For how long.
+        #[arg(default_value = "30", value_parser = clap::value_parser!(u32).range(1..))]
+        minutes: u32,
+        /// Instead, attach to a target and detach from it this often.
+        #[arg(long, value_name = "N", conflicts_with = "minutes")]
+        cycles: Option<u32>,
+        /// Instead, kill this many recorders and as many targets.
+        #[arg(long, value_name = "N", conflicts_with_all = ["minutes", "cycles"])]
+        kills: Option<u32>,
+    },
     /// What CI runs: install what is missing, check format, lints and digest, rebuild the kernel side, test.
     Ci,
 }
@@ -84,6 +96,9 @@ fn main() -> Result<()> {
         }
         Command::Bench(Bench::Stacks) => xtask::bench::stacks(),
         Command::Fuzz { target, runs, keep } => xtask::fuzz::fuzz(target.as_deref(), runs, keep),
+        Command::Soak { cycles: Some(count), .. } => xtask::soak::cycles(count),
+        Command::Soak { kills: Some(count), .. } => xtask::soak::kills(count),
+        Command::Soak { minutes, .. } => xtask::soak::steady(minutes),
         Command::Ci => xtask::ci::ci(),
     }
 }

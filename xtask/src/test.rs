@@ -12,8 +12,13 @@ use crate::{
 
 /// Runs all tests; `arguments` go to cargo. Where we are not root, the test programs run by sudo.
 pub fn test(arguments: &[OsString]) -> Result<()> {
+    test_with(&[], arguments)
+}
+
+/// The same, with variables for the tests.
+pub fn test_with(variables: &[(&str, String)], arguments: &[OsString]) -> Result<()> {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(root());
+    cargo.current_dir(root()).envs(variables.iter().map(|(name, value)| (name, value)));
     cargo.arg("test").args(arguments);
     // A test that skips what it has no rights for must not count as passed here.
     cargo.env("BUFTRACE_NO_SKIP", "1");

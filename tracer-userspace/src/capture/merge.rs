@@ -9,7 +9,7 @@ use tracer_common::PythonFrame;
 use crate::discover::python::Entry;
 
 /// A native frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Native {
     /// Its number.
     pub frame: u32,

@@ -5,7 +5,8 @@
 //! - [`features`]: what kernels may lack of what the kernel side is made of.
 //! - [`decode`]: ring-buffer bytes to hits. [`order`]: in the order of their numbers, and which never came.
 //! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
-//! - [`space`]: the target's modules. [`symbolize`], `demangle`: their symbols. [`intern`]: one number for each stack.
+//! - [`space`]: the target's modules. [`symbolize`], `demangle`: their symbols. [`numbers`]: what the kernel side has sent.
+//!   [`intern`]: one number for each stack.
 //! - [`tables`]: the unwind tables of the modules, for the kernel side.
 //! - `snapshot`: what allocators held when the recording began.
 //! - [`recorder`]: hits to events. [`tally`]: their running sums.
@@ -23,6 +24,7 @@ pub mod kernel;
 pub mod lines;
 pub mod merge;
 mod modules;
+pub mod numbers;
 pub mod order;
 pub mod python;
 pub mod recorder;

@@ -42,7 +42,7 @@ pub struct Interpreter {
 }
 
 /// The Python part of one stack.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PythonPart {
     /// Frame numbers, a piece for each call of the evaluator.
     pub pieces: Vec<Vec<u32>>,

@@ -54,6 +54,8 @@ pub struct Recorder {
     order: InOrder<Option<Event>>,
     /// Time of the last event that was written.
     written: u64,
+    /// The same, when all of it was in the file.
+    flushed: u64,
     lost: u64,
     /// Hits of processes that are followed, but not recorded.
     others: u64,
@@ -90,6 +92,7 @@ impl Recorder {
             texts: BTreeMap::new(),
             order: InOrder::default(),
             written: 0,
+            flushed: 0,
             lost: 0,
             others: 0,
             compared: Compared::default(),
@@ -332,7 +335,9 @@ impl Recorder {
         for (name, &value) in &self.tally.stacks {
             writer.record(trace::CounterValue { name: name.as_str().into(), value });
         }
-        writer.flush()
+        writer.flush()?;
+        self.flushed = self.written;
+        Ok(())
     }
 
     /// Called when no more hits can come, of `sent` in all. Waits for names that are still looked up.
@@ -354,6 +359,14 @@ impl Recorder {
         self.flush()
     }
 
+    /// Called when the recording goes no further, although `sent` hits were sent by now: what is not in the file is a loss.
+    pub fn fail(&mut self, sent: u64) {
+        let written = self.tally.events - self.writer.as_ref().map_or(0, Writer::unwritten);
+        let count = sent.saturating_sub(self.others + self.lost + written);
+        let before = self.time(boot_now());
+        self.record(trace::Loss { process: 0, after: self.flushed, before, count, cause: "failed".into() });
+    }
+
     /// The number of the module that a mapping is of, 0 if it is not known.
     #[must_use]
     pub fn module_number(&self, mapping: &Mapping) -> u32 {
@@ -370,6 +383,12 @@ impl Recorder {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Events that were taken out of the file again.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.writer.as_ref().map_or(0, Writer::dropped)
     }
 
     /// Bytes in the file so far.
@@ -432,7 +451,8 @@ impl Recorder {
         let mut lost = None;
         for delivery in deliveries {
             match delivery {
-                Delivery::Lost(count) => lost = Some(count),
+                // There may be hits of others between two losses, which are not written.
+                Delivery::Lost(count) => *lost.get_or_insert(0) += count,
                 Delivery::Event(None) => self.others += 1,
                 Delivery::Event(Some(event)) => {
                     self.loss(lost.take(), event.time);

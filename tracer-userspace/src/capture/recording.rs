@@ -42,6 +42,8 @@ const EMPTY_RING: Duration = Duration::from_millis(10);
 /// Most records that are taken from the ring at a time: a target that fills it as fast as it is emptied must keep neither
 /// the file from being flushed nor Ctrl-C from being heard.
 const AT_A_TIME: usize = 8192;
+/// How long they may take: what a new process leads to takes milliseconds.
+const DRAINED: Duration = Duration::from_millis(100);
 /// How often what is known goes to the file.
 const FLUSH: Duration = Duration::from_secs(1);
 /// How long to wait for names at the end.
@@ -64,6 +66,8 @@ pub(super) struct Recording<'a> {
     target: u32,
     scan: Option<Scan>,
     known: Known,
+    /// Whether all probes are taken out: then there is nothing to tell the kernel side any more.
+    detached: bool,
     /// When the first process was recorded.
     began: Instant,
     /// Why nothing is left to record, once that is so.
@@ -105,6 +109,7 @@ impl<'a> Recording<'a> {
             target: 0,
             scan: None,
             known: Known::default(),
+            detached: false,
             began: Instant::now(),
             reason: Reason::Exited,
         };
@@ -151,7 +156,7 @@ impl<'a> Recording<'a> {
             let ended = self.processes.iter().filter(|(_, process)| process.has_ended());
             let ended: Vec<_> = ended.map(|(&pid, process)| (pid, process.serial)).collect();
             // What they did before they ended is in the ring.
-            if self.drain(AT_A_TIME)? {
+            if self.drain(AT_A_TIME, DRAINED)? {
                 for (pid, serial) in ended {
                     self.ended(pid, serial)?;
                 }
@@ -315,7 +320,8 @@ impl<'a> Recording<'a> {
         let (mut problems, no_probe) = attach::problems(&discovery, &probes);
         ensure!(discovery.process.is_alive(), "it has ended");
         if !recorder.has_begun() {
-            let writer = Writer::create(&options.output)?;
+            let mut writer = Writer::create(&options.output)?;
+            options.max_size.map_or(Ok(()), |bytes| writer.limit(bytes))?;
             recorder.begin(writer, attach::session_record(recorder.boot_ns()));
             self.began = Instant::now();
         }
@@ -359,8 +365,9 @@ impl<'a> Recording<'a> {
         Ok((discovery, problems))
     }
 
-    /// Takes what is in the ring by now, up to `limit` records. Whether it was emptied.
-    fn drain(&mut self, limit: usize) -> Result<bool> {
+    /// Takes what is in the ring by now, up to `limit` records, for so long. Whether it was emptied.
+    fn drain(&mut self, limit: usize, time: Duration) -> Result<bool> {
+        let begin = Instant::now();
         if let Some(log) = &mut self.log {
             log.flush();
         }
@@ -373,6 +380,9 @@ impl<'a> Recording<'a> {
             }
             let sent = Sent::decode(&record).context("the kernel side sent a record that is none of ours")?;
             self.take(sent)?;
+            if begin.elapsed() >= time {
+                break;
+            }
         }
         Ok(false)
     }
@@ -452,7 +462,10 @@ impl<'a> Recording<'a> {
         let identity = Process::read(pid).unwrap_or(gone);
         self.recorder.record(attach::process_record(&identity, discovery.python.as_ref(), link.number, parent));
         self.recorder.describe_forked(pid);
-        let probes = self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery);
+        let probes = match self.detached {
+            true => Vec::new(),
+            false => self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery),
+        };
         process.stage =
             Stage::Recorded(Box::new(Recorded { link, epoch: 0, discovery, probes, watch: None, snapshots: None }));
         self.refresh(pid)
@@ -495,7 +508,9 @@ impl<'a> Recording<'a> {
         if let Stage::Recorded(mut recorded) = stage {
             self.recorder.end(pid, reason);
             kernel::detach_later(recorded.take_probes());
-            self.kernel.remove_space(link.target)?;
+            if !self.detached {
+                self.kernel.remove_space(link.target)?;
+            }
         }
         self.recorder.remove(pid);
         Ok(())
@@ -526,14 +541,14 @@ impl<'a> Recording<'a> {
 
     /// Looks at the mappings of a recorded process again, and tells the kernel side.
     fn refresh(&mut self, pid: u32) -> Result<()> {
-        let Self { kernel, recorder, modules, processes, .. } = self;
+        let Self { kernel, recorder, modules, processes, detached, .. } = self;
         let Some(Followed { stage: Stage::Recorded(recorded), .. }) = processes.get_mut(&pid) else { return Ok(()) };
         let target = recorded.link.target;
         // What changes from now on makes it outdated.
         recorded.epoch = kernel.epoch(target)?;
         let epoch = recorded.epoch;
         recorder.refresh(pid, &|| kernel.epoch(target).map_or(epoch as u32, |epoch| epoch as u32));
-        if let Some(stacks) = recorder.stacks(pid) {
+        if let Some(stacks) = recorder.stacks(pid).filter(|_| !*detached) {
             modules.tell(kernel, target, epoch, stacks.space(), &recorder.catalog.files)?;
         }
         recorder.problems(modules.problems());
@@ -542,8 +557,10 @@ impl<'a> Recording<'a> {
 
     /// Says in the file, as far as it can still be written, why the recording goes no further.
     pub(super) fn fail(mut self, error: &anyhow::Error) {
-        let time = self.recorder.time(boot_now());
         self.recorder.record(trace::Problem { text: format!("the recording failed: {error:#}") });
+        // Where not even that can be asked, there is a gap all the same.
+        self.recorder.fail(self.kernel.counter(Counter::Sent).unwrap_or(0));
+        let time = self.recorder.time(boot_now());
         for pid in self.recorded() {
             if let Some(link) = self.processes.get(&pid).and_then(|process| process.stage.link()) {
                 self.recorder.record(trace::End { process: link.number, time, reason: "failed".into() });
@@ -567,8 +584,9 @@ impl<'a> Recording<'a> {
             }
         }
         kernel::detach(probes);
+        self.detached = true;
         // Nothing is added any more.
-        self.drain(usize::MAX)?;
+        self.drain(usize::MAX, Duration::MAX)?;
         if !self.recorder.has_begun() {
             return Ok(None);
         }
@@ -613,9 +631,10 @@ impl<'a> Recording<'a> {
         let kept = recorder.tally.events;
         recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
         recorder.flush()?;
-        let (lost, bytes, processes) = (recorder.lost(), recorder.bytes(), recorder.count());
+        let (lost, dropped, bytes) = (recorder.lost(), recorder.dropped(), recorder.bytes());
+        let processes = recorder.count();
         let adds_up = sent == kept + lost && lost == kernel.counter(Counter::RingFull)?;
-        Ok(Some(Summary { reason, seconds, processes, tally: recorder.tally, lost, bytes, adds_up, compared }))
+        Ok(Some(Summary { reason, seconds, processes, tally: recorder.tally, lost, dropped, bytes, adds_up, compared }))
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Options {
     pub target: Target,
     /// The trace file.
     pub output: PathBuf,
+    /// The size in bytes that it is kept below.
+    pub max_size: Option<u64>,
     /// What is probed.
     pub probes: ProbeSet,
     /// Whether children are recorded, too.
@@ -107,6 +109,8 @@ pub struct Summary {
     pub tally: Tally,
     /// Events that were lost.
     pub lost: u64,
+    /// Events that were taken out of the file again, to keep it below its size.
+    pub dropped: u64,
     /// Size of the trace file in bytes.
     pub bytes: u64,
     /// Whether sent = kept + lost.

@@ -20,6 +20,7 @@ use super::{
     decode::{NativeStack, PythonStack, StackCopy},
     intern::{CodeAddress, Interned},
     merge::{self, merge},
+    numbers::Numbers,
     python::{Interpreter, PythonPart},
     space::{Changes, Files, Space},
     symbolize::{Request, Symbols},
@@ -59,14 +60,13 @@ pub struct Stacks {
     outdated: bool,
     /// Whose frames are captured, if anyone's.
     interpreter: Option<Interpreter>,
-    /// By the kernel side's number.
-    natives: HashMap<u32, Native>,
-    /// Likewise.
-    pythons: HashMap<u32, PythonPart>,
+    natives: Numbers<Native>,
+    pythons: Numbers<PythonPart>,
     /// What copies gave, and of which epoch they are, by the hit's sequence number.
     walks: BTreeMap<u64, (Walk, u32)>,
-    /// Numbers in the file of those that were sent in two parts, and the state of their Python frames.
-    merged: HashMap<(u32, u32), (u32, &'static str)>,
+    /// Numbers in the file of those that were sent in two parts, and the state of their Python frames, by the places of
+    /// these in `natives` and `pythons`.
+    merged: HashMap<(usize, Option<usize>), (u32, &'static str)>,
     /// By thread id.
     stack_ends: HashMap<u32, u64>,
     /// Modules of copied stacks.
@@ -106,6 +106,7 @@ pub struct StackNumber {
 }
 
 /// A native stack from the kernel side.
+#[derive(PartialEq, Eq, Hash)]
 struct Native {
     raw: Vec<NativeFrame>,
     frames: Vec<merge::Native>,
@@ -121,8 +122,8 @@ impl Stacks {
             refreshed: Instant::now(),
             outdated: false,
             interpreter: None,
-            natives: HashMap::new(),
-            pythons: HashMap::new(),
+            natives: Numbers::default(),
+            pythons: Numbers::default(),
             walks: BTreeMap::new(),
             merged: HashMap::new(),
             stack_ends: HashMap::new(),
@@ -210,10 +211,14 @@ impl Stacks {
 
     /// The number of the stack of a hit.
     pub fn number(&mut self, hit: &Hit, catalog: &mut Catalog) -> StackNumber {
-        let key = (hit.native, hit.python);
         let walk = self.walks.remove(&hit.sequence);
-        let native_stop = self.natives.get(&hit.native).map(|native| native.stop);
-        if let (None, Some(&(number, python)), Some(stop)) = (&walk, self.merged.get(&key), native_stop) {
+        let native = self.natives.get(hit.native);
+        let native_stop = native.map(|(_, native)| native.stop);
+        let whole = hit.flags & (NATIVE_LOST | PYTHON_LOST) == 0;
+        let key =
+            native.filter(|_| whole).map(|(place, _)| (place, self.pythons.get(hit.python).map(|(place, _)| place)));
+        let known = key.and_then(|key| self.merged.get(&key));
+        if let (None, Some(&(number, python)), Some(stop)) = (&walk, known, native_stop) {
             return StackNumber { number, end: stop.into(), python, stack_end: None };
         }
         let mut stack_end = None;
@@ -231,21 +236,20 @@ impl Stacks {
             }
             None => (self.native_frames(hit.native), native_stop.map_or(End::NotSent, End::from)),
         };
-        let python = match self.pythons.get(&hit.python) {
-            Some(part) => part.clone(),
+        let python = match self.pythons.get(hit.python) {
+            Some((_, part)) => part.clone(),
             None if hit.flags & PYTHON_LOST != 0 => PythonPart { pieces: Vec::new(), end: PythonEnd::NotSent },
             None => PythonPart { pieces: Vec::new(), end: PythonEnd::NotRead },
         };
         let (number, python) = merged(&native, end, python, &mut catalog.interned);
-        let whole = hit.flags & (NATIVE_LOST | PYTHON_LOST) == 0;
-        if whole && native_stop.is_some_and(|stop| !Stop::wants_copy(stop as u8)) {
+        if let (Some(key), Some(false)) = (key, native_stop.map(|stop| Stop::wants_copy(stop as u8))) {
             self.merged.insert(key, (number, python));
         }
         StackNumber { number, end, python, stack_end }
     }
 
     fn native_frames(&self, id: u32) -> Vec<merge::Native> {
-        self.natives.get(&id).map(|native| native.frames.clone()).unwrap_or_default()
+        self.natives.get(id).map(|(_, native)| native.frames.clone()).unwrap_or_default()
     }
 
     /// Notes where a thread's stack ends, so that the next copy is no larger than needed.
@@ -256,7 +260,7 @@ impl Stacks {
 
     /// A copy that the kernel side did not need itself: both ways must come to the same.
     fn compare(&mut self, id: u32, walk: &Walk) {
-        let Some(native) = self.natives.get(&id).filter(|native| !Stop::wants_copy(native.stop as u8)) else { return };
+        let Some((_, native)) = self.natives.get(id).filter(|(_, it)| !Stop::wants_copy(it.stop as u8)) else { return };
         let both = native.raw.iter().zip(&walk.frames);
         // A copy has a largest size, and a stack may be larger than that.
         let cut = walk.end == End::CopyTooSmall;

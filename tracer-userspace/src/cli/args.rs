@@ -81,6 +81,10 @@ pub(super) struct Record {
     /// Trace file [default: buftrace-PID.ttb for one --pid, else buftrace.ttb]
     #[arg(short, long, value_name = "TRACE")]
     pub(super) output: Option<PathBuf>,
+    /// Keep the trace below this size, e.g. 500M or 2G: when it has half of that, events of buffers that are gone by then are
+    /// taken out of its older part, and counted as lost
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(super) max_size: Option<u64>,
     /// What is probed
     #[arg(long, value_name = "SET", default_value = "owners")]
     pub(super) probes: Probes,
@@ -376,6 +380,17 @@ fn parse_topic(text: &str) -> Result<Topic, String> {
     verdict.or_else(|verdicts| {
         Cause::from_name(text).map(Topic::Cause).ok_or_else(|| format!("{verdicts}; the causes are {}", causes()))
     })
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']) {
+        Some(digits) if text.ends_with(['k', 'K']) => (digits, 10),
+        Some(digits) if text.ends_with(['m', 'M']) => (digits, 20),
+        Some(digits) => (digits, 30),
+        None => (text, 0),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.filter(|&bytes| bytes >= 1 << 20).ok_or_else(|| "a size of at least 1M, e.g. 500M or 2G".to_owned())
 }
 
 fn parse_address(text: &str) -> Result<u64, String> {

@@ -44,7 +44,7 @@ pub(super) fn record(args: Record) -> Result<Status> {
     };
     let kernel = kernel::Options { ring_bytes: args.ring, verbose: args.verbose_kernel, remember: !args.forget_rows };
     let probes = args.probes.into();
-    let options = Options { target, output, probes, follow, kernel, copies: args.stack_copy };
+    let options = Options { target, output, max_size: args.max_size, probes, follow, kernel, copies: args.stack_copy };
     let mut line = ProgressLine::new(args.quiet);
     let summary = session::record(&options, &mut |progress| line.tell(&progress))
         .with_context(|| format!("failed to record (`tt-buftrace doctor{of_process}` says more)"))?;
@@ -129,6 +129,9 @@ fn summarize(summary: &Summary, output: &Path) {
         summary.lost,
         bytes(summary.bytes),
     );
+    if summary.dropped > 0 {
+        eprintln!("{} events were taken out of the trace again, so that it stays below --max-size", summary.dropped);
+    }
     let (incomplete, stacks) = tally.incomplete();
     if incomplete > 0 {
         eprintln!("{incomplete} of {stacks} stacks do not reach their outermost function; `report` says why");

@@ -18,7 +18,7 @@ const FULL_BYTES: usize = 1 << 20;
 
 /// The checksum that chunks have: of their own compressed bytes and those of every chunk before. So a chunk is good in its
 /// own place only.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Checksum(crc32fast::Hasher);
 
 impl Checksum {
@@ -55,6 +55,11 @@ impl Encoder {
 
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.rows.is_empty()
+    }
+
+    /// How many events it has.
+    pub(super) fn events(&self) -> u64 {
+        self.rows.len() as u64
     }
 
     pub(super) fn is_full(&self) -> bool {

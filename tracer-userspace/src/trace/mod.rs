@@ -17,8 +17,9 @@
 //!
 //! In a body an integer is a varint, a string is its length and UTF-8 bytes, and a list is its length and items.
 //!
-//! - A file is only ever appended to. Each chunk can be read alone: deltas start from zero in each. Its checksum says that
-//!   it stands in its place: one that is left out, moved, repeated or of another file is damage.
+//! - A file is only ever appended to, or replaced by one whose older part is shorter (`shorten.rs`). Each chunk can be read
+//!   alone: deltas start from zero in each. Its checksum says that it stands in its place: one that is left out, moved,
+//!   repeated or of another file is damage.
 //! - Items keep the order of recording. A definition (module, frame, stack, text …) comes before the first event that
 //!   names its number; numbers count from 1, and 0 means none. Symbols may come later than their frame.
 //! - There is no trailer: `end` and `counter` are simply the last records. A file without `end` was cut.
@@ -32,10 +33,12 @@
 mod chunk;
 mod event;
 mod field;
+mod limit;
 mod macros;
 mod printable;
 mod reader;
 mod record;
+mod shorten;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -50,6 +53,7 @@ pub use record::{
     LiveOwner, Loss, Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS, Session,
     Snapshot, Stack, Symbol, Text,
 };
+pub use shorten::{MAX_SIZE, Shortened};
 pub use writer::{Writer, refuse_other};
 
 /// First bytes of every trace file.

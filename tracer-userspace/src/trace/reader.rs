@@ -17,7 +17,7 @@ use super::{
 /// Bytes before the first chunk.
 pub(super) const HEAD: u64 = 12;
 /// Bytes before the compressed ones of each chunk.
-const CHUNK_HEAD: usize = 8;
+pub(super) const CHUNK_HEAD: usize = 8;
 /// log2 of the most memory that a zstd frame may ask for as its window; enough for [`MAX_PAYLOAD`].
 const WINDOW_LOG: u32 = 24;
 

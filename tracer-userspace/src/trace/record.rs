@@ -171,7 +171,7 @@ records! {
         before: u64,
         /// How many.
         count: u64,
-        /// Where they were lost: `ring-full`, ….
+        /// Why: `ring-full`, `max-size` (taken out of the file again, to keep it small), or `failed` (the recording).
         cause: Name,
     }
     /// A total, as far as it was counted when this was written; a later record of the same name replaces it.

@@ -258,3 +258,57 @@ fn only_a_trace_is_replaced() {
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn a_limited_file_stays_small_and_keeps_what_is_needed() {
+    const LIMIT: u64 = 1 << 20;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.trace");
+    let mut writer = Writer::create(&path).expect("created");
+    writer.limit(LIMIT).expect("a regular file");
+    let Some(Item::Event(like)) = text::parse("event 0 p=1 tid=1 free status=1 owns=1").expect("an event").pop() else {
+        panic!("no event")
+    };
+    let event = |sequence: u64, kind, unique_id| Event {
+        sequence,
+        time: sequence,
+        kind,
+        unique_id,
+        // Nothing to be gained by compression.
+        address: sequence.wrapping_mul(sequence).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        ..like
+    };
+    let (mut largest, count) = (0, 400_000);
+    writer.event(event(0, Kind::Allocated, 0));
+    for sequence in 1..count {
+        let (kind, unique_id) = ([Kind::Allocated, Kind::Free][(sequence % 2) as usize], sequence / 2 + 1);
+        if sequence % 10_000 == 0 {
+            writer.record(Text { id: (sequence / 10_000) as u32, text: sequence.to_string() });
+        }
+        writer.event(event(sequence, kind, unique_id));
+        if sequence % 1000 == 0 {
+            writer.flush().expect("written");
+            let sizes = fs::read_dir(&folder)
+                .expect("a folder")
+                .map(|entry| entry.and_then(|entry| entry.metadata()).map_or(0, |metadata| metadata.len()));
+            largest = largest.max(sizes.sum());
+        }
+    }
+    writer.flush().expect("written");
+    assert!(largest <= LIMIT + LIMIT / 2 && fs::metadata(&path).expect("there").len() <= LIMIT, "{largest}");
+
+    let mut reader = Reader::open(&path).expect("a trace");
+    let items: Vec<Item> = reader.by_ref().collect();
+    assert_eq!(reader.damage(), None);
+    let texts = items.iter().filter(|item| matches!(item, Item::Record(super::Record::Text(_)))).count();
+    assert_eq!(texts, 39);
+    let lost: u64 =
+        items.iter().map(|item| if let Item::Record(super::Record::Loss(it)) = item { it.count } else { 0 }).sum();
+    let events: Vec<u64> =
+        items.iter().filter_map(|it| if let Item::Event(it) = it { Some(it.sequence) } else { None }).collect();
+    assert!(lost > count / 2 && lost == writer.dropped(), "{lost}");
+    assert_eq!(lost + events.len() as u64, count);
+    assert_eq!(events[0], 0, "its buffer lives");
+    assert!(events.len() > 10_000 && events.is_sorted());
+    assert_eq!(events.last(), Some(&(count - 1)));
+}

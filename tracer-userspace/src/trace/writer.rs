@@ -3,16 +3,18 @@
 
 use std::{
     fs::{File, Permissions},
-    io::{Read, Seek, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Event, MAGIC, MINIMUM, Record, VERSION,
+    Event, Item, MAGIC, MINIMUM, Problem, Record, VERSION,
     chunk::{Checksum, Encoder, MAX_PAYLOAD},
+    limit::{Limit, Part},
+    reader::CHUNK_HEAD,
 };
 
 /// zstd's own default: beyond it, time grows faster than the gain.
@@ -29,8 +31,12 @@ pub struct Writer {
     checksum: Checksum,
     bytes: u64,
     failure: Option<anyhow::Error>,
-    /// Whether a write failed: what comes after it would stand in the wrong place.
+    /// Whether a write failed and could not be taken back: what comes after it would stand in the wrong place.
     broken: bool,
+    /// Events that were dropped because of a failure.
+    unwritten: u64,
+    limit: Option<Limit>,
+    dropped: u64,
 }
 
 impl Writer {
@@ -56,10 +62,54 @@ impl Writer {
             file.rewind().with_context(failed)?;
         }
         let head = [&MAGIC[..], &VERSION.to_le_bytes(), &MINIMUM.to_le_bytes()].concat();
-        let (chunk, checksum) = (Encoder::default(), Checksum::default());
-        let mut writer = Self { file, path: path.to_owned(), chunk, checksum, bytes: 0, failure: None, broken: false };
+        let mut writer = Self {
+            file,
+            path: path.to_owned(),
+            chunk: Encoder::default(),
+            checksum: Checksum::default(),
+            bytes: 0,
+            failure: None,
+            broken: false,
+            unwritten: 0,
+            limit: None,
+            dropped: 0,
+        };
         writer.write(&head)?;
         Ok(writer)
+    }
+
+    /// Makes the file another user's, as a recorder that runs as root on somebody's behalf must.
+    ///
+    /// # Errors
+    ///
+    /// The file's owner cannot be changed.
+    pub fn give_to(&self, user: u32, group: u32) -> Result<()> {
+        let failed = || format!("failed to give {} to user {user}", self.path.display());
+        fchown(&self.file, Some(user), Some(group)).with_context(failed)
+    }
+
+    /// Keeps the file below this many bytes: what is older is written anew in short, see [`super::MAX_SIZE`].
+    ///
+    /// # Errors
+    ///
+    /// It is no regular file.
+    pub fn limit(&mut self, bytes: u64) -> Result<()> {
+        self.limit = Some(Limit::new(&self.file, &self.path, bytes)?);
+        Ok(())
+    }
+
+    /// User and group of the file.
+    pub(super) fn owner(&self) -> Result<(u32, u32)> {
+        let metadata = self.file.metadata().with_context(|| format!("failed to look at {}", self.path.display()))?;
+        Ok((metadata.uid(), metadata.gid()))
+    }
+
+    /// Adds an item.
+    pub fn item(&mut self, item: Item) {
+        match item {
+            Item::Record(record) => self.record(record),
+            Item::Event(event) => self.event(event),
+        }
     }
 
     /// Adds a record.
@@ -84,20 +134,31 @@ impl Writer {
             return Err(failure);
         }
         if self.broken {
+            self.unwritten += self.chunk.events();
             self.chunk.take();
             bail!("failed to write {}, as before", self.path.display());
         }
-        if self.chunk.is_empty() {
-            return Ok(());
+        self.write_chunk()?;
+        let Some(limit) = &mut self.limit else { return Ok(()) };
+        let Some(short) = limit.look(&self.file, self.bytes)? else { return Ok(()) };
+        (self.file, self.bytes, self.dropped) = (short.writer.file, short.writer.bytes, short.dropped);
+        self.checksum = short.writer.checksum;
+        if let Some(text) = limit.problem(self.bytes) {
+            self.record(Problem { text });
         }
-        let payload = self.chunk.take();
-        if payload.len() > MAX_PAYLOAD {
-            bail!("failed to write {}: a record is larger than a chunk can be", self.path.display());
-        }
-        let compressed = zstd::bulk::compress(&payload, LEVEL).context("failed to compress a chunk")?;
-        let length = u32::try_from(compressed.len()).context("failed to measure a chunk")?;
-        let head = [length.to_le_bytes(), self.checksum.with(&compressed).to_le_bytes()].concat();
-        self.write(&[head, compressed].concat())
+        Ok(())
+    }
+
+    /// Events that were taken out again, so that the file stays below its size.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Events that were given to the writer, but are not in the file, because writing failed.
+    #[must_use]
+    pub fn unwritten(&self) -> u64 {
+        self.unwritten
     }
 
     /// Bytes in the file so far.
@@ -106,8 +167,53 @@ impl Writer {
         self.bytes
     }
 
+    /// Adds whole chunks of another trace, each with a new checksum.
+    pub(super) fn append(&mut self, from: &File, at: u64, end: u64) -> Result<()> {
+        let path = self.path.clone();
+        let failed = || format!("failed to write {}", path.display());
+        let mut from = BufReader::new(Part { file: from, at, end });
+        while !from.fill_buf().with_context(failed)?.is_empty() {
+            let mut head = [0; CHUNK_HEAD];
+            from.read_exact(&mut head).with_context(failed)?;
+            let [a, b, c, d, ..] = head;
+            let length = u32::from_le_bytes([a, b, c, d]);
+            let mut compressed = Vec::new();
+            from.by_ref().take(length.into()).read_to_end(&mut compressed).with_context(failed)?;
+            self.write_compressed(&compressed)?;
+        }
+        Ok(())
+    }
+
+    fn write_chunk(&mut self) -> Result<()> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        let events = self.chunk.events();
+        let payload = self.chunk.take();
+        self.write_payload(&payload).inspect_err(|_| self.unwritten += events)
+    }
+
+    fn write_payload(&mut self, payload: &[u8]) -> Result<()> {
+        if payload.len() > MAX_PAYLOAD {
+            bail!("failed to write {}: a record is larger than a chunk can be", self.path.display());
+        }
+        let compressed = zstd::bulk::compress(payload, LEVEL).context("failed to compress a chunk")?;
+        self.write_compressed(&compressed)
+    }
+
+    /// Writes a chunk with the checksum that it has in its place.
+    fn write_compressed(&mut self, compressed: &[u8]) -> Result<()> {
+        let length = u32::try_from(compressed.len()).context("failed to measure a chunk")?;
+        let mut checksum = self.checksum.clone();
+        let head = [length.to_le_bytes(), checksum.with(compressed).to_le_bytes()].concat();
+        self.write(&[&head, compressed].concat())?;
+        self.checksum = checksum;
+        Ok(())
+    }
+
     fn cut_if_full(&mut self) {
         if self.failure.is_some() {
+            self.unwritten += self.chunk.events();
             self.chunk.take();
         } else if self.chunk.is_full() {
             self.failure = self.flush().err();
@@ -117,13 +223,12 @@ impl Writer {
     /// Writes in one piece, so that a recording that is killed leaves whole chunks behind. What can't be written as a whole,
     /// e.g. because the disk is full, is taken back.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let written = self.file.write_all(bytes);
-        if written.is_err() {
-            // A pipe has no length, and then there is nothing to be done.
-            let _ = self.file.set_len(self.bytes);
-            self.broken = true;
+        if let Err(error) = self.file.write_all(bytes) {
+            // So that what is said of this failure can be read, if there is room for it. A pipe has no way back.
+            let back = self.file.set_len(self.bytes).and_then(|()| self.file.seek(SeekFrom::Start(self.bytes)));
+            self.broken = back.is_err();
+            return Err(error).with_context(|| format!("failed to write {}", self.path.display()));
         }
-        written.with_context(|| format!("failed to write {}", self.path.display()))?;
         self.bytes += bytes.len() as u64;
         Ok(())
     }

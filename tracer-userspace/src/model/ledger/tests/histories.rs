@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Certainty, Verdict},
-    trace::{Border, DeviceClass, End, Item, Kind, Loss, Record, text},
+    trace::{Border, DeviceClass, End, Item, Kind, Loss, Record, Shortened, text},
 };
 
 const HISTORIES: u64 = 10_000;
@@ -245,6 +245,20 @@ fn lose(items: Vec<Item>, random: &mut Random) -> Vec<Item> {
     kept
 }
 
+/// Shortens what comes before some point, perhaps twice, as a recording does whose file gets too large.
+fn shorten(mut items: Vec<Item>, random: &mut Random) -> Vec<Item> {
+    for _ in 0..1 + random.below(2) {
+        let behind = items.split_off(random.below(items.len() as u64) as usize);
+        let mut shortened = Shortened::default();
+        let mut short: Vec<Item> =
+            items.into_iter().filter_map(|item| shortened.item(item)).map(Item::Record).collect();
+        short.extend(shortened.finish());
+        short.extend(behind);
+        items = short;
+    }
+    items
+}
+
 fn loss(after: u64, before: u64, count: u64) -> Item {
     Loss { process: 0, after, before, count, cause: "ring-full".into() }.into()
 }
@@ -350,6 +364,20 @@ fn what_is_confirmed_in_spite_of_losses_is_right() {
         // Repeats say of themselves what they are. Across a gap there is no overlap, only a release that was lost.
         let sure = [Verdict::Repeat, Verdict::Overlap].contains(&verdict);
         assert!(sure || possible.is_some(), "{verdict:?} is never only possible");
+    }
+}
+
+#[test]
+fn what_is_confirmed_although_the_trace_was_shortened_is_right() {
+    let mut score = Score::default();
+    for seed in 0..HISTORIES {
+        let History { world, items } = history(seed, seed % 2 == 1);
+        let items = shorten(items, &mut Random(!seed));
+        compare(seed, &world, &items, false, &mut score);
+    }
+    for verdict in EVERY {
+        let confirmed = score.confirmed.get(&verdict);
+        assert!(confirmed.is_some_and(|&count| count > 20), "{verdict:?} is confirmed {confirmed:?} times");
     }
 }
 

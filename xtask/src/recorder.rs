@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Builds `tt-buftrace` as users have it, and runs `tt-buftrace record`.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    command::{is_root, output, run},
+    root,
+};
+
+/// Builds the tool: its program.
+pub fn build_tool() -> Result<PathBuf> {
+    run(Command::new("cargo").args(["build", "--release", "--package", "tt-buftrace"]).current_dir(root()))?;
+    Ok(tool())
+}
+
+/// A recording that has attached to its target.
+pub struct Recorder {
+    child: Child,
+}
+
+impl Recorder {
+    /// Records a process.
+    pub fn attach(pid: u32, trace: &Path, options: &[&str]) -> Result<Self> {
+        ensure!(is_root(), "this needs root: it looks at the recorder as it runs");
+        let mut child = Command::new(tool())
+            .args(["record", "-p", &pid.to_string(), "-o"])
+            .arg(trace)
+            .args(options)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("failed to start the recorder")?;
+        let mut lines = BufReader::new(child.stderr.take().context("the recorder has no output")?).lines();
+        let begun = lines.find_map(|line| Some(line.ok()?.starts_with("recording process")));
+        ensure!(begun == Some(true), "the recorder did not attach");
+        // What else it says is read, so that it never waits for us.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self { child })
+    }
+
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the recording.
+    pub fn stop(self) -> Result<()> {
+        run(Command::new("kill").args(["-INT", &self.pid().to_string()]))?;
+        self.finish()
+    }
+
+    /// Waits until the recording has ended by itself.
+    pub fn finish(mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the recorder ended with {status}");
+        Ok(())
+    }
+}
+
+/// The counters of a trace, by name.
+pub fn counters(trace: &Path) -> Result<BTreeMap<String, u64>> {
+    let dump = output(Command::new(tool()).arg("dump").arg(trace)).context("failed to read the trace")?;
+    let counters = dump.lines().filter_map(|line| line.strip_prefix("counter name="));
+    let parse = |line: &str| {
+        let (name, value) = line.split_once(" value=").unwrap_or((line, "0"));
+        Some((name.to_string(), value.parse().ok()?))
+    };
+    Ok(counters.filter_map(parse).collect())
+}
+
+fn tool() -> PathBuf {
+    root().join("target/release/tt-buftrace")
+}
