@@ -165,7 +165,8 @@ fn what_is_held_in_each_bank_is_known_unknown_or_a_part() {
           0.000001  mesh0   L1    requested          1  9998 B             -  no function known
                                   held in all        3  4197 B      ≥ 3072 B
                                   held               3  4197 B      ≥ 3072 B  no function known
-    "#]].assert_eq(shown.split_once("Held at").map_or("", |(_, held)| held));
+    "#]]
+    .assert_eq(shown.split_once("Held at").map_or("", |(_, held)| held));
     let json: serde_json::Value = serde_json::from_str(&json("report", &value)).expect("JSON");
     let [first, second] = json["failures"].as_array().expect("an array").as_slice() else { panic!("{json}") };
     assert_eq!((&first["bank_bytes"], &second["bank_bytes"]), (&512.into(), &serde_json::Value::Null));
