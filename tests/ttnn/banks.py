@@ -15,8 +15,8 @@ import tensors  # noqa: E402
 mesh = tensors.Mesh()
 attach.wait_for_tracer()
 kept = [mesh.empty((1, 1, 32 * rows, 64), l1=True) for rows in (1, 2, 100)]
-kept.append(mesh.sharded((1, 1, 128, 64), cores=4))
 kept.pop(0).drop()
+kept.append(mesh.sharded((1, 1, 128, 64), cores=4))
 kept += [mesh.empty((1, 1, 512, 512)), mesh.empty((1, 1, 32, 32))]
 kept.append(tensors.add(kept[-1], kept[-1]))
 for number, buffer_type in enumerate((ttnn.BufferType.DRAM, ttnn.BufferType.L1)):
