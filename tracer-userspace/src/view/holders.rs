@@ -60,7 +60,7 @@ fn holders(held: &LiveSet, table: &mut Table) {
 /// When and in which memory, where a row is about the same as the one before.
 const NOTHING: [String; 4] = [const { String::new() }; 4];
 
-/// Nothing if nothing is known of the banks; at least so much if not all is.
+/// A dash if nothing is known of the banks; at least so much if not all is.
 fn in_each_bank(load: Load) -> String {
     match load.bank_unknown {
         0 => bytes(load.bank_bytes),
