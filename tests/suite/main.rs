@@ -6,6 +6,7 @@
 
 mod account;
 mod agreement;
+mod banks;
 mod cause;
 mod containers;
 mod cycles;

@@ -71,11 +71,14 @@ pub enum Kind {
     /// A process makes a child process, which gets a copy of all its objects. The object is the child's process id; the
     /// size is its number as a target, 0 if it is none.
     Fork = 17,
+    /// Entry of `FreeListOpt::allocate`: an allocator, asked by the thread's request, looks for so many bytes in each of
+    /// its banks. The object is the list of what is free; the size is these bytes, aligned.
+    Bank = 18,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Request,
         Self::Allocated,
         Self::Free,
@@ -93,6 +96,7 @@ impl Kind {
         Self::DeviceOpen,
         Self::Alias,
         Self::Fork,
+        Self::Bank,
     ];
 
     /// The kind of a number that came over the border, or `None` for one that is not ours.
@@ -118,6 +122,7 @@ impl Kind {
             15 => Self::DeviceOpen,
             16 => Self::Alias,
             17 => Self::Fork,
+            18 => Self::Bank,
             _ => return None,
         })
     }

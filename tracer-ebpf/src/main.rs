@@ -131,6 +131,7 @@ fn try_probe(ctx: &ProbeContext) {
         }
         Kind::Modules => maps::next_epoch(target),
         Kind::CodeFreed => return python::forget_code(target, argument),
+        Kind::Bank => hit.size = second,
         _ => return try_object(ctx, &mut hit, cookie, target),
     }
     emit::plain(&mut hit);

@@ -124,8 +124,9 @@ pub(crate) fn target(tgid: u32) -> Option<&'static Target> {
 /// Whether the children of a process are followed.
 pub(crate) fn is_followed(tgid: u32) -> bool {
     // The value is looked at: of two pointers alone LLVM would make one, which the verifier prohibits.
+    // Nor is it compared as an `Option`: where there is none, that would read what nobody wrote.
     // SAFETY: every value is 1; one that goes away while it is read was there.
-    unsafe { FOLLOWED.get(tgid) }.copied() == Some(1)
+    unsafe { FOLLOWED.get(tgid) }.copied().unwrap_or(0) == 1
 }
 
 /// Follows a process that was forked from a followed one.

@@ -24,9 +24,66 @@ DeviceAddr round_up(DeviceAddr value, DeviceAddr unit) { return (value + unit - 
 
 }  // namespace
 
+namespace allocator {
+
+FreeListOpt::FreeListOpt(DeviceAddr base, DeviceAddr size) : base_(base), size_(size) {}
+
+std::optional<DeviceAddr> FreeListOpt::allocate(DeviceAddr size, bool bottom_up, DeviceAddr) {
+    const auto address = find(size, bottom_up);
+    if (address) {
+        blocks_.emplace(*address, size);
+    }
+    return address;
+}
+
+void FreeListOpt::deallocate(DeviceAddr address) { blocks_.erase(address); }
+
+void FreeListOpt::clear() { blocks_.clear(); }
+
+DeviceAddr FreeListOpt::allocated() const {
+    DeviceAddr allocated = 0;
+    for (const auto& block : blocks_) {
+        allocated += block.second;
+    }
+    return allocated;
+}
+
+DeviceAddr FreeListOpt::largest_free() const {
+    DeviceAddr largest = 0;
+    DeviceAddr end = base_;
+    for (const auto& [address, taken] : blocks_) {
+        largest = std::max(largest, address - end);
+        end = address + taken;
+    }
+    return std::max(largest, base_ + size_ - end);
+}
+
+std::optional<DeviceAddr> FreeListOpt::find(DeviceAddr size, bool bottom_up) const {
+    if (bottom_up) {
+        DeviceAddr end = base_;
+        for (const auto& [address, taken] : blocks_) {
+            if (address - end >= size) {
+                return end;
+            }
+            end = address + taken;
+        }
+        return base_ + size_ - end >= size ? std::optional(end) : std::nullopt;
+    }
+    DeviceAddr begin = base_ + size_;
+    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
+        if (begin - (block->first + block->second) >= size) {
+            return begin - size;
+        }
+        begin = block->first;
+    }
+    return begin - base_ >= size ? std::optional(begin - size) : std::nullopt;
+}
+
+}  // namespace allocator
+
 BankManager::BankManager(
     BufferType type, std::uint32_t banks, DeviceAddr base, DeviceAddr bank_size, std::uint32_t alignment) :
-    type_(type), banks_(banks), alignment_(alignment), base_(base), bank_size_(bank_size) {}
+    type_(type), banks_(banks), alignment_(alignment), bank_(base, bank_size) {}
 
 DeviceAddr BankManager::allocate_buffer(
     DeviceAddr size,
@@ -43,55 +100,25 @@ DeviceAddr BankManager::allocate_buffer(
 ) {
     const DeviceAddr pages = size / page_size;
     const DeviceAddr size_per_bank = round_up((pages + banks_ - 1) / banks_ * page_size, alignment_);
-    const auto address = find(size_per_bank, bottom_up);
+    const auto address = bank_.allocate(size_per_bank, bottom_up, 0);
     if (!address) {
         out_of_memory(size, size_per_bank);
     }
-    blocks_.emplace(*address, size_per_bank);
     return *address;
 }
 
-void BankManager::deallocate_buffer(DeviceAddr address, AllocatorID) { blocks_.erase(address); }
+void BankManager::deallocate_buffer(DeviceAddr address, AllocatorID) { bank_.deallocate(address); }
 
-void BankManager::deallocate_all() { blocks_.clear(); }
-
-std::optional<DeviceAddr> BankManager::find(DeviceAddr size, bool bottom_up) const {
-    if (bottom_up) {
-        DeviceAddr end = base_;
-        for (const auto& [address, taken] : blocks_) {
-            if (address - end >= size) {
-                return end;
-            }
-            end = address + taken;
-        }
-        return base_ + bank_size_ - end >= size ? std::optional(end) : std::nullopt;
-    }
-    DeviceAddr begin = base_ + bank_size_;
-    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
-        if (begin - (block->first + block->second) >= size) {
-            return begin - size;
-        }
-        begin = block->first;
-    }
-    return begin - base_ >= size ? std::optional(begin - size) : std::nullopt;
-}
+void BankManager::deallocate_all() { bank_.clear(); }
 
 void BankManager::out_of_memory(DeviceAddr size, DeviceAddr size_per_bank) const {
-    DeviceAddr allocated = 0;
-    DeviceAddr largest = 0;
-    DeviceAddr end = base_;
-    for (const auto& [address, taken] : blocks_) {
-        largest = std::max(largest, address - end);
-        end = address + taken;
-        allocated += taken;
-    }
-    largest = std::max(largest, base_ + bank_size_ - end);
+    const DeviceAddr allocated = bank_.allocated();
     throw std::runtime_error(
         "Out of Memory: Not enough space to allocate " + std::to_string(size) + " B " + type_name(type_) +
         " buffer across " + std::to_string(banks_) + " banks, where each bank needs to store " +
-        std::to_string(size_per_bank) + " B, but bank size is " + std::to_string(bank_size_) +
-        " B (allocated: " + std::to_string(allocated) + " B, free: " + std::to_string(bank_size_ - allocated) +
-        " B, largest free block: " + std::to_string(largest) + " B)");
+        std::to_string(size_per_bank) + " B, but bank size is " + std::to_string(bank_.size()) +
+        " B (allocated: " + std::to_string(allocated) + " B, free: " + std::to_string(bank_.size() - allocated) +
+        " B, largest free block: " + std::to_string(bank_.largest_free()) + " B)");
 }
 
 AllocatorImpl::AllocatorImpl() :

@@ -15,6 +15,30 @@ namespace tt::tt_metal {
 
 class Buffer;
 
+namespace allocator {
+
+/// First fit in a bank; all banks of a manager are alike.
+class FreeListOpt {
+public:
+    FreeListOpt(DeviceAddr base, DeviceAddr size);
+    std::optional<DeviceAddr> allocate(DeviceAddr size, bool bottom_up, DeviceAddr address_limit);
+    void deallocate(DeviceAddr address);
+    void clear();
+    DeviceAddr size() const { return size_; }
+    DeviceAddr allocated() const;
+    DeviceAddr largest_free() const;
+
+private:
+    std::optional<DeviceAddr> find(DeviceAddr size, bool bottom_up) const;
+
+    DeviceAddr base_;
+    DeviceAddr size_;
+    /// Address to size.
+    std::map<DeviceAddr, DeviceAddr> blocks_;
+};
+
+}  // namespace allocator
+
 class BankManager {
 public:
     using AllocatorID = ttsl::StrongType<std::uint32_t, AllocatorIDTag>;
@@ -39,16 +63,12 @@ public:
     std::uint32_t alignment() const { return alignment_; }
 
 private:
-    std::optional<DeviceAddr> find(DeviceAddr size, bool bottom_up) const;
     [[noreturn]] void out_of_memory(DeviceAddr size, DeviceAddr size_per_bank) const;
 
     BufferType type_;
     std::uint32_t banks_;
     std::uint32_t alignment_;
-    DeviceAddr base_;
-    DeviceAddr bank_size_;
-    /// Address to size, both per bank.
-    std::map<DeviceAddr, DeviceAddr> blocks_;
+    allocator::FreeListOpt bank_;
 };
 
 class AllocatorImpl {

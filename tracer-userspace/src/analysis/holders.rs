@@ -22,23 +22,65 @@ const SWEEP: usize = 1024;
 /// What was live in one memory at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LiveSet {
-    /// Live buffers.
-    pub buffers: u64,
-    /// Their bytes on one device.
-    pub bytes: u64,
+    /// All of it.
+    #[serde(flatten)]
+    pub load: Load,
     /// Who held most, most bytes first, at most five.
     pub holders: Vec<Holder>,
     /// Holders that are not named.
     pub others: u64,
 }
 
+/// What some buffers of one memory take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Load {
+    /// How many they are.
+    pub buffers: u64,
+    /// Their bytes on one device.
+    pub bytes: u64,
+    /// What they take in each bank of the device, alignment included, as far as that is known.
+    pub bank_bytes: u64,
+    /// Buffers of which that is not known: `bank_bytes` does not have them.
+    pub bank_unknown: u64,
+}
+
+impl Load {
+    /// One buffer of so many bytes.
+    #[must_use]
+    pub fn of_one(bytes: u64, bank_bytes: Option<u64>) -> Self {
+        let bank_unknown = u64::from(bank_bytes.is_none());
+        Self { buffers: 1, bytes, bank_bytes: bank_bytes.unwrap_or(0), bank_unknown }
+    }
+
+    /// What is there of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            buffers: self.buffers.saturating_add(other.buffers),
+            bytes: self.bytes.saturating_add(other.bytes),
+            bank_bytes: self.bank_bytes.saturating_add(other.bank_bytes),
+            bank_unknown: self.bank_unknown.saturating_add(other.bank_unknown),
+        }
+    }
+
+    /// What is left without the other.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            buffers: self.buffers.saturating_sub(other.buffers),
+            bytes: self.bytes.saturating_sub(other.bytes),
+            bank_bytes: self.bank_bytes.saturating_sub(other.bank_bytes),
+            bank_unknown: self.bank_unknown.saturating_sub(other.bank_unknown),
+        }
+    }
+}
+
 /// What one site allocated in one test.
 #[derive(Clone, Debug, Serialize)]
 pub struct Holder {
-    /// Live buffers.
-    pub buffers: u64,
-    /// Their bytes.
-    pub bytes: u64,
+    /// What it held.
+    #[serde(flatten)]
+    pub load: Load,
     /// Test that allocated them; `null` for none.
     pub test: Option<String>,
     /// Where it allocated them.
@@ -62,29 +104,27 @@ type Place = Option<(u32, u32)>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
-    buffers: u64,
-    bytes: u64,
-    /// What they were at the peak of this number.
+    now: Load,
+    /// What it was at the peak of this number.
     epoch: u64,
-    at_peak: (u64, u64),
+    at_peak: Load,
 }
 
 impl Live {
     /// A buffer was allocated.
-    pub(super) fn add(&mut self, moment: &Moment, bytes: u64) {
-        self.enter(Some((moment.stack, moment.test)), moment, bytes);
+    pub(super) fn add(&mut self, moment: &Moment, load: Load) {
+        self.enter(Some((moment.stack, moment.test)), moment, load);
     }
 
     /// A buffer from before the recording was found live.
-    pub(super) fn find(&mut self, time: u64, bytes: u64) {
-        self.enter(None, &Moment { time, ..Moment::default() }, bytes);
+    pub(super) fn find(&mut self, time: u64, load: Load) {
+        self.enter(None, &Moment { time, ..Moment::default() }, load);
     }
 
-    fn enter(&mut self, place: Place, moment: &Moment, bytes: u64) {
+    fn enter(&mut self, place: Place, moment: &Moment, load: Load) {
         let sum = self.touch(place);
-        sum.buffers += 1;
-        sum.bytes = sum.bytes.saturating_add(bytes);
-        self.bytes = self.bytes.saturating_add(bytes);
+        sum.now = sum.now.plus(load);
+        self.bytes = self.bytes.saturating_add(load.bytes);
         if self.bytes > self.peak {
             (self.peak, self.peak_moment) = (self.bytes, *moment);
             self.epoch += 1;
@@ -93,11 +133,10 @@ impl Live {
     }
 
     /// The life of a buffer ended that was allocated at this moment, or found live.
-    pub(super) fn remove(&mut self, allocated: Option<&Moment>, bytes: u64) {
+    pub(super) fn remove(&mut self, allocated: Option<&Moment>, load: Load) {
         let sum = self.touch(allocated.map(|moment| (moment.stack, moment.test)));
-        sum.buffers = sum.buffers.saturating_sub(1);
-        sum.bytes = sum.bytes.saturating_sub(bytes);
-        self.bytes = self.bytes.saturating_sub(bytes);
+        sum.now = sum.now.minus(load);
+        self.bytes = self.bytes.saturating_sub(load.bytes);
     }
 
     /// Most bytes that were live at once, and when.
@@ -112,8 +151,8 @@ impl Live {
 
     /// What is live now, by site.
     pub(super) fn now(&self) -> Snapshot {
-        let sites = self.sites.iter().filter(|(_, sum)| sum.buffers > 0);
-        Snapshot { sites: sites.map(|(&site, sum)| (site, (sum.buffers, sum.bytes))).collect() }
+        let sites = self.sites.iter().filter(|(_, sum)| sum.now.buffers > 0);
+        Snapshot { sites: sites.map(|(&site, sum)| (site, sum.now)).collect() }
     }
 
     fn touch(&mut self, place: Place) -> &mut Sum {
@@ -127,23 +166,23 @@ impl Live {
     fn sweep(&mut self) {
         if self.sites.len() > 2 * self.swept + SWEEP {
             let epoch = self.epoch;
-            self.sites.retain(|_, sum| sum.buffers > 0 || sum.at_peak(epoch).0 > 0);
+            self.sites.retain(|_, sum| sum.now.buffers > 0 || sum.at_peak(epoch).buffers > 0);
             self.swept = self.sites.len();
         }
     }
 }
 
 impl Sum {
-    /// Buffers and bytes at the peak of this number: who was not touched since it came holds the same.
-    fn at_peak(&self, epoch: u64) -> (u64, u64) {
-        if self.epoch < epoch { (self.buffers, self.bytes) } else { self.at_peak }
+    /// What it was at the peak of this number: who was not touched since it came holds the same.
+    fn at_peak(&self, epoch: u64) -> Load {
+        if self.epoch < epoch { self.now } else { self.at_peak }
     }
 }
 
 /// What was live at a moment, before names are known.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    sites: Vec<(Place, (u64, u64))>,
+    sites: Vec<(Place, Load)>,
 }
 
 impl Snapshot {
@@ -153,26 +192,24 @@ impl Snapshot {
 }
 
 /// Several stacks may be one site, and the phases of a test are one test.
-fn live_set(places: impl Iterator<Item = (Place, (u64, u64))>, sites: &mut Sites) -> LiveSet {
+fn live_set(places: impl Iterator<Item = (Place, Load)>, sites: &mut Sites) -> LiveSet {
     let mut by_name: BTreeMap<(String, Option<String>), Holder> = BTreeMap::new();
-    for (place, (buffers, bytes)) in places.filter(|(_, (buffers, _))| *buffers > 0) {
+    for (place, load) in places.filter(|(_, load)| load.buffers > 0) {
         let test = place.and_then(|(_, test)| names::test_of(sites.definitions(), test));
         let site = match place {
             Some((stack, _)) => sites.get(stack),
             None => &Site::before(),
         };
-        let new = || Holder { buffers: 0, bytes: 0, test: test.clone(), site: site.clone() };
+        let new = || Holder { load: Load::default(), test: test.clone(), site: site.clone() };
         let holder = by_name.entry((site.id.clone(), test.clone())).or_insert_with(new);
-        holder.buffers += buffers;
-        holder.bytes = holder.bytes.saturating_add(bytes);
+        holder.load = holder.load.plus(load);
     }
     let mut holders: Vec<Holder> = by_name.into_values().collect();
-    holders.sort_by_key(|holder| Reverse((holder.bytes, holder.buffers)));
+    holders.sort_by_key(|holder| Reverse((holder.load.bytes, holder.load.buffers)));
     let others = holders.len().saturating_sub(HOLDERS) as u64;
-    let buffers = holders.iter().map(|holder| holder.buffers).sum();
-    let bytes = holders.iter().fold(0_u64, |sum, holder| sum.saturating_add(holder.bytes));
+    let load = holders.iter().fold(Load::default(), |sum, holder| sum.plus(holder.load));
     holders.truncate(HOLDERS);
-    LiveSet { buffers, bytes, holders, others }
+    LiveSet { load, holders, others }
 }
 
 #[cfg(test)]
@@ -183,10 +220,16 @@ mod tests {
         Moment { stack, test, ..Moment::default() }
     }
 
+    fn load(bytes: u64) -> Load {
+        Load::of_one(bytes, Some(bytes / 2))
+    }
+
     /// Holders as (stack, buffers, bytes): without definitions there are no names.
-    fn sums(sites: impl Iterator<Item = (Place, (u64, u64))>) -> Vec<(u32, u64, u64)> {
-        let mut sums: Vec<_> =
-            sites.filter(|it| it.1.0 > 0).map(|(place, (n, bytes))| (place.map_or(0, |it| it.0), n, bytes)).collect();
+    fn sums(sites: impl Iterator<Item = (Place, Load)>) -> Vec<(u32, u64, u64)> {
+        let mut sums: Vec<_> = sites
+            .filter(|it| it.1.buffers > 0)
+            .map(|(place, it)| (place.map_or(0, |it| it.0), it.buffers, it.bytes))
+            .collect();
         sums.sort_unstable();
         sums
     }
@@ -194,14 +237,14 @@ mod tests {
     #[test]
     fn the_peak_is_what_was_live_then_whatever_came_later() {
         let mut live = Live::default();
-        live.add(&moment(1, 0), 10);
-        live.add(&moment(2, 0), 20);
-        live.remove(Some(&moment(1, 0)), 10);
-        live.add(&moment(3, 0), 30);
-        live.add(&moment(3, 0), 5);
-        live.remove(Some(&moment(2, 0)), 20);
-        live.remove(Some(&moment(3, 0)), 30);
-        live.add(&moment(1, 0), 40);
+        live.add(&moment(1, 0), load(10));
+        live.add(&moment(2, 0), load(20));
+        live.remove(Some(&moment(1, 0)), load(10));
+        live.add(&moment(3, 0), load(30));
+        live.add(&moment(3, 0), load(5));
+        live.remove(Some(&moment(2, 0)), load(20));
+        live.remove(Some(&moment(3, 0)), load(30));
+        live.add(&moment(1, 0), load(40));
         assert_eq!(live.peak().0, 55);
         assert_eq!(
             sums(live.sites.iter().map(|(&site, sum)| (site, sum.at_peak(live.epoch)))),
@@ -223,14 +266,14 @@ mod tests {
             if next(5) > 1 || held.is_empty() {
                 let (stack, bytes) = (next(9), u64::from(next(100)));
                 held.push((stack, bytes));
-                live.add(&moment(stack, 0), bytes);
+                live.add(&moment(stack, 0), load(bytes));
                 let sum: u64 = held.iter().map(|it| it.1).sum();
                 if sum > best.0 {
                     best = (sum, held.clone());
                 }
             } else {
                 let (stack, bytes) = held.swap_remove(next(held.len() as u32) as usize);
-                live.remove(Some(&moment(stack, 0)), bytes);
+                live.remove(Some(&moment(stack, 0)), load(bytes));
             }
         }
         let mut expected: HashMap<u32, (u64, u64)> = HashMap::new();
@@ -247,8 +290,8 @@ mod tests {
     fn sites_of_tests_long_gone_are_forgotten() {
         let mut live = Live::default();
         for test in 0..100_000 {
-            live.add(&moment(1, test), 10);
-            live.remove(Some(&moment(1, test)), 10);
+            live.add(&moment(1, test), load(10));
+            live.remove(Some(&moment(1, test)), load(10));
         }
         assert!(live.sites.len() <= 2 * SWEEP + 2, "{}", live.sites.len());
     }

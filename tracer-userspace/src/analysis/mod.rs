@@ -33,7 +33,7 @@ pub use excess::{Excess, ExcessFold, ExcessGroup, ExcessGrouping, ExcessKind, Ex
 pub use filter::{DeviceQuery, Filter, Selected, Selection};
 pub use function::shorten;
 pub use held::{Grouping, Held, HeldFold, HeldGroup, HeldTotal, Until};
-pub use holders::{Holder, LiveSet};
+pub use holders::{Holder, LiveSet, Load};
 pub use integrity::{Clock, CounterRow, Integrity, LossRow, ProcessRow};
 pub use order::{Order, Ranking};
 pub use pattern::{Pattern, SitePattern};

@@ -96,6 +96,8 @@ pub struct Failure {
     pub time: u64,
     /// Bytes requested on one device.
     pub bytes: u64,
+    /// Bytes requested in each bank of it, alignment included; `null` if that was not recorded.
+    pub bank_bytes: Option<u64>,
     /// Whether it is sure that the request failed.
     pub certainty: Certainty,
     /// Test that ran; `null` for none.

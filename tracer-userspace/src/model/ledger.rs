@@ -8,6 +8,7 @@
 //! How the target behaves, and what follows:
 //!
 //! - A request is followed by its allocation on the same thread, or by a free with status "requested" if it failed.
+//! - Between the two, on that thread, the allocator is asked for so many bytes in each bank.
 //! - A free of an allocated buffer is followed, as the thread's next event about a buffer, by the release at the
 //!   allocator. If it is not, the device was closed before and no allocator was called. So the verdict waits for that
 //!   event; the table in [`rule`] says what it is. A release and what the allocator then does count as one.

@@ -195,6 +195,7 @@ fn buffer(event: &Event) -> Buffer {
         address: event.address,
         size: event.size,
         page_size: event.page_size,
+        bank_bytes: None,
         allocator: event.allocator,
         phantom: event.hooked,
         // No source tells.

@@ -37,7 +37,7 @@ columns! {
         7 "uid" Decimal unique_id: u64,
         /// Device address; known from `Kind::Allocated` on.
         8 "address" Hex address: u64,
-        /// Bytes on one device.
+        /// Bytes on one device; of `Kind::Bank`, in each bank of it.
         9 "size" Decimal size: u64,
         /// Bytes a page.
         10 "page" Decimal page_size: u64,
@@ -194,6 +194,7 @@ pub fn kind_word(kind: Kind) -> &'static str {
         Kind::DeviceOpen => "device-open",
         Kind::Alias => "alias",
         Kind::Fork => "fork",
+        Kind::Bank => "bank",
     }
 }
 

@@ -6,11 +6,12 @@ use super::{
     table::{Table, bytes, when},
 };
 use crate::{
-    analysis::{Failure, LiveSet, Peak, Report, Site},
+    analysis::{Failure, LiveSet, Load, Peak, Report, Site},
     model::Certainty,
 };
 
-const TITLES: [&str; 10] = [">at", "process", "device", "type", "", ">buffers", ">bytes", "site", "", "in"];
+const TITLES: [&str; 11] =
+    [">at", "process", "device", "type", "", ">buffers", ">bytes", ">in each bank", "site", "", "in"];
 
 /// What was live when most was.
 pub(super) fn peaks(report: &Report, process: impl Fn(u32) -> String) -> Table {
@@ -19,7 +20,7 @@ pub(super) fn peaks(report: &Report, process: impl Fn(u32) -> String) -> Table {
         let Peak { process: number, device, buffer_type, time, held } = peak;
         let at = when(*time, report.integrity.clock(*number));
         let memory = [at, process(*number), or_unknown(device.as_ref()), buffer_type.clone()];
-        table.row(&row(memory, "in all", held.buffers, held.bytes, None, None));
+        table.row(&row(memory, "in all", held.load, None, None));
         holders(held, &mut table);
     }
     table
@@ -33,9 +34,10 @@ pub(super) fn failures(report: &Report, process: impl Fn(u32) -> String) -> Tabl
         let at = when(*time, report.integrity.clock(*number));
         let memory = [at, process(*number), or_unknown(device.as_ref()), buffer_type.clone()];
         let what = if *certainty == Certainty::Possible { "requested (possible)" } else { "requested" };
-        table.row(&row(memory, what, 1, failure.bytes, Some(&failure.site), test.as_ref()));
+        let load = Load::of_one(failure.bytes, failure.bank_bytes);
+        table.row(&row(memory, what, load, Some(&failure.site), test.as_ref()));
         if let Some(held) = &failure.held {
-            table.row(&row(NOTHING, "held in all", held.buffers, held.bytes, None, None));
+            table.row(&row(NOTHING, "held in all", held.load, None, None));
             holders(held, &mut table);
         }
     }
@@ -43,32 +45,35 @@ pub(super) fn failures(report: &Report, process: impl Fn(u32) -> String) -> Tabl
 }
 
 fn holders(held: &LiveSet, table: &mut Table) {
-    let (mut buffers, mut size) = (held.buffers, held.bytes);
+    let mut rest = held.load;
     for holder in &held.holders {
-        table.row(&row(NOTHING, "held", holder.buffers, holder.bytes, Some(&holder.site), holder.test.as_ref()));
-        (buffers, size) = (buffers.saturating_sub(holder.buffers), size.saturating_sub(holder.bytes));
+        table.row(&row(NOTHING, "held", holder.load, Some(&holder.site), holder.test.as_ref()));
+        rest = rest.minus(holder.load);
     }
     if held.others > 0 {
-        let mut rest = row(NOTHING, "held", buffers, size, None, None);
-        rest[8] = format!("({} more)", held.others);
-        table.row(&rest);
+        let mut cells = row(NOTHING, "held", rest, None, None);
+        cells[9] = format!("({} more)", held.others);
+        table.row(&cells);
     }
 }
 
 /// When and in which memory, where a row is about the same as the one before.
 const NOTHING: [String; 4] = [const { String::new() }; 4];
 
-fn row(
-    memory: [String; 4],
-    what: &str,
-    buffers: u64,
-    size: u64,
-    site: Option<&Site>,
-    test: Option<&String>,
-) -> [String; 10] {
+/// A dash if nothing is known of the banks; at least so much if not all is.
+fn in_each_bank(load: Load) -> String {
+    match load.bank_unknown {
+        0 => bytes(load.bank_bytes),
+        unknown if unknown >= load.buffers => "-".to_owned(),
+        _ => format!("≥ {}", bytes(load.bank_bytes)),
+    }
+}
+
+fn row(memory: [String; 4], what: &str, load: Load, site: Option<&Site>, test: Option<&String>) -> [String; 11] {
     let [at, process, device, buffer_type] = memory;
     let id = site.filter(|site| !site.frames.is_empty()).map(|site| site.id.clone()).unwrap_or_default();
     let name = site.map(|site| site.name.clone()).unwrap_or_default();
     let test = test.cloned().unwrap_or_default();
-    [at, process, device, buffer_type, what.to_owned(), buffers.to_string(), bytes(size), id, name, test]
+    let (buffers, size, banks) = (load.buffers.to_string(), bytes(load.bytes), in_each_bank(load));
+    [at, process, device, buffer_type, what.to_owned(), buffers, size, banks, id, name, test]
 }

@@ -112,18 +112,69 @@ fn the_report_counts() {
           t.py::two       1      1   4096 B       0 B  1 repeat, 1 after-close, 1 failed
 
         Held at the peak
-                at  device  type          buffers    bytes  site                                                         in
-          0.001004  mesh0   L1    in all        1  2.0 MiB
-                                  held          1  2.0 MiB  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
-          0.001002  mesh0   DRAM  in all        1   4096 B
-                                  held          1   4096 B  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
+                at  device  type          buffers    bytes  in each bank  site                                                         in
+          0.001004  mesh0   L1    in all        1  2.0 MiB             -
+                                  held          1  2.0 MiB             -  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
+          0.001002  mesh0   DRAM  in all        1   4096 B             -
+                                  held          1   4096 B             -  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::one
 
         Failed requests, and what was held then
-                at  device  type               buffers     bytes  site                                                         in
-          0.002006  mesh0   DRAM  requested          1  95.4 MiB  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::two
-                                  held in all        0       0 B
+                at  device  type               buffers     bytes  in each bank  site                                                         in
+          0.002006  mesh0   DRAM  requested          1  95.4 MiB             -  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::two
+                                  held in all        0       0 B           0 B
     "#]]
     .assert_eq(&report(&fold.finish(10, &model)));
+}
+
+/// Three owners on one memory, one without a word of its banks, and a request that fails for them.
+const BANKS: &str = "
+process id=1 pid=4711 start=9
+stack id=1 end=complete
+event 1 t=1000 p=1 tid=40 request uid=10 size=4096 type=1 class=mesh stack=1
+event 2 t=1001 p=1 tid=40 bank size=2048
+event 3 t=1002 p=1 tid=40 allocated uid=10 size=4096 address=0x1000 type=1 class=mesh allocator=0xa
+event 4 t=1003 p=1 tid=40 request uid=11 size=100 type=1 class=mesh stack=1
+event 5 t=1004 p=1 tid=40 bank size=1024
+event 6 t=1005 p=1 tid=40 allocated uid=11 size=100 address=0x2000 type=1 class=mesh allocator=0xa
+event 7 t=1006 p=1 tid=40 request uid=12 size=9999 type=1 class=mesh stack=1
+event 8 t=1007 p=1 tid=40 bank size=512
+event 9 t=1008 p=1 tid=40 free uid=12 size=9999 type=1
+event 10 t=1009 p=1 tid=40 request uid=13 size=1 type=1 class=mesh stack=1
+event 11 t=1010 p=1 tid=40 allocated uid=13 size=1 address=0x3000 type=1 class=mesh allocator=0xa
+event 12 t=1011 p=1 tid=40 request uid=14 size=9998 type=1 class=mesh stack=1
+event 13 t=1012 p=1 tid=40 free uid=14 size=9998 type=1
+";
+
+#[test]
+fn what_is_held_in_each_bank_is_known_unknown_or_a_part() {
+    let mut fold = ReportFold::default();
+    let model = read_text(BANKS, &mut |entry| fold.entry(entry));
+    let value = fold.finish(10, &model);
+    let shown = report(&value);
+    expect![[r#"
+         the peak
+                at  device  type          buffers   bytes  in each bank
+          0.000001  mesh0   L1    in all        3  4197 B      ≥ 3072 B
+                                  held          3  4197 B      ≥ 3072 B  no function known
+
+        Failed requests, and what was held then
+                at  device  type               buffers   bytes  in each bank
+          0.000001  mesh0   L1    requested          1  9999 B         512 B  no function known
+                                  held in all        2  4196 B        3072 B
+                                  held               2  4196 B        3072 B  no function known
+          0.000001  mesh0   L1    requested          1  9998 B             -  no function known
+                                  held in all        3  4197 B      ≥ 3072 B
+                                  held               3  4197 B      ≥ 3072 B  no function known
+    "#]]
+    .assert_eq(shown.split_once("Held at").map_or("", |(_, held)| held));
+    let json: serde_json::Value = serde_json::from_str(&json("report", &value)).expect("JSON");
+    let [first, second] = json["failures"].as_array().expect("an array").as_slice() else { panic!("{json}") };
+    assert_eq!((&first["bank_bytes"], &second["bank_bytes"]), (&512.into(), &serde_json::Value::Null));
+    let known =
+        |held: &serde_json::Value| [held["buffers"].clone(), held["bank_bytes"].clone(), held["bank_unknown"].clone()];
+    assert_eq!(known(&first["held"]), [2, 3072, 0].map(serde_json::Value::from));
+    assert_eq!(known(&second["held"]), [3, 3072, 1].map(serde_json::Value::from));
+    assert_eq!(known(&second["held"]["holders"][0]), [3, 3072, 1].map(serde_json::Value::from));
 }
 
 #[test]

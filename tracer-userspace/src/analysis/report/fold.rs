@@ -12,7 +12,7 @@ use crate::{
         Filter, Integrity,
         balance::BalanceFold,
         filter::origin_of,
-        holders::{Live, Snapshot},
+        holders::{Live, Load, Snapshot},
         names,
         site::Sites,
     },
@@ -107,7 +107,7 @@ impl ReportFold {
         let sum = self.totals.entry(memory(buffer)).or_default();
         sum.allocations += 1;
         sum.bytes_allocated = sum.bytes_allocated.saturating_add(buffer.size);
-        sum.live.add(moment, buffer.size);
+        sum.live.add(moment, load(buffer));
         self.balance.allocation(buffer);
         let test = self.test(moment);
         test.allocations += 1;
@@ -118,7 +118,7 @@ impl ReportFold {
         let Found { buffer, time } = found;
         let sum = self.totals.entry(memory(buffer)).or_default();
         sum.found = (sum.found.0 + 1, sum.found.1.saturating_add(buffer.size));
-        sum.live.find(*time, buffer.size);
+        sum.live.find(*time, load(buffer));
         self.balance.allocation(buffer);
     }
 
@@ -144,7 +144,7 @@ impl ReportFold {
         }
         if outcome.ends && (buffer.allocated.is_some() || buffer.found) {
             let sum = self.totals.entry(memory(buffer)).or_default();
-            sum.live.remove(buffer.allocated.as_ref(), buffer.size);
+            sum.live.remove(buffer.allocated.as_ref(), load(buffer));
             sum.frees += 1;
             sum.bytes_freed = sum.bytes_freed.saturating_add(buffer.size);
         }
@@ -202,6 +202,10 @@ fn memory(buffer: &Buffer) -> Memory {
     (buffer.process, buffer.device, buffer.buffer_type)
 }
 
+fn load(buffer: &Buffer) -> Load {
+    Load::of_one(buffer.size, buffer.bank_bytes)
+}
+
 fn failure(outcome: &Outcome, live: Snapshot, peaks: bool, sites: &mut Sites) -> Failure {
     let Outcome { buffer, moment, certainty, .. } = outcome;
     Failure {
@@ -210,6 +214,7 @@ fn failure(outcome: &Outcome, live: Snapshot, peaks: bool, sites: &mut Sites) ->
         buffer_type: names::buffer_type(buffer.buffer_type),
         time: moment.time,
         bytes: buffer.size,
+        bank_bytes: buffer.bank_bytes,
         certainty: *certainty,
         test: names::test(sites.definitions(), moment),
         site: sites.get(moment.stack).clone(),

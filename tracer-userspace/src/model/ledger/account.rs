@@ -179,6 +179,7 @@ impl Account {
                 }
             }
             Kind::Bulk => self.bulk(event, moment, sink),
+            Kind::Bank => self.bank(event),
             Kind::DeviceOpen => self.opened(event),
             Kind::Alias => self.alias(event, None, moment, sink),
             Kind::TestBegin => self.test = event.text,
@@ -191,18 +192,30 @@ impl Account {
         }
     }
 
+    /// Tells the request that the thread is in what it takes in each bank. Across a gap it may be another one by now.
+    fn bank(&mut self, event: &Event) {
+        let gap = self.gap;
+        if let Some(Pending::Request(buffer, requested)) = self.threads.get_mut(&event.thread)
+            && gap.is_none_or(|gap| gap < requested.time)
+        {
+            // Where other devices mirror an allocation, its own comes first.
+            buffer.bank_bytes.get_or_insert(event.size);
+        }
+    }
+
     fn allocated(&mut self, event: &Event, moment: Moment, pending: Option<Pending>, sink: &mut impl FnMut(&Entry)) {
-        let (moment, requested) = match pending {
+        let (moment, requested, bank_bytes) = match pending {
             Some(Pending::Request(request, requested)) if request.unique_id == event.unique_id => {
-                (Moment { stack: requested.stack, ..moment }, requested.time)
+                (Moment { stack: requested.stack, ..moment }, requested.time, request.bank_bytes)
             }
             // Its request was lost, or made before recording began: neither time nor stack is known.
             other => {
                 self.settle(other, true, sink);
-                (moment, 0)
+                (moment, 0, None)
             }
         };
-        let buffer = Buffer { alias: false, allocated: Some(moment), ..self.with_device(self.buffer(event), event) };
+        let buffer = self.with_device(self.buffer(event), event);
+        let buffer = Buffer { alias: false, allocated: Some(moment), bank_bytes, ..buffer };
         if let Some(lost) = self.remove_live(event.unique_id, moment) {
             self.contradictions += 1;
             self.end_unseen(lost.buffer, Verdict::Marked, moment, sink);
@@ -328,6 +341,7 @@ impl Account {
             address: event.address,
             size: event.size,
             page_size: event.page_size,
+            bank_bytes: None,
             allocator: event.allocator,
             phantom: event.hooked || event.size == 0,
             alias: !event.owns,

@@ -181,6 +181,9 @@ pub struct Buffer {
     pub size: u64,
     /// Bytes a page.
     pub page_size: u64,
+    /// Bytes that are taken in each bank of the device, alignment included, or would have been; absent if that was not
+    /// seen.
+    pub bank_bytes: Option<u64>,
     /// The allocator object.
     pub allocator: u64,
     /// Whether there is no memory behind it.

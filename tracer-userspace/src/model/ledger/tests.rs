@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each verdict, from the events that the target is known to make.
 
+mod banks;
 mod found;
 mod histories;
 mod others;

@@ -27,6 +27,7 @@ impl Account {
             address: it.address.0,
             size: it.size,
             page_size: it.page_size,
+            bank_bytes: None,
             allocator: it.allocator.0,
             phantom: false,
             allocated: None,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     Entry, Ledger, Outcome,
-    target::{Met, Middle, Object, World},
+    target::{Met, Middle, Object, World, bank_bytes},
 };
 use crate::{
     model::{Certainty, Verdict},
@@ -319,6 +319,8 @@ fn compare(seed: u64, world: &World, items: &[Item], whole: bool, score: &mut Sc
         let unsure =
             outcome.certainty == Certainty::Possible && (!whole || about_found || is_about_alias(outcome.verdict));
         let all = || items.iter().map(text::show).collect::<Vec<_>>().join("\n");
+        let taken = bank_bytes_of(&outcome, whole);
+        assert_eq!(outcome.buffer.bank_bytes, taken, "history {seed}: {outcome:?}\n{}", all());
         assert!(unsure || truth == Some(outcome.verdict), "history {seed}: {outcome:?}\nwas {truth:?}\n{}", all());
         // The child's border may lie after its first own buffers.
         let sure = outcome.certainty == Certainty::Confirmed || outcome.verdict == Verdict::Inherited;
@@ -328,6 +330,13 @@ fn compare(seed: u64, world: &World, items: &[Item], whole: bool, score: &mut Sc
         let due = u32::from(!truth.no_news);
         assert!(!whole || told == due, "history {seed}: {truth:?} was told {told} times");
     }
+}
+
+/// What must be known of the banks: of an owner whose request is recorded, all; with losses, that or nothing.
+fn bank_bytes_of(outcome: &Outcome, whole: bool) -> Option<u64> {
+    let Outcome { buffer, verdict, .. } = outcome;
+    let asked = (buffer.allocated.is_some() || *verdict == Verdict::Failed) && !buffer.phantom;
+    (asked && (whole || buffer.bank_bytes.is_some())).then(|| bank_bytes(buffer.unique_id))
 }
 
 fn is_about_alias(verdict: Verdict) -> bool {

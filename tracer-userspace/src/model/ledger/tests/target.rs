@@ -108,6 +108,11 @@ pub(super) enum Met {
     OutOfMemory,
 }
 
+/// What a buffer takes, or would take, in each bank: of each another number.
+pub(super) fn bank_bytes(unique_id: u64) -> u64 {
+    0x10 * (unique_id + 1)
+}
+
 impl World {
     pub(super) fn new(bulk_probe: bool) -> Self {
         let process = Process {
@@ -266,6 +271,10 @@ impl World {
     /// Ends a request.
     pub(super) fn meet(&mut self, p: usize, thread: usize, (object, requested): (usize, u64), met: Met) {
         self.processes[p].threads[thread] = None;
+        if !matches!(met, Met::Hooked) {
+            let unique_id = self.processes[p].objects[object].unique_id;
+            self.emit(p, thread, Kind::Bank, |event| event.size = bank_bytes(unique_id));
+        }
         let (address, aliases) = match met {
             Met::OutOfMemory => {
                 let freed = self.tell(p, thread, Kind::Free, object);
