@@ -8,6 +8,7 @@ mod account;
 mod agreement;
 mod banks;
 mod cause;
+mod circular;
 mod containers;
 mod cycles;
 mod faults;

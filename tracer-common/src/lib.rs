@@ -74,11 +74,16 @@ pub enum Kind {
     /// Entry of `FreeListOpt::allocate`: an allocator, asked by the thread's request, looks for so many bytes in each of
     /// its banks. The object is the list of what is free; the size is these bytes, aligned.
     Bank = 18,
+    /// Entry of `GraphTracker::track_allocate_cb`: a circular buffer is laid out on the cores of a device. It owns its
+    /// memory unless it is in that of a buffer; the size is that on each core.
+    Circular = 19,
+    /// Entry of `GraphTracker::track_deallocate_cb`: all circular buffers of a device are gone.
+    CircularFreed = 20,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Request,
         Self::Allocated,
         Self::Free,
@@ -97,6 +102,8 @@ impl Kind {
         Self::Alias,
         Self::Fork,
         Self::Bank,
+        Self::Circular,
+        Self::CircularFreed,
     ];
 
     /// The kind of a number that came over the border, or `None` for one that is not ours.
@@ -123,6 +130,8 @@ impl Kind {
             16 => Self::Alias,
             17 => Self::Fork,
             18 => Self::Bank,
+            19 => Self::Circular,
+            20 => Self::CircularFreed,
             _ => return None,
         })
     }

@@ -179,6 +179,14 @@ fn try_object(ctx: &ProbeContext, hit: &mut Hit, cookie: Cookie, target: &Target
             hit.buffer_type = (buffer_type & 0xffff_ffff).min(u8::MAX.into()) as u8;
             object::read_device(hit, device, layout, window);
         }
+        // Arguments alone, again: cores, address, size, whether it is in the memory of a buffer, and device.
+        Kind::Circular => {
+            let [cores, address, size, in_buffer, device] = creation(ctx);
+            (hit.device, hit.address, hit.size, hit.object) = (device, address, size, cores);
+            hit.owns = u8::from(in_buffer & 0xff == 0);
+            object::read_device(hit, device, layout, window);
+        }
+        Kind::CircularFreed => object::read_device(hit, hit.object, layout, window),
         _ => {}
     }
     if hit.flags != 0 {
@@ -213,8 +221,8 @@ fn arguments(ctx: &ProbeContext) -> [u64; 2] {
     unsafe { [(&raw const (*ctx.regs).rdi).read_volatile(), (&raw const (*ctx.regs).rsi).read_volatile()] }
 }
 
-/// The arguments of `Buffer(Impl)::create` with an address, behind the hidden one for its result: device, address, size,
-/// page size and type.
+/// The second argument to the sixth. Of `Buffer(Impl)::create` with an address, behind the hidden one for its result: device,
+/// address, size, page size and type.
 fn creation(ctx: &ProbeContext) -> [u64; 5] {
     // SAFETY: as in `arguments`.
     unsafe {

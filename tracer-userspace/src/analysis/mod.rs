@@ -37,7 +37,7 @@ pub use holders::{Holder, LiveSet, Load};
 pub use integrity::{Clock, CounterRow, Integrity, LossRow, ProcessRow};
 pub use order::{Order, Ranking};
 pub use pattern::{Pattern, SitePattern};
-pub use report::{Failure, Peak, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
+pub use report::{CircularRow, Failure, Peak, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
 pub use site::Site;
 pub use summary::{BalanceSum, Finding, Summary, SummaryFold};
 pub use timeline::{Query, Step, Timeline, TimelineFold, What};

@@ -28,6 +28,8 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// Requests that were not met and are not among these.
     pub other_failures: u64,
+    /// Circular buffers by device, which are no buffers; empty unless `record --probes full` looked for them.
+    pub circular: Vec<CircularRow>,
     /// How many addresses have as many frees as allocations, by two ledgers.
     pub balance: Balance,
     /// By test, in the order of their first entry. The row without a test is what happened outside of any.
@@ -66,6 +68,26 @@ pub struct Total {
     pub peak_time: Option<u64>,
     /// The test that ran.
     pub peak_test: Option<String>,
+}
+
+/// The circular buffers of one device, as the graph tracker was told of them when programs were laid out. Bytes are those
+/// in the L1 of each core that has the buffer.
+#[derive(Clone, Debug, Serialize)]
+pub struct CircularRow {
+    /// Process number.
+    pub process: u32,
+    /// Device; `null` if it could not be read.
+    pub device: Option<String>,
+    /// Circular buffers with memory of their own.
+    pub allocations: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Circular buffers in the memory of a buffer, which counts where that does.
+    pub in_buffers: u64,
+    /// How often all of the device were gone.
+    pub releases: u64,
+    /// Most bytes between two of these.
+    pub peak_bytes: u64,
 }
 
 /// What one type of memory of one device held when most bytes were live.

@@ -22,7 +22,7 @@ struct Wanted {
 pub enum ProbeSet {
     /// What tells of buffers that own memory, and of their devices.
     Owners,
-    /// Also the making of buffers that own none: as many events more as a mesh has chips.
+    /// Also the making of buffers that own none, as many events more as a mesh has chips, and circular buffers.
     Full,
 }
 
@@ -115,24 +115,41 @@ const LIBRARY: &[Wanted] = &[
 ];
 
 /// In the library that holds the buffers: what else there is.
-const ALIASES: &[Wanted] = &[Wanted {
-    kind: Kind::Alias,
-    // It returns a shared_ptr through a hidden first argument; the device is the second.
-    candidates: &[
-        (
-            "_ZN2tt8tt_metal6Buffer6createEPNS0_7IDeviceEmmmNS0_10BufferTypeERKNS0_18BufferShardingArgsESt8optionalIbE\
-             S8_IN4ttsl10StrongTypeIhNS0_14SubDeviceIdTagEEEE",
-            1,
-        ),
-        (
-            "_ZN2tt8tt_metal10BufferImpl6createEPNS0_7IDeviceEmmmNS0_10BufferTypeERKNS0_18BufferShardingArgsE\
-             St8optionalIbES8_IN4ttsl10StrongTypeIhNS0_14SubDeviceIdTagEEEE",
-            1,
-        ),
-    ],
-    stack: true,
-    required: false,
-}];
+const OTHERS: &[Wanted] = &[
+    Wanted {
+        kind: Kind::Alias,
+        // It returns a shared_ptr through a hidden first argument; the device is the second.
+        candidates: &[
+            (
+                "_ZN2tt8tt_metal6Buffer6createEPNS0_7IDeviceEmmmNS0_10BufferTypeERKNS0_18BufferShardingArgsE\
+                 St8optionalIbES8_IN4ttsl10StrongTypeIhNS0_14SubDeviceIdTagEEEE",
+                1,
+            ),
+            (
+                "_ZN2tt8tt_metal10BufferImpl6createEPNS0_7IDeviceEmmmNS0_10BufferTypeERKNS0_18BufferShardingArgsE\
+                 St8optionalIbES8_IN4ttsl10StrongTypeIhNS0_14SubDeviceIdTagEEEE",
+                1,
+            ),
+        ],
+        stack: true,
+        required: false,
+    },
+    Wanted {
+        kind: Kind::Circular,
+        candidates: &[
+            ("_ZN2tt8tt_metal12GraphTracker17track_allocate_cbERKNS0_12CoreRangeSetEmmbPKNS0_7IDeviceE", 1),
+            ("_ZN2tt8tt_metal12GraphTracker17track_allocate_cbERK12CoreRangeSetmmbPKNS0_7IDeviceE", 1),
+        ],
+        stack: false,
+        required: false,
+    },
+    Wanted {
+        kind: Kind::CircularFreed,
+        candidates: &[("_ZN2tt8tt_metal12GraphTracker19track_deallocate_cbEPKNS0_7IDeviceE", 1)],
+        stack: false,
+        required: false,
+    },
+];
 
 /// In libc: pytest sets and removes its variable by these.
 const LIBC: &[Wanted] = &[
@@ -212,7 +229,7 @@ pub fn missing(home: Home, set: ProbeSet, reason: &str) -> Vec<Site> {
 
 fn wanted(home: Home, set: ProbeSet) -> impl Iterator<Item = &'static Wanted> {
     let (owners, others) = match home {
-        Home::Library => (LIBRARY, ALIASES),
+        Home::Library => (LIBRARY, OTHERS),
         Home::Libc => (LIBC, &[][..]),
         Home::Linker => (LINKER, &[][..]),
         Home::Interpreter => (&[][..], &[][..]),
@@ -289,12 +306,12 @@ mod tests {
     }
 
     #[test]
-    fn aliases_are_in_the_full_set_only() {
+    fn the_others_are_in_the_full_set_only() {
         let kinds = |set| missing(Home::Library, set, "absent").into_iter().map(|site| site.kind).collect::<Vec<_>>();
         assert!(!kinds(ProbeSet::Owners).contains(&Kind::Alias));
         assert!(kinds(ProbeSet::Full).contains(&Kind::Alias));
         assert!(kinds(ProbeSet::Full).starts_with(&kinds(ProbeSet::Owners)));
-        let names: Vec<&str> = ALIASES[0].candidates.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = OTHERS[0].candidates.iter().map(|(name, _)| *name).collect();
         assert!(names.iter().all(|name| !name.contains(' ')), "{names:?}");
     }
 

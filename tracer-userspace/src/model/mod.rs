@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a trace says: its definitions, and the account of its buffers. Pure: items come in, values come out.
 
+mod circular;
 mod definitions;
 mod explain;
 mod ledger;
@@ -10,6 +11,7 @@ mod reported;
 mod server;
 mod verdict;
 
+pub use circular::{Circular, CircularSum};
 pub use definitions::{Definitions, Line, LineKind, StackLines};
 pub use explain::Explanation;
 pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Found, Ledger, Moment, Outcome, Previous};
@@ -39,6 +41,8 @@ pub struct Model {
     pub definitions: Definitions,
     /// What the graph trackers reported, as a server that keeps a log of it would count.
     pub server: Server,
+    /// What the graph trackers reported of circular buffers.
+    pub circular: Circular,
     /// Events read.
     pub events: u64,
     /// Events that the kernel side sent and that are neither here nor among the losses, of the traces that have the total;
@@ -70,6 +74,7 @@ pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model 
             match merge.item(item) {
                 Item::Event(event) => {
                     model.events += 1;
+                    model.circular.event(&event);
                     let server = &mut model.server;
                     let mut sink = |entry: &Entry| {
                         server.entry(&event, entry);

@@ -195,6 +195,8 @@ pub fn kind_word(kind: Kind) -> &'static str {
         Kind::Alias => "alias",
         Kind::Fork => "fork",
         Kind::Bank => "bank",
+        Kind::Circular => "circular",
+        Kind::CircularFreed => "circular-freed",
     }
 }
 

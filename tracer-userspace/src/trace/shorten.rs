@@ -37,10 +37,10 @@ struct Process {
     events: u64,
     /// The time of the first.
     first: u64,
-    /// The allocations of live owners, and the requests before them, by unique id.
-    live: BTreeMap<u64, (Option<Event>, Event)>,
-    /// Requests that nothing came of yet, by thread.
-    requests: BTreeMap<u32, Event>,
+    /// The allocations of live owners, behind their requests and what these took in each bank, by unique id.
+    live: BTreeMap<u64, Vec<Event>>,
+    /// Requests that nothing came of yet, and what they took in each bank, by thread.
+    requests: BTreeMap<u32, Vec<Event>>,
     /// They tell the generations of devices apart.
     opened: Vec<Event>,
     /// The latest begin or end of a test.
@@ -110,11 +110,20 @@ impl Process {
     fn event(&mut self, event: Event) {
         let unique_id = event.unique_id;
         match event.kind {
-            Kind::Request => drop(self.requests.insert(event.thread, event)),
+            Kind::Request => drop(self.requests.insert(event.thread, vec![event])),
+            Kind::Bank => {
+                if let Some(request) = self.requests.get_mut(&event.thread).filter(|request| request.len() == 1) {
+                    request.push(event);
+                }
+            }
             Kind::Allocated => {
-                let request = self.requests.remove(&event.thread).filter(|request| request.unique_id == unique_id);
-                if event.owns || request.is_some() {
-                    self.live.insert(unique_id, (request, event));
+                let mut made = self.requests.remove(&event.thread).unwrap_or_default();
+                if made.first().is_some_and(|request| request.unique_id != unique_id) {
+                    made.clear();
+                }
+                if event.owns || !made.is_empty() {
+                    made.push(event);
+                    self.live.insert(unique_id, made);
                 }
             }
             Kind::Free | Kind::Marked | Kind::Destroyed if event.status == REQUESTED => {
@@ -124,7 +133,9 @@ impl Process {
                 self.requests.remove(&event.thread);
                 self.live.remove(&unique_id);
             }
-            Kind::Bulk => self.live.retain(|_, (_, allocated)| allocated.allocator != event.object),
+            Kind::Bulk => {
+                self.live.retain(|_, made| made.last().is_none_or(|allocated| allocated.allocator != event.object));
+            }
             Kind::ThreadExit => drop(self.requests.remove(&event.thread)),
             Kind::DeviceOpen => self.opened.push(event),
             Kind::TestBegin | Kind::TestEnd => self.test = Some(event),
@@ -134,13 +145,15 @@ impl Process {
             | Kind::Fork
             | Kind::Modules
             | Kind::Exec
-            | Kind::CodeFreed => {}
+            | Kind::CodeFreed
+            | Kind::Circular
+            | Kind::CircularFreed => {}
         }
     }
 
     fn kept(self) -> impl Iterator<Item = Event> {
-        let live = self.live.into_values().flat_map(|(request, allocated)| request.into_iter().chain([allocated]));
-        live.chain(self.requests.into_values()).chain(self.opened).chain(self.test)
+        let live = self.live.into_values().flatten();
+        live.chain(self.requests.into_values().flatten()).chain(self.opened).chain(self.test)
     }
 }
 

@@ -17,6 +17,7 @@ pub fn report(report: &Report) -> String {
         if several { number.to_string() } else { String::new() }
     };
     section("Memory", &totals(report, process), &mut out);
+    section("Circular buffers, in the L1 of each core that has them", &circular(report, process), &mut out);
     section("Verdicts", &verdicts(report), &mut out);
     balance::show(&report.balance, process, &mut out);
     section("Tests", &tests(report), &mut out);
@@ -88,6 +89,22 @@ fn totals(report: &Report, process: impl Fn(u32) -> String) -> Table {
             row.peak_bytes.map(bytes).unwrap_or_default(),
             row.peak_time.map(|at| when(at, report.integrity.clock(row.process))).unwrap_or_default(),
             row.peak_test.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn circular(report: &Report, process: impl Fn(u32) -> String) -> Table {
+    let mut table = Table::new(&["process", "device", ">laid out", ">bytes", ">in buffers", ">all gone", ">peak"]);
+    for row in &report.circular {
+        table.row(&[
+            process(row.process),
+            or_unknown(row.device.as_ref()),
+            row.allocations.to_string(),
+            bytes(row.bytes),
+            row.in_buffers.to_string(),
+            row.releases.to_string(),
+            bytes(row.peak_bytes),
         ]);
     }
     table

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use super::{Failure, Peak, Report, TestRow, Total, VerdictCount, VerdictRow};
+use super::{CircularRow, Failure, Peak, Report, TestRow, Total, VerdictCount, VerdictRow};
 use crate::{
     analysis::{
         Filter, Integrity,
@@ -16,7 +16,7 @@ use crate::{
         names,
         site::Sites,
     },
-    model::{Allocation, Buffer, Certainty, Device, Entry, Found, Model, Moment, Outcome, Verdict},
+    model::{Allocation, Buffer, Certainty, CircularSum, Device, Entry, Found, Model, Moment, Outcome, Verdict},
 };
 
 /// How many failed requests are shown, with what was live then.
@@ -93,6 +93,7 @@ impl ReportFold {
             integrity: Integrity::of(model),
             totals: self.totals.iter().map(|(memory, sum)| sum.total(*memory, peaks, model)).collect(),
             verdicts: self.verdicts.iter().map(|(&verdict, &counts)| verdict_row(verdict, counts)).collect(),
+            circular: circular(model),
             balance: self.balance.finish(top, &model.server),
             peaks: live.into_iter().map(|(memory, sum)| sum.peak(*memory, sites)).collect(),
             hidden_peaks,
@@ -256,4 +257,17 @@ fn test_rows(tests: HashMap<u32, TestSum>, model: &Model) -> Vec<TestRow> {
         verdicts: counts(&sum.verdicts),
     };
     rows.into_iter().map(row).collect()
+}
+
+fn circular(model: &Model) -> Vec<CircularRow> {
+    let row = |(&(process, device), sum): (&(u32, Option<Device>), &CircularSum)| CircularRow {
+        process,
+        device: names::device(device),
+        allocations: sum.allocations,
+        bytes: sum.bytes,
+        in_buffers: sum.global,
+        releases: sum.releases,
+        peak_bytes: sum.peak_bytes,
+    };
+    model.circular.devices.iter().map(row).collect()
 }

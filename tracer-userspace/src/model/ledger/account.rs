@@ -189,6 +189,8 @@ impl Account {
             Kind::DeviceClose => self.unseen_ends = Some(event.time),
             // A fork concerns the child's account; what follows an exec is another program's.
             Kind::Fork | Kind::Modules | Kind::Exec | Kind::CodeFreed => {}
+            // They are no buffers.
+            Kind::Circular | Kind::CircularFreed => {}
         }
     }
 
