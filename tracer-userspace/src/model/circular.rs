@@ -61,7 +61,6 @@ impl Circular {
 mod tests {
     use expect_test::expect;
 
-    use super::*;
     use crate::model::read_text;
 
     #[test]
