@@ -27,8 +27,9 @@ if REAL:
     import ttnn
 else:
     import lookalike
+    from lookalike import library
 
-    create, drop = lookalike.library.la_tensor_create, lookalike.library.la_tensor_drop
+    create, drop = library.la_tensor_create, library.la_tensor_drop
 truth = attach.Truth()
 threads = int(sys.argv[1]) if len(sys.argv) > 1 else 6
 # Code that was compiled at run time: a recorder that reads names later must find it alive.

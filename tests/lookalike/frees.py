@@ -11,11 +11,12 @@ import time
 
 import attach
 import lookalike
+from lookalike import library
 
 native, python = int(sys.argv[1]), int(sys.argv[2])
 mesh = lookalike.MeshDevice(1)
 buffer = mesh.empty(4096).share()
-free, handle = lookalike.library.la_buffer_deallocate, buffer._handle
+free, handle = library.la_buffer_deallocate, buffer._handle
 free(handle)
 
 

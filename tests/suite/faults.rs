@@ -27,8 +27,9 @@ use crate::{
 /// Allocates and frees from a hundred thousand places, which no table of stacks has room for, twice over.
 const PLACES: &str = "
 import attach, lookalike
+from lookalike import library
 mesh = lookalike.MeshDevice(1)
-create, drop = lookalike.library.la_tensor_create, lookalike.library.la_tensor_drop
+create, drop = library.la_tensor_create, library.la_tensor_drop
 code = compile('drop(create(mesh._handle, 0, 4096, 2048))\\n' * 50_000, 'places', 'exec')
 attach.wait_for_tracer()
 exec(code)
@@ -40,8 +41,9 @@ mesh.close()
 /// Keeps some tensors for good, and allocates and frees others in no order.
 const CHURN: &str = "
 import random, attach, lookalike
+from lookalike import library
 mesh = lookalike.MeshDevice(1)
-create, drop = lookalike.library.la_tensor_create, lookalike.library.la_tensor_drop
+create, drop = library.la_tensor_create, library.la_tensor_drop
 attach.wait_for_tracer()
 weights = [mesh.empty(4096) for _ in range(10)]
 slots = [None] * 200

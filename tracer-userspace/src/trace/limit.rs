@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, BufReader, Read},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
 };
@@ -110,10 +110,6 @@ fn shorten(old: &File, path: &Path, size: u64, tail: u64) -> Result<Short> {
 fn shorten_to(old: &File, new: &Path, size: u64, tail: u64) -> Result<Short> {
     let cut = last_border(old, size.saturating_sub(tail))?;
     let mut writer = Writer::create(new)?;
-    let owner = old.metadata()?;
-    if (owner.uid(), owner.gid()) != writer.owner()? {
-        writer.give_to(owner.uid(), owner.gid())?;
-    }
     let mut shortened = Shortened::default();
     let mut reader = Reader::new(BufReader::new(Part { file: old, at: 0, end: cut }))?;
     for item in reader.by_ref() {

@@ -4,7 +4,7 @@
 use std::{
     fs::{File, Permissions},
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -78,16 +78,6 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Makes the file another user's, as a recorder that runs as root on somebody's behalf must.
-    ///
-    /// # Errors
-    ///
-    /// The file's owner cannot be changed.
-    pub fn give_to(&self, user: u32, group: u32) -> Result<()> {
-        let failed = || format!("failed to give {} to user {user}", self.path.display());
-        fchown(&self.file, Some(user), Some(group)).with_context(failed)
-    }
-
     /// Keeps the file below this many bytes: what is older is written anew in short, see [`super::MAX_SIZE`].
     ///
     /// # Errors
@@ -96,12 +86,6 @@ impl Writer {
     pub fn limit(&mut self, bytes: u64) -> Result<()> {
         self.limit = Some(Limit::new(&self.file, &self.path, bytes)?);
         Ok(())
-    }
-
-    /// User and group of the file.
-    pub(super) fn owner(&self) -> Result<(u32, u32)> {
-        let metadata = self.file.metadata().with_context(|| format!("failed to look at {}", self.path.display()))?;
-        Ok((metadata.uid(), metadata.gid()))
     }
 
     /// Adds an item.
