@@ -2,13 +2,15 @@
 //! Traces the device buffers of a running TT-Metal process, and says what happened to each.
 //!
 //! In pipeline order: [`discover`] finds what to probe, [`capture`] records with [`unwind`]'s stacks into a [`trace`] file;
-//! [`import`] makes one of other tools' output; [`model`] reads it, [`analysis`] answers questions about it, [`view`] prints the answers.
+//! [`import`] makes one of other tools' output; [`model`] reads it, [`analysis`] answers questions about it, [`view`] prints the
+//! answers, [`export`] writes them for other tools.
 
 pub mod analysis;
 pub mod capture;
 pub mod cli;
 pub mod discover;
 pub mod doctor;
+pub mod export;
 pub mod import;
 pub mod model;
 pub mod privileges;

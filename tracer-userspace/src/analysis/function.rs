@@ -3,8 +3,20 @@
 
 use std::collections::HashMap;
 
+use crate::model::{Line, LineKind};
+
 /// Template arguments longer than this are left out.
 const LONG: usize = 24;
+
+/// The function of a line of a stack, short enough to be read; `?` if its name is not known.
+#[must_use]
+pub fn frame_name(line: &Line) -> String {
+    match (line.kind, line.function.as_deref()) {
+        (LineKind::Python, Some(name)) => name.to_owned(),
+        (_, Some(name)) => shorten(name),
+        (_, None) => "?".to_owned(),
+    }
+}
 
 /// Shortens a demangled name: parameters become `(…)`, long template arguments `<…>`, and the standard library's
 /// inline name spaces go. What does not balance is left as it is.

@@ -48,6 +48,8 @@ pub(super) enum Command {
     Diff(Diff),
     /// Whether a run keeps rules, for continuous integration: the exit code is 1 if it does not
     Check(Check),
+    /// Write a format that other tools read
+    Export(Export),
     /// What a verdict means, what usually causes it, and where to look; the same of a cause
     Explain(Explain),
     /// A copy of a trace without the names of hosts, folders, files, functions and tests that are nobody else's
@@ -268,6 +270,27 @@ pub(super) struct Check {
     /// Write JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Export {
+    #[command(flatten)]
+    pub(super) traces: Traces,
+    /// What is written
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) to: Format,
+    /// File [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) scope: Scope,
+}
+
+/// Formats of other tools.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Format {
+    /// Bytes allocated by stack, a line a stack, for flame-graph tools
+    Folded,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,7 @@
 
 mod args;
 mod compare;
+mod export;
 mod file;
 mod import;
 mod read;
@@ -81,6 +82,7 @@ fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
         Command::Held(args) => read::held(&args, out),
         Command::Diff(args) => compare::diff(&args, out),
         Command::Check(args) => compare::check(&args, out),
+        Command::Export(args) => export::export(&args),
         Command::Explain(args) => read::explain(&args, out),
         Command::Redact(args) => redact::redact(&args),
         Command::Dump(args) => read::dump(&args, out),

@@ -115,12 +115,12 @@ pub(super) fn read(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entr
     Ok((model, selection))
 }
 
-fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
+pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
     paths.iter().map(|path| TraceFile::open(path)).collect()
 }
 
 /// A trace file and its name.
-struct TraceFile {
+pub(super) struct TraceFile {
     name: String,
     reader: Reader<BufReader<File>>,
 }

@@ -2,7 +2,7 @@
 //! Stacks, a function a line.
 
 use crate::{
-    analysis::shorten,
+    analysis::frame_name,
     model::{Line, LineKind, StackLines},
     trace::escape,
 };
@@ -51,16 +51,8 @@ pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut S
     }
 }
 
-fn function(line: &Line) -> String {
-    match (line.kind, line.function.as_deref()) {
-        (LineKind::Python, Some(name)) => name.to_owned(),
-        (_, Some(name)) => shorten(name),
-        (_, None) => "?".to_owned(),
-    }
-}
-
 fn show_line(line: &Line) -> String {
-    let function = function(line);
+    let function = frame_name(line);
     let source = match (&line.file, line.line) {
         (Some(file), Some(number)) => format!(" ({file}:{number})"),
         (Some(file), None) => format!(" ({file})"),
