@@ -11,6 +11,7 @@ mod cause;
 mod circular;
 mod containers;
 mod cycles;
+mod docs;
 mod faults;
 mod files;
 mod framehop;
