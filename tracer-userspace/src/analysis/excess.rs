@@ -196,7 +196,9 @@ impl ExcessFold {
 }
 
 impl ExcessKind {
-    fn of(verdict: Verdict) -> Option<Self> {
+    /// That of a verdict; none if it is no finding about a free.
+    #[must_use]
+    pub fn of(verdict: Verdict) -> Option<Self> {
         match verdict {
             // Both owners of shared bytes were allocated, and freed so far by neither.
             Verdict::Overlap => None,

@@ -100,7 +100,7 @@ pub(super) struct Live {
 }
 
 /// Stack and test of an allocation; `None` for what was found live.
-type Place = Option<(u32, u32)>;
+pub(super) type Place = Option<(u32, u32)>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
@@ -146,7 +146,13 @@ impl Live {
 
     /// What was live at the peak.
     pub(super) fn at_peak(&self, sites: &mut Sites) -> LiveSet {
-        live_set(self.sites.iter().map(|(&place, sum)| (place, sum.at_peak(self.epoch))), sites)
+        live_set(self.places_at_peak(), sites)
+    }
+
+    /// The same, before names are known.
+    pub(super) fn places_at_peak(&self) -> impl Iterator<Item = (Place, Load)> {
+        let places = self.sites.iter().map(|(&place, sum)| (place, sum.at_peak(self.epoch)));
+        places.filter(|(_, load)| load.buffers > 0)
     }
 
     /// What is live now, by site.

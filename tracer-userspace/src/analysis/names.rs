@@ -9,7 +9,7 @@ use crate::{
 /// Stands for a test where none ran.
 pub(super) const NO_TEST: &str = "(outside of tests)";
 
-pub(super) fn buffer_type(number: u32) -> String {
+pub(crate) fn buffer_type(number: u32) -> String {
     match BUFFER_TYPES.get(number as usize) {
         Some(name) => (*name).to_owned(),
         None if number == u32::MAX => "unknown".to_owned(),
@@ -17,7 +17,7 @@ pub(super) fn buffer_type(number: u32) -> String {
     }
 }
 
-pub(super) fn device(device: Option<Device>) -> Option<String> {
+pub(crate) fn device(device: Option<Device>) -> Option<String> {
     device.map(|device| device.to_string())
 }
 
@@ -26,13 +26,23 @@ pub(super) fn test(definitions: &Definitions, moment: &Moment) -> Option<String>
 }
 
 /// The test of a text number.
-pub(super) fn test_of(definitions: &Definitions, text: u32) -> Option<String> {
+pub(crate) fn test_of(definitions: &Definitions, text: u32) -> Option<String> {
     test(definitions, &Moment { test: text, ..Moment::default() })
 }
 
 /// What a process was imported from, empty if it was recorded.
-pub(super) fn origin(process: u32, definitions: &Definitions) -> &str {
+pub(crate) fn origin(process: u32, definitions: &Definitions) -> &str {
     definitions.processes.get(&process).map_or("", |it| it.origin.as_str())
+}
+
+/// A process in a few words.
+pub(crate) fn process(number: u32, definitions: &Definitions) -> String {
+    let Some(process) = definitions.processes.get(&number) else { return format!("process {number}") };
+    let host = definitions.hosts.get(&number).map(|host| format!(" on {host}")).unwrap_or_default();
+    match (process.origin.as_str(), process.pid) {
+        ("", pid) => format!("process {number}, pid {pid}{host}"),
+        (origin, _) => format!("process {number}, {origin} {}", process.command),
+    }
 }
 
 /// A buffer in a few words, as an example of many.

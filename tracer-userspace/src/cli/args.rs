@@ -12,6 +12,7 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser as _},
 };
 
+use super::profile::ProfileOptions;
 use super::scope::{By, ExcessBy, Scope, Sort, Verdicts, parse_verdict};
 use crate::{
     analysis::{Cause, Query, Rule},
@@ -283,14 +284,24 @@ pub(super) struct Export {
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     #[command(flatten)]
+    pub(super) profile: ProfileOptions,
+    #[command(flatten)]
     pub(super) scope: Scope,
 }
 
 /// Formats of other tools.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Format {
-    /// Bytes allocated by stack, a line a stack, for flame-graph tools
+    /// A line a stack and how much it is, for flame-graph tools; with --against two numbers, before and after
     Folded,
+    /// A flame graph that any browser opens; with --against what became more is red, what became less blue
+    Svg,
+    /// JSON for speedscope, with all measures
+    Speedscope,
+    /// For pprof and what reads its format, with all measures, and test, device, type and process as labels
+    Pprof,
+    /// For the Perfetto UI and its trace processor: lives, bytes and excess frees over time
+    Perfetto,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -352,6 +363,13 @@ pub(super) struct Side(pub(super) Vec<PathBuf>);
 impl From<OsString> for Side {
     fn from(text: OsString) -> Self {
         Self(text.as_bytes().split(|&byte| byte == b',').map(|path| OsStr::from_bytes(path).into()).collect())
+    }
+}
+
+impl Export {
+    /// All files that are read.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
+        self.traces.paths.iter().chain(self.profile.against.iter().flat_map(|side| &side.0))
     }
 }
 

@@ -14,27 +14,34 @@ use super::{
     Status,
     args::{Export, Format},
     file::{is_replaceable, refuse_same, replace},
+    profile,
     read::open,
 };
 use crate::{
-    export::{self, Folded},
+    analysis::Integrity,
+    export::{self, Links, Perfetto},
     model::{self, Model},
+    trace::escape,
 };
 
 pub(super) fn export(args: &Export) -> Result<Status> {
-    let known = model::read(open(&args.traces.paths)?, &mut |_| {});
     match &args.output {
         Some(path) => {
-            refuse_same(path, &args.traces.paths)?;
-            write_file(path, |out| run(args, &known, out))
+            refuse_same(path, args.inputs())?;
+            write_file(path, |out| run(args, out))
         }
-        None => run(args, &known, &mut io::stdout().lock()),
+        None => run(args, &mut io::stdout().lock()),
     }
 }
 
-fn run(args: &Export, known: &Model, out: &mut dyn Write) -> Result<Status> {
+fn run(args: &Export, out: &mut dyn Write) -> Result<Status> {
     match args.to {
-        Format::Folded => feed(args, known, Box::new(Folded::new(&known.definitions, out))),
+        Format::Folded | Format::Svg | Format::Speedscope | Format::Pprof => profile::write(args, out),
+        Format::Perfetto => {
+            let mut links = Links::default();
+            let known = model::read(open(&args.traces.paths)?, &mut |entry| links.entry(entry));
+            feed(args, &known, Box::new(Perfetto::new(&known, links, &args.scope.filter(), out)?))
+        }
     }
 }
 
@@ -49,10 +56,20 @@ fn feed(args: &Export, known: &Model, mut format: Box<dyn export::Export + '_>) 
     });
     written?;
     format.finish()?;
+    Ok(warn(&model))
+}
+
+/// Says what a format has no place for: that something is missing.
+pub(super) fn warn(model: &Model) -> Status {
     for (name, damage) in &model.damages {
-        eprintln!("warning: {name} is damaged at byte {}: {}; what is behind is left out", damage.at, damage.what);
+        let what = escape(&damage.what);
+        eprintln!("warning: {name} is damaged at byte {}: {what}; what is behind is left out", damage.at);
     }
-    Ok(if model.damages.is_empty() { Status::Done } else { Status::Problems })
+    let lost = Integrity::of(model).lost();
+    if lost > 0 {
+        eprintln!("warning: {lost} events were lost; what they told is missing");
+    }
+    if model.damages.is_empty() { Status::Done } else { Status::Problems }
 }
 
 /// A file that is there already stays as it was unless all of the new one can be written.

@@ -6,6 +6,7 @@ mod compare;
 mod export;
 mod file;
 mod import;
+mod profile;
 mod read;
 mod record;
 mod redact;

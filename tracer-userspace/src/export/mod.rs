@@ -3,12 +3,28 @@
 //!
 //! A trace is read twice for it: names may stand behind what they name, so the first reading collects the definitions,
 //! and the second gives the entries. So no format needs memory for each event unless its own structure asks for it.
+//!
+//! Formats that show stacks alone are made of a [`Profile`](crate::analysis::Profile), which one reading gives.
 
 mod folded;
+mod frames;
+mod perfetto;
+mod pprof;
+mod speedscope;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod unit;
 
 use anyhow::Result;
 
-pub use folded::Folded;
+pub use folded::{Folded, write_folded};
+pub use frames::Stacks;
+pub use perfetto::{Links, Perfetto};
+pub use pprof::write_pprof;
+pub use speedscope::write_speedscope;
+pub use svg::{Heading, write_svg};
+pub use unit::Unit;
 
 use crate::model::Entry;
 

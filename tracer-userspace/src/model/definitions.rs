@@ -107,6 +107,15 @@ pub struct Line {
     pub missing: Option<String>,
 }
 
+impl StackLines {
+    /// The lines with their numbers; without the interpreter's own where there are Python functions, unless all are
+    /// wanted.
+    pub fn shown(&self, all: bool) -> impl DoubleEndedIterator<Item = (usize, &Line)> {
+        let hides = !all && self.lines.iter().any(|line| line.kind == LineKind::Python);
+        self.lines.iter().enumerate().filter(move |(_, line)| !(hides && line.kind == LineKind::Interpreter))
+    }
+}
+
 impl Definitions {
     /// Begins the next trace.
     pub(super) fn begin(&mut self) {
@@ -182,6 +191,11 @@ impl Definitions {
     /// The numbers of all texts.
     pub fn text_numbers(&self) -> impl Iterator<Item = u32> {
         self.texts.keys().copied()
+    }
+
+    /// The modules, in no order.
+    pub fn modules(&self) -> impl Iterator<Item = &Module> {
+        self.modules.values()
     }
 
     /// The numbers of all stacks.

@@ -9,6 +9,7 @@ mod merge;
 mod recent;
 mod reported;
 mod server;
+mod spans;
 mod verdict;
 
 pub use circular::{Circular, CircularSum};
@@ -17,6 +18,7 @@ pub use explain::Explanation;
 pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Found, Ledger, Moment, Outcome, Previous};
 pub use recent::REMEMBERED;
 pub use server::{Origin, Reports, Server, Tally};
+pub use spans::{TestSpan, TestSpans};
 pub use verdict::{Certainty, Colour, Verdict};
 
 use merge::Merge;
@@ -43,6 +45,8 @@ pub struct Model {
     pub server: Server,
     /// What the graph trackers reported of circular buffers.
     pub circular: Circular,
+    /// When which test ran.
+    pub spans: TestSpans,
     /// Events read.
     pub events: u64,
     /// Events that the kernel side sent and that are neither here nor among the losses, of the traces that have the total;
@@ -75,6 +79,7 @@ pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model 
                 Item::Event(event) => {
                     model.events += 1;
                     model.circular.event(&event);
+                    model.spans.event(&event);
                     let server = &mut model.server;
                     let mut sink = |entry: &Entry| {
                         server.entry(&event, entry);
@@ -88,6 +93,7 @@ pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model 
                 }
                 Item::Record(record) => {
                     model.server.record(&record);
+                    model.spans.record(&record);
                     match reported.record(&record, sink) {
                         true => {}
                         false => ledger.record(&record, sink),

@@ -39,7 +39,15 @@ pub use stack::Frames;
 pub use table::bytes;
 pub use timeline::{StackChoice, timeline};
 
-use crate::trace::escape_json;
+use crate::{analysis::Integrity, trace::escape_json};
+
+/// What every view says first: of which processes, from when, and what is missing.
+#[must_use]
+pub fn head(integrity: &Integrity) -> String {
+    let mut out = String::new();
+    integrity::show(integrity, &mut out);
+    out
+}
 
 /// Shows a value as JSON, with a line end.
 #[must_use]

@@ -18,12 +18,7 @@ pub enum Frames {
 
 /// Appends a stack, indented; and why it does not reach its end, if so.
 pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut String) {
-    let has_python = stack.lines.iter().any(|line| line.kind == LineKind::Python);
-    let lines = stack.lines.iter().enumerate();
-    let lines: Vec<_> = match frames {
-        Frames::All => lines.collect(),
-        Frames::First(_) => lines.filter(|(_, line)| !(has_python && line.kind == LineKind::Interpreter)).collect(),
-    };
+    let lines: Vec<_> = stack.shown(frames == Frames::All).collect();
     let shown = match frames {
         Frames::First(count) => count.min(lines.len()),
         Frames::All => lines.len(),

@@ -143,7 +143,7 @@ impl ReportFold {
             test.frees += 1;
             test.bytes_freed = test.bytes_freed.saturating_add(buffer.size);
         }
-        if outcome.ends && (buffer.allocated.is_some() || buffer.found) {
+        if outcome.gives_back() {
             let sum = self.totals.entry(memory(buffer)).or_default();
             sum.live.remove(buffer.allocated.as_ref(), load(buffer));
             sum.frees += 1;

@@ -139,6 +139,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether memory that was seen to be taken, or was found taken, was given back.
+    #[must_use]
+    pub fn gives_back(&self) -> bool {
+        let no_free = matches!(self.verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom | Verdict::Overlap);
+        let seen = self.buffer.allocated.is_some() || self.buffer.found;
+        self.ends && seen && !no_free && !self.buffer.phantom
+    }
+
     /// The buffer whose memory it is about: of what an alias reports, the owner's, if that is known.
     #[must_use]
     pub fn owner(&self) -> &Buffer {
