@@ -279,9 +279,12 @@ pub(super) struct Export {
     /// What is written
     #[arg(long, value_name = "FORMAT")]
     pub(super) to: Format,
-    /// File [default: standard output]
+    /// File [default: standard output]; of parquet and visualizer a folder, which is new, empty or of an earlier export
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
+    /// In csv and jsonl, the functions of each stack too
+    #[arg(long)]
+    pub(super) stacks: bool,
     #[command(flatten)]
     pub(super) scope: Scope,
 }
@@ -291,6 +294,12 @@ pub(super) struct Export {
 pub(super) enum Format {
     /// Bytes allocated by stack, a line a stack, for flame-graph tools
     Folded,
+    /// A row for each allocation, free and end, for pandas and spreadsheets
+    Csv,
+    /// The same as a JSON object a line, for jq
+    Jsonl,
+    /// Tables of all that is in the traces, by host and process, for DuckDB, Spark and pyarrow
+    Parquet,
 }
 
 #[derive(Debug, ClapArgs)]

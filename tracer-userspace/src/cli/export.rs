@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{
     Status,
@@ -17,13 +17,15 @@ use super::{
     read::open,
 };
 use crate::{
-    export::{self, Folded},
+    export::{self, Csv, Folded, Frames, JsonLines, Parquet},
     model::{self, Model},
 };
 
 pub(super) fn export(args: &Export) -> Result<Status> {
+    let folder = folder(args)?;
     let known = model::read(open(&args.traces.paths)?, &mut |_| {});
     match &args.output {
+        Some(path) if folder => write_folder(args, &known, path),
         Some(path) => {
             refuse_same(path, &args.traces.paths)?;
             write_file(path, |out| run(args, &known, out))
@@ -32,10 +34,33 @@ pub(super) fn export(args: &Export) -> Result<Status> {
     }
 }
 
-fn run(args: &Export, known: &Model, out: &mut dyn Write) -> Result<Status> {
-    match args.to {
-        Format::Folded => feed(args, known, Box::new(Folded::new(&known.definitions, out))),
+/// Whether the output is a folder. What does not go together is refused before anything is read.
+fn folder(args: &Export) -> Result<bool> {
+    if args.stacks && !matches!(args.to, Format::Csv | Format::Jsonl) {
+        bail!("--stacks is for --to csv and --to jsonl");
     }
+    let folder = matches!(args.to, Format::Parquet);
+    if folder && args.output.is_none() {
+        bail!("this format is a folder, which -o names");
+    }
+    Ok(folder)
+}
+
+fn run(args: &Export, known: &Model, out: &mut dyn Write) -> Result<Status> {
+    let definitions = &known.definitions;
+    let frames = if args.stacks { Frames::Show } else { Frames::Hide };
+    let format: Box<dyn export::Export + '_> = match args.to {
+        Format::Folded => Box::new(Folded::new(definitions, out)),
+        Format::Csv => Box::new(Csv::new(definitions, frames, out)?),
+        Format::Jsonl => Box::new(JsonLines::new(definitions, frames, out)),
+        Format::Parquet => bail!("this format is a folder"),
+    };
+    feed(args, known, format)
+}
+
+fn write_folder(args: &Export, known: &Model, path: &Path) -> Result<Status> {
+    let selected = args.scope.filter().select(&known.definitions).told();
+    feed(args, known, Box::new(Parquet::new(known, selected.as_ref(), path)?))
 }
 
 /// Reads the traces again, for their entries.

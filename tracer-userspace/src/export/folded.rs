@@ -26,13 +26,14 @@ impl<'a, W: Write> Folded<'a, W> {
     pub fn new(definitions: &'a Definitions, out: W) -> Self {
         Self { definitions, out, bytes: HashMap::new() }
     }
+}
 
-    fn line(&self, stack: u32) -> String {
-        let Some(stack) = self.definitions.stack(stack) else { return "(no stack)".to_owned() };
-        // A semicolon parts functions.
-        let names = stack.lines.iter().rev().map(|line| frame_name(line).replace([';', '\n'], ":"));
-        names.collect::<Vec<_>>().join(";")
-    }
+/// The functions of a stack on one line, outermost first.
+pub(super) fn fold(definitions: &Definitions, stack: u32) -> String {
+    let Some(stack) = definitions.stack(stack) else { return "(no stack)".to_owned() };
+    // A semicolon parts functions.
+    let names = stack.lines.iter().rev().map(|line| frame_name(line).replace([';', '\n'], ":"));
+    names.collect::<Vec<_>>().join(";")
 }
 
 impl<W: Write> Export for Folded<'_, W> {
@@ -47,7 +48,7 @@ impl<W: Write> Export for Folded<'_, W> {
     fn finish(mut self: Box<Self>) -> Result<()> {
         let mut lines: BTreeMap<String, u64> = BTreeMap::new();
         for (&stack, &bytes) in &self.bytes {
-            *lines.entry(self.line(stack)).or_default() += bytes;
+            *lines.entry(fold(self.definitions, stack)).or_default() += bytes;
         }
         for (line, bytes) in lines {
             writeln!(self.out, "{line} {bytes}").context("failed to write")?;

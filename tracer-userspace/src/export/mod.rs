@@ -5,10 +5,16 @@
 //! and the second gives the entries. So no format needs memory for each event unless its own structure asks for it.
 
 mod folded;
+mod folder;
+mod lines;
+mod parquet;
+mod table;
 
 use anyhow::Result;
 
 pub use folded::Folded;
+pub use lines::{Csv, Frames, JsonLines};
+pub use parquet::Parquet;
 
 use crate::model::Entry;
 

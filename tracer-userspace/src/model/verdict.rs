@@ -63,6 +63,17 @@ pub enum Certainty {
     Possible,
 }
 
+impl Certainty {
+    /// The name in output, the same as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Possible => "possible",
+        }
+    }
+}
+
 impl Colour {
     /// The name in output, the same as in JSON.
     #[must_use]
