@@ -300,6 +300,8 @@ pub(super) enum Format {
     Jsonl,
     /// Tables of all that is in the traces, by host and process, for DuckDB, Spark and pyarrow
     Parquet,
+    /// A report of ttnn-visualizer: what was live after each operation
+    Visualizer,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -17,7 +17,7 @@ use super::{
     read::open,
 };
 use crate::{
-    export::{self, Csv, Folded, Frames, JsonLines, Parquet},
+    export::{self, Csv, Folded, Frames, JsonLines, Parquet, Visualizer},
     model::{self, Model},
 };
 
@@ -39,9 +39,12 @@ fn folder(args: &Export) -> Result<bool> {
     if args.stacks && !matches!(args.to, Format::Csv | Format::Jsonl) {
         bail!("--stacks is for --to csv and --to jsonl");
     }
-    let folder = matches!(args.to, Format::Parquet);
+    let folder = matches!(args.to, Format::Parquet | Format::Visualizer);
     if folder && args.output.is_none() {
         bail!("this format is a folder, which -o names");
+    }
+    if matches!(args.to, Format::Visualizer) && args.scope.filter().parts_lives() {
+        bail!("of what is live, only a --device or --type can be shown alone");
     }
     Ok(folder)
 }
@@ -53,14 +56,18 @@ fn run(args: &Export, known: &Model, out: &mut dyn Write) -> Result<Status> {
         Format::Folded => Box::new(Folded::new(definitions, out)),
         Format::Csv => Box::new(Csv::new(definitions, frames, out)?),
         Format::Jsonl => Box::new(JsonLines::new(definitions, frames, out)),
-        Format::Parquet => bail!("this format is a folder"),
+        Format::Parquet | Format::Visualizer => bail!("this format is a folder"),
     };
     feed(args, known, format)
 }
 
 fn write_folder(args: &Export, known: &Model, path: &Path) -> Result<Status> {
     let selected = args.scope.filter().select(&known.definitions).told();
-    feed(args, known, Box::new(Parquet::new(known, selected.as_ref(), path)?))
+    let format: Box<dyn export::Export + '_> = match args.to {
+        Format::Visualizer => Box::new(Visualizer::new(known, path)?),
+        _ => Box::new(Parquet::new(known, selected.as_ref(), path)?),
+    };
+    feed(args, known, format)
 }
 
 /// Reads the traces again, for their entries.

@@ -9,12 +9,14 @@ mod folder;
 mod lines;
 mod parquet;
 mod table;
+mod visualizer;
 
 use anyhow::Result;
 
 pub use folded::Folded;
 pub use lines::{Csv, Frames, JsonLines};
 pub use parquet::Parquet;
+pub use visualizer::Visualizer;
 
 use crate::model::Entry;
 
