@@ -58,13 +58,16 @@ impl Site {
 }
 
 /// The sites of a model's stacks, each worked out once.
-pub(super) struct Sites<'a> {
+#[derive(Debug)]
+pub struct Sites<'a> {
     definitions: &'a Definitions,
     known: HashMap<u32, Site>,
 }
 
 impl<'a> Sites<'a> {
-    pub(super) fn new(definitions: &'a Definitions) -> Self {
+    /// Begins with what they are worked out from.
+    #[must_use]
+    pub fn new(definitions: &'a Definitions) -> Self {
         Self { definitions, known: HashMap::new() }
     }
 
@@ -73,8 +76,8 @@ impl<'a> Sites<'a> {
         self.definitions
     }
 
-    /// The site of a stack number.
-    pub(super) fn get(&mut self, stack: u32) -> &Site {
+    /// The site of a stack number; 0 stands for no stack.
+    pub fn get(&mut self, stack: u32) -> &Site {
         self.known.entry(stack).or_insert_with(|| Site::of(self.definitions.stack(stack).as_ref()))
     }
 }

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::{Clock, Integrity, names};
-use crate::model::{
-    Alias, Allocation, Certainty, Definitions, Entry, Found, Model, Moment, Outcome, StackLines, Verdict,
+use crate::{
+    model::{Alias, Allocation, Certainty, Definitions, Entry, Found, Model, Moment, Outcome, StackLines, Verdict},
+    trace::ALLOCATION_SERVER,
 };
 
 /// Which buffers to look for; what is absent matches everything.
@@ -89,6 +90,13 @@ pub struct TimelineFold {
     entries: Vec<Entry>,
 }
 
+/// Makes the steps of entries, one at a time.
+#[derive(Debug)]
+pub struct Steps<'a> {
+    definitions: &'a Definitions,
+    numbers: HashMap<u32, Numbers>,
+}
+
 /// Steps numbered so far.
 #[derive(Debug, Default)]
 struct Numbers {
@@ -114,12 +122,8 @@ impl TimelineFold {
     #[must_use]
     pub fn finish(self, model: &Model) -> Timeline {
         let integrity = Integrity::of(model);
-        // A log counts all of its processes together.
-        let number_of = |process| if integrity.clock(process) == Clock::Lines { 0 } else { process };
-        let mut numbers: HashMap<u32, Numbers> = HashMap::new();
-        let mut numbered =
-            |entry: &Entry| step(entry, numbers.entry(number_of(entry.process())).or_default(), &model.definitions);
-        let mut steps: Vec<Step> = self.entries.iter().map(&mut numbered).collect();
+        let mut make = Steps::new(&model.definitions);
+        let mut steps: Vec<Step> = self.entries.iter().map(|entry| make.step(entry)).collect();
         if model.definitions.sessions.len() > 1 {
             // Lines and nodes come after what has a time.
             steps.sort_by_key(|step| (integrity.clock(step.process) != Clock::Time, step.time));
@@ -128,6 +132,22 @@ impl TimelineFold {
         let stacks =
             numbers.into_iter().filter_map(|number| Some((number, model.definitions.stack(number)?))).collect();
         Timeline { integrity, steps, stacks }
+    }
+}
+
+impl<'a> Steps<'a> {
+    /// Begins with the definitions of the traces that the entries are of.
+    #[must_use]
+    pub fn new(definitions: &'a Definitions) -> Self {
+        Self { definitions, numbers: HashMap::new() }
+    }
+
+    /// The step that the next entry is.
+    pub fn step(&mut self, entry: &Entry) -> Step {
+        let process = entry.process();
+        // A log counts all of its processes together.
+        let is_log = names::origin(process, self.definitions) == ALLOCATION_SERVER;
+        step(entry, self.numbers.entry(if is_log { 0 } else { process }).or_default(), self.definitions)
     }
 }
 
@@ -176,6 +196,18 @@ fn step(entry: &Entry, numbers: &mut Numbers, definitions: &Definitions) -> Step
 }
 
 impl What {
+    /// The name in output, the same as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alloc => "alloc",
+            Self::Found => "found",
+            Self::Alias => "alias",
+            Self::Free => "free",
+            Self::End => "end",
+        }
+    }
+
     fn of(entry: &Entry) -> Self {
         match entry {
             Entry::Allocation(_) => Self::Alloc,

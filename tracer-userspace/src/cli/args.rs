@@ -280,9 +280,12 @@ pub(super) struct Export {
     /// What is written
     #[arg(long, value_name = "FORMAT")]
     pub(super) to: Format,
-    /// File [default: standard output]
+    /// File [default: standard output]; of parquet and visualizer a folder, which is new, empty or of an earlier export
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
+    /// In csv and jsonl, the functions of each stack too
+    #[arg(long)]
+    pub(super) stacks: bool,
     #[command(flatten)]
     pub(super) profile: ProfileOptions,
     #[command(flatten)]
@@ -302,6 +305,21 @@ pub(super) enum Format {
     Pprof,
     /// For the Perfetto UI and its trace processor: lives, bytes and excess frees over time
     Perfetto,
+    /// A row for each allocation, free and end, for pandas and spreadsheets
+    Csv,
+    /// The same as a JSON object a line, for jq
+    Jsonl,
+    /// Tables of all that is in the traces, by host and process, for DuckDB, Spark and pyarrow
+    Parquet,
+    /// A report of ttnn-visualizer: what was live after each operation
+    Visualizer,
+}
+
+impl Format {
+    /// Whether it is a folder of files.
+    pub(super) fn is_folder(self) -> bool {
+        matches!(self, Self::Parquet | Self::Visualizer)
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{
     Status,
@@ -19,30 +19,63 @@ use super::{
 };
 use crate::{
     analysis::Integrity,
-    export::{self, Links, Perfetto},
+    export::{self, Csv, JsonLines, Links, Parquet, Perfetto, Visualizer},
     model::{self, Model},
     trace::escape,
 };
 
 pub(super) fn export(args: &Export) -> Result<Status> {
-    match &args.output {
-        Some(path) => {
+    refuse(args)?;
+    match (&args.output, args.to.is_folder()) {
+        (Some(path), true) => write_folder(args, path),
+        (None, true) => bail!("this format is a folder, which -o names"),
+        (Some(path), false) => {
             refuse_same(path, args.inputs())?;
             write_file(path, |out| run(args, out))
         }
-        None => run(args, &mut io::stdout().lock()),
+        (None, false) => run(args, &mut io::stdout().lock()),
     }
+}
+
+/// What does not go together is refused before anything is read.
+fn refuse(args: &Export) -> Result<()> {
+    if args.stacks && !matches!(args.to, Format::Csv | Format::Jsonl) {
+        bail!("--stacks is for --to csv and --to jsonl");
+    }
+    if matches!(args.to, Format::Visualizer) && args.scope.filter().parts_lives() {
+        bail!("of what is live, only a --device or --type can be shown alone");
+    }
+    args.profile.refuse(args.to)
 }
 
 fn run(args: &Export, out: &mut dyn Write) -> Result<Status> {
     match args.to {
-        Format::Folded | Format::Svg | Format::Speedscope | Format::Pprof => profile::write(args, out),
+        Format::Csv | Format::Jsonl => {
+            let known = model::read(open(&args.traces.paths)?, &mut |_| {});
+            let definitions = &known.definitions;
+            let stacks = args.stacks.then(|| args.profile.stacks(definitions));
+            match args.to {
+                Format::Csv => feed(args, &known, Box::new(Csv::new(definitions, stacks, out)?)),
+                _ => feed(args, &known, Box::new(JsonLines::new(definitions, stacks, out))),
+            }
+        }
         Format::Perfetto => {
             let mut links = Links::default();
             let known = model::read(open(&args.traces.paths)?, &mut |entry| links.entry(entry));
             feed(args, &known, Box::new(Perfetto::new(&known, links, &args.scope.filter(), out)?))
         }
+        _ => profile::write(args, out),
     }
+}
+
+fn write_folder(args: &Export, path: &Path) -> Result<Status> {
+    let known = model::read(open(&args.traces.paths)?, &mut |_| {});
+    let selected = args.scope.filter().select(&known.definitions).told();
+    let format: Box<dyn export::Export + '_> = match args.to {
+        Format::Visualizer => Box::new(Visualizer::new(&known, path)?),
+        _ => Box::new(Parquet::new(&known, selected.as_ref(), path)?),
+    };
+    feed(args, &known, format)
 }
 
 /// Reads the traces again, for their entries.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     analysis::{Filter, Integrity, Measure, Profile, ProfileFold},
     export::{Folded, Heading, Stacks, Unit, write_folded, write_pprof, write_speedscope, write_svg},
-    model::Model,
+    model::{Definitions, Model},
     view,
 };
 
@@ -23,18 +23,50 @@ use crate::{
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Stacks")]
 pub(super) struct ProfileOptions {
-    /// What folded and svg show
-    #[arg(long, default_value = "allocated")]
-    measure: Measured,
-    /// Whether folded and svg show bytes, or how often
-    #[arg(long, default_value = "bytes")]
-    unit: Counted,
+    /// What folded and svg show [default: allocated]
+    #[arg(long)]
+    measure: Option<Measured>,
+    /// Whether folded and svg show bytes, or how often [default: bytes]
+    #[arg(long)]
+    unit: Option<Counted>,
     /// With folded and svg, the earlier run to compare with; its traces joined by commas
     #[arg(long, value_name = "TRACE")]
     pub(super) against: Option<Side>,
     /// With all, the Python interpreter's own functions are shown too
     #[arg(long, value_name = "all", value_parser = ["all"])]
     frames: Option<String>,
+}
+
+impl ProfileOptions {
+    /// Refuses what a format can't show.
+    pub(super) fn refuse(&self, to: Format) -> Result<()> {
+        if matches!(to, Format::Folded | Format::Svg) {
+            return Ok(());
+        }
+        for (option, given) in [
+            ("--measure", self.measure.is_some()),
+            ("--unit", self.unit.is_some()),
+            ("--against", self.against.is_some()),
+        ] {
+            if given {
+                bail!("{option} is for --to folded and --to svg");
+            }
+        }
+        Ok(())
+    }
+
+    /// How stacks are shown.
+    pub(super) fn stacks<'a>(&self, definitions: &'a Definitions) -> Stacks<'a> {
+        Stacks { definitions, all: self.frames.is_some() }
+    }
+
+    fn measure(&self) -> Measure {
+        self.measure.unwrap_or(Measured::Allocated).into()
+    }
+
+    fn unit(&self) -> Unit {
+        self.unit.unwrap_or(Counted::Bytes).into()
+    }
 }
 
 /// What is measured by stack.
@@ -66,7 +98,7 @@ pub(super) fn write(args: &Export, out: &mut dyn Write) -> Result<Status> {
     match (args.to, &options.against) {
         (Format::Svg, against) => {
             let before = against.as_ref().map(|side| Read::of(&side.0, &filter)).transpose()?;
-            let (measure, unit) = (options.measure.into(), options.unit.into());
+            let (measure, unit) = (options.measure(), options.unit());
             let remark = now.remark(&args.traces.paths, before.as_ref().zip(against.as_ref()));
             let before = before.map(|before| before.folded(options)).transpose()?;
             let heading = Heading { measure, unit, remark };
@@ -76,8 +108,7 @@ pub(super) fn write(args: &Export, out: &mut dyn Write) -> Result<Status> {
             let before = against.as_ref().map(|side| Read::of(&side.0, &filter)?.folded(options)).transpose()?;
             write_folded(&now.folded(options)?, before.as_ref(), out)?;
         }
-        (_, Some(_)) => bail!("--against is for --to folded and --to svg: these formats have one run in a file"),
-        (Format::Speedscope, None) => {
+        (Format::Speedscope, _) => {
             write_speedscope(&now.profile, now.stacks(options), &names(&args.traces.paths), out)?;
         }
         _ => {
@@ -104,15 +135,15 @@ impl Read {
     }
 
     fn stacks(&self, options: &ProfileOptions) -> Stacks<'_> {
-        Stacks { definitions: &self.model.definitions, all: options.frames.is_some() }
+        options.stacks(&self.model.definitions)
     }
 
     fn folded(&self, options: &ProfileOptions) -> Result<Folded> {
-        let measure = Measure::from(options.measure);
+        let measure = options.measure();
         if measure == Measure::Peak && !self.profile.has_peaks {
             bail!("there is no peak of a part of the events: leave out --test, --site, --since and --until");
         }
-        Ok(Folded::new(&self.profile, measure, options.unit.into(), self.stacks(options)))
+        Ok(Folded::new(&self.profile, measure, options.unit(), self.stacks(options)))
     }
 
     /// Where it is from, and what is missing.

@@ -22,8 +22,7 @@ impl Folded {
     pub fn new(profile: &Profile, measure: Measure, unit: Unit, stacks: Stacks) -> Self {
         let mut folded = Self::default();
         for (stack, amount) in profile.by_stack(measure) {
-            let names = stacks.frames(stack).iter().map(|frame| word(&frame.name)).collect();
-            let sum = folded.stacks.entry(names).or_default();
+            let sum = folded.stacks.entry(words(stacks, stack)).or_default();
             *sum = sum.saturating_add(unit.of(amount));
         }
         folded
@@ -65,6 +64,11 @@ pub fn write_folded(folded: &Folded, before: Option<&Folded>, out: &mut dyn Writ
         Some(before) => folded.lines_against(before).try_for_each(&mut write),
         None => folded.lines().try_for_each(&mut write),
     }
+}
+
+/// The names of a stack, outermost first.
+pub(super) fn words(stacks: Stacks, stack: Option<u32>) -> Vec<String> {
+    stacks.frames(stack).iter().map(|frame| word(&frame.name)).collect()
 }
 
 /// A name that cannot be taken for two functions, nor its end for a number.

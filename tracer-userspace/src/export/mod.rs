@@ -7,24 +7,32 @@
 //! Formats that show stacks alone are made of a [`Profile`](crate::analysis::Profile), which one reading gives.
 
 mod folded;
+mod folder;
 mod frames;
+mod lines;
+mod parquet;
 mod perfetto;
 mod pprof;
 mod speedscope;
 mod svg;
+mod table;
 #[cfg(test)]
 mod tests;
 mod unit;
+mod visualizer;
 
 use anyhow::Result;
 
 pub use folded::{Folded, write_folded};
 pub use frames::Stacks;
+pub use lines::{Csv, JsonLines};
+pub use parquet::Parquet;
 pub use perfetto::{Links, Perfetto};
 pub use pprof::write_pprof;
 pub use speedscope::write_speedscope;
 pub use svg::{Heading, write_svg};
 pub use unit::Unit;
+pub use visualizer::Visualizer;
 
 use crate::model::Entry;
 

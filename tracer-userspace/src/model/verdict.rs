@@ -64,7 +64,7 @@ pub enum Certainty {
 }
 
 impl Certainty {
-    /// The word for it.
+    /// The name in output, the same as in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
