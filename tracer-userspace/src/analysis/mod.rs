@@ -37,6 +37,7 @@ pub use held::{Grouping, Held, HeldFold, HeldGroup, HeldTotal, Until};
 pub use holders::{Holder, LiveSet, Load};
 pub use integrity::{Clock, CounterRow, Integrity, LossRow, ProcessRow};
 pub use life::{End, Life, LifeFold, Piece};
+pub use names::buffer_type;
 pub use order::{Order, Ranking};
 pub use pattern::{Pattern, SitePattern};
 pub use report::{CircularRow, Failure, Peak, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};

@@ -9,7 +9,9 @@ use crate::{
 /// Stands for a test where none ran.
 pub(super) const NO_TEST: &str = "(outside of tests)";
 
-pub(super) fn buffer_type(number: u32) -> String {
+/// A type of memory by the target's number.
+#[must_use]
+pub fn buffer_type(number: u32) -> String {
     match BUFFER_TYPES.get(number as usize) {
         Some(name) => (*name).to_owned(),
         None if number == u32::MAX => "unknown".to_owned(),

@@ -291,6 +291,8 @@ pub(super) struct Export {
 pub(super) enum Format {
     /// Bytes allocated by stack, a line a stack, for flame-graph tools
     Folded,
+    /// A page for a browser, whole in one file: memory over time, flame graphs, and the tables of report, excess and held
+    Html,
 }
 
 #[derive(Debug, ClapArgs)]

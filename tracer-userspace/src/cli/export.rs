@@ -17,7 +17,7 @@ use super::{
     read::open,
 };
 use crate::{
-    export::{self, Folded},
+    export::{self, Folded, Html},
     model::{self, Model},
 };
 
@@ -35,6 +35,7 @@ pub(super) fn export(args: &Export) -> Result<Status> {
 fn run(args: &Export, known: &Model, out: &mut dyn Write) -> Result<Status> {
     match args.to {
         Format::Folded => feed(args, known, Box::new(Folded::new(&known.definitions, out))),
+        Format::Html => feed(args, known, Box::new(Html::new(known, &args.scope.filter(), out))),
     }
 }
 
@@ -48,6 +49,7 @@ fn feed(args: &Export, known: &Model, mut format: Box<dyn export::Export + '_>) 
         }
     });
     written?;
+    format.selected(selection.told());
     format.finish()?;
     for (name, damage) in &model.damages {
         eprintln!("warning: {name} is damaged at byte {}: {}; what is behind is left out", damage.at, damage.what);

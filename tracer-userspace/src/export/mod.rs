@@ -5,12 +5,14 @@
 //! and the second gives the entries. So no format needs memory for each event unless its own structure asks for it.
 
 mod folded;
+mod html;
 
 use anyhow::Result;
 
 pub use folded::Folded;
+pub use html::Html;
 
-use crate::model::Entry;
+use crate::{analysis::Selected, model::Entry};
 
 /// A format that is being written.
 pub trait Export {
@@ -20,6 +22,9 @@ pub trait Export {
     ///
     /// The output can't be written.
     fn entry(&mut self, entry: &Entry) -> Result<()>;
+
+    /// Learns, behind the last entry, what was selected, if that is not everything.
+    fn selected(&mut self, _selected: Option<Selected>) {}
 
     /// Writes what could not be written before all was known.
     ///
