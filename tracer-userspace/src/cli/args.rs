@@ -295,6 +295,8 @@ pub(super) struct Export {
 /// Formats of other tools.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Format {
+    /// A page for a browser, whole in one file: memory over time, flame graphs, and the tables of report, excess and held
+    Html,
     /// A line a stack and how much it is, for flame-graph tools; with --against two numbers, before and after
     Folded,
     /// A flame graph that any browser opens; with --against what became more is red, what became less blue

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     analysis::Integrity,
-    export::{self, Csv, JsonLines, Links, Parquet, Perfetto, Visualizer},
+    export::{self, Csv, Html, JsonLines, Links, Parquet, Perfetto, Visualizer},
     model::{self, Model},
     trace::escape,
 };
@@ -50,6 +50,10 @@ fn refuse(args: &Export) -> Result<()> {
 
 fn run(args: &Export, out: &mut dyn Write) -> Result<Status> {
     match args.to {
+        Format::Html => {
+            let known = model::read(open(&args.traces.paths)?, &mut |_| {});
+            feed(args, &known, Box::new(Html::new(&known, &args.scope.filter(), out)))
+        }
         Format::Csv | Format::Jsonl => {
             let known = model::read(open(&args.traces.paths)?, &mut |_| {});
             let definitions = &known.definitions;
@@ -70,10 +74,9 @@ fn run(args: &Export, out: &mut dyn Write) -> Result<Status> {
 
 fn write_folder(args: &Export, path: &Path) -> Result<Status> {
     let known = model::read(open(&args.traces.paths)?, &mut |_| {});
-    let selected = args.scope.filter().select(&known.definitions).told();
     let format: Box<dyn export::Export + '_> = match args.to {
         Format::Visualizer => Box::new(Visualizer::new(&known, path)?),
-        _ => Box::new(Parquet::new(&known, selected.as_ref(), path)?),
+        _ => Box::new(Parquet::new(&known, path)?),
     };
     feed(args, &known, format)
 }
@@ -88,7 +91,7 @@ fn feed(args: &Export, known: &Model, mut format: Box<dyn export::Export + '_>) 
         }
     });
     written?;
-    format.finish()?;
+    format.finish(selection.told().as_ref())?;
     Ok(warn(&model))
 }
 

@@ -13,6 +13,7 @@ use super::{
     table::{Cell, Row as _, StepRow, StepRows},
 };
 use crate::{
+    analysis::Selected,
     model::{Definitions, Entry},
     trace::{escape, escape_json},
 };
@@ -86,7 +87,7 @@ impl<W: Write> Export for Csv<'_, W> {
         self.out.write_record(None::<&[u8]>).map_err(failed)
     }
 
-    fn finish(mut self: Box<Self>) -> Result<()> {
+    fn finish(mut self: Box<Self>, _: Option<&Selected>) -> Result<()> {
         self.out.flush().context("failed to write")
     }
 }
@@ -128,7 +129,7 @@ impl<W: Write> Export for JsonLines<'_, W> {
         writeln!(self.out, "{}", escape_json(&line)).context("failed to write")
     }
 
-    fn finish(mut self: Box<Self>) -> Result<()> {
+    fn finish(mut self: Box<Self>, _: Option<&Selected>) -> Result<()> {
         self.out.flush().context("failed to write")
     }
 }
@@ -159,7 +160,7 @@ mod tests {
     ) {
         let mut format = make(known, out);
         read_text(TRACE, &mut |entry| format.entry(entry).expect("written"));
-        format.finish().expect("written");
+        format.finish(None).expect("written");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod folded;
 mod folder;
 mod frames;
+mod html;
 mod lines;
 mod parquet;
 mod perfetto;
@@ -25,6 +26,7 @@ use anyhow::Result;
 
 pub use folded::{Folded, write_folded};
 pub use frames::Stacks;
+pub use html::Html;
 pub use lines::{Csv, JsonLines};
 pub use parquet::Parquet;
 pub use perfetto::{Links, Perfetto};
@@ -34,7 +36,7 @@ pub use svg::{Heading, write_svg};
 pub use unit::Unit;
 pub use visualizer::Visualizer;
 
-use crate::model::Entry;
+use crate::{analysis::Selected, model::Entry};
 
 /// A format that is being written.
 pub trait Export {
@@ -45,10 +47,10 @@ pub trait Export {
     /// The output can't be written.
     fn entry(&mut self, entry: &Entry) -> Result<()>;
 
-    /// Writes what could not be written before all was known.
+    /// Writes what could not be written before all was known, and what was selected, if that is not everything.
     ///
     /// # Errors
     ///
     /// The output can't be written.
-    fn finish(self: Box<Self>) -> Result<()>;
+    fn finish(self: Box<Self>, selected: Option<&Selected>) -> Result<()>;
 }

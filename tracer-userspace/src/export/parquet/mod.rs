@@ -25,8 +25,6 @@ use table::Table;
 /// Writes a folder of tables. Its memory grows with the live buffers, and with what is different.
 pub struct Parquet<'a> {
     known: &'a Model,
-    /// Whether all of the traces is asked for.
-    whole: bool,
     folder: Folder,
     steps: StepRows<'a>,
     lives: LifeRows<'a>,
@@ -35,16 +33,15 @@ pub struct Parquet<'a> {
 }
 
 impl<'a> Parquet<'a> {
-    /// Begins with what is known of the traces, and what of them was asked for.
+    /// Begins with what is known of the traces.
     ///
     /// # Errors
     ///
     /// The folder is not ours, or can't be written.
-    pub fn new(known: &'a Model, selected: Option<&Selected>, path: &Path) -> Result<Self> {
+    pub fn new(known: &'a Model, path: &Path) -> Result<Self> {
         let definitions = &known.definitions;
         Ok(Self {
             known,
-            whole: selected.is_none(),
             folder: Folder::claim(path, "parquet")?,
             steps: StepRows::new(definitions),
             lives: LifeRows::new(definitions),
@@ -61,7 +58,7 @@ impl<'a> Parquet<'a> {
         table.finish(&mut self.folder)
     }
 
-    fn write_definitions(&mut self) -> Result<()> {
+    fn write_definitions(&mut self, whole: bool) -> Result<()> {
         let (known, definitions) = (self.known, &self.known.definitions);
         let mut stacks: Vec<u32> = definitions.stack_numbers().collect();
         stacks.sort_unstable();
@@ -73,7 +70,6 @@ impl<'a> Parquet<'a> {
         self.write(RunRow::all(definitions))?;
         self.write(ProcessRow::all(known))?;
         self.write(CounterRow::all(definitions))?;
-        let whole = self.whole;
         self.write(ReportedRow::all(known).filter(|_| whole))
     }
 }
@@ -87,12 +83,12 @@ impl Export for Parquet<'_> {
         }
     }
 
-    fn finish(mut self: Box<Self>) -> Result<()> {
+    fn finish(mut self: Box<Self>, selected: Option<&Selected>) -> Result<()> {
         for life in self.lives.finish() {
             self.life_table.add(&life, &mut self.folder)?;
         }
         self.step_table.finish(&mut self.folder)?;
         self.life_table.finish(&mut self.folder)?;
-        self.write_definitions()
+        self.write_definitions(selected.is_none())
     }
 }

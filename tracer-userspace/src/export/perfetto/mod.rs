@@ -25,7 +25,7 @@ use super::{
     frames::{BEFORE, NO_STACK, remark},
 };
 use crate::{
-    analysis::{ExcessKind, Filter, Life, LifeFold, Load, Piece, Site, frame_name},
+    analysis::{ExcessKind, Filter, Life, LifeFold, Load, Piece, Selected, Site, frame_name},
     model::{Buffer, Definitions, Entry, Model, Moment, Outcome, Previous, TestSpan},
     trace::{Loss, escape},
 };
@@ -300,7 +300,7 @@ impl Export for Perfetto<'_> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Result<()> {
+    fn finish(mut self: Box<Self>, _: Option<&Selected>) -> Result<()> {
         for life in std::mem::take(&mut self.lives).finish() {
             self.life(&life)?;
         }

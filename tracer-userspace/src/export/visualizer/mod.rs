@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::{Export, folder::Folder};
 use crate::{
-    analysis::{Integrity, Sites},
+    analysis::{Integrity, Selected, Sites},
     model::{Allocation, Buffer, Device, Entry, Found, Model, Moment, Outcome, Verdict},
     trace::DeviceClass,
 };
@@ -187,7 +187,7 @@ impl Export for Visualizer<'_> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Result<()> {
+    fn finish(mut self: Box<Self>, _: Option<&Selected>) -> Result<()> {
         if self.placed == 0 && self.unplaced > 0 {
             bail!(
                 "the trace does not tell how many bytes buffers take in each bank, by which the visualizer shows them"
