@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder
+from pathlib import Path
 from types import ModuleType
 
 from .recorder import Log
@@ -30,8 +31,8 @@ class Attachment:
         """To be called between tests; `since` is what ran since the last look, if that may have allocated."""
         if self._wait_if_loaded() and since is not None:
             self.problems.append(
-                f"{since} loaded TT-Metal other than by importing it: what it allocated before the recorder attached to "
-                f"process {os.getpid()} is not in the trace"
+                f"{since} loaded TT-Metal other than by importing it: what it allocated before the recorder attached "
+                f"to process {os.getpid()} is not in the trace"
             )
 
     def close(self) -> None:
@@ -52,8 +53,7 @@ class Attachment:
 
 def library_is_loaded() -> bool:
     """Whether this process has mapped the library."""
-    with open("/proc/self/maps", errors="replace") as maps:
-        return any(LIBRARY in line for line in maps)
+    return LIBRARY in Path("/proc/self/maps").read_text(errors="replace")
 
 
 class AfterExtensions(importlib.abc.MetaPathFinder):

@@ -160,7 +160,7 @@ class Session:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         reporter = terminalreporter
         reporter.section("device buffers (tt-buftrace)")
-        for line, markup in self._lines(everything=reporter.config.get_verbosity() > 0):
+        for line, markup in self._lines(everything=reporter.verbosity > 0):
             reporter.write_line(line, **markup)
 
     def _lines(self, everything: bool) -> Iterator[tuple[str, dict[str, bool]]]:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from . import PROGRAM
 
@@ -19,6 +20,9 @@ START = 60.0
 ATTACH = 60.0
 STOP = 120.0
 POLL = 0.01
+
+# Those that `tt-buftrace doctor` names.
+CAPABILITIES = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep"
 
 # What `record` says; its own tests rely on these words as well.
 WAITING = "waiting: process "
@@ -92,7 +96,7 @@ class Recorder:
             said = None if by_sudo is None else f"{said}\n{by_sudo}"
         if said is not None:
             self.close()
-            raise NotRecording(f"{said}\n{self._advice()}")
+            raise NotRecording(f"{said}\n{self._advice()}".strip())
 
     def stop(self) -> None:
         """Ends the recording, and returns when the trace is whole."""
@@ -146,13 +150,14 @@ class Recorder:
         return pid
 
     def _advice(self) -> str:
-        capabilities = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep"
+        if os.geteuid() == 0:
+            return ""
         return (
-            "To record, give the program its rights (again after each installation), or let it run by sudo without "
-            f"a password, or run pytest as root:\n  sudo setcap {capabilities} {self._program}"
+            "what gives this session the rights: capabilities for the program (again after each installation), a sudo "
+            f"that asks for no password, or pytest as root\nsudo setcap {CAPABILITIES} {self._program}"
         )
 
 
-def _own_group() -> dict[str, object]:
+def _own_group() -> dict[str, Any]:
     """Ctrl-C in the terminal is for the tests; the recorder is stopped when these have ended."""
     return {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
