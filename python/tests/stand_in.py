@@ -35,7 +35,12 @@ ROWS = [
     },
 ]
 ANSWERS = {
-    "report": {"integrity": INTEGRITY, "verdicts": VERDICTS, "tests": ROWS},
+    "report": {
+        "totals": [{"found": ORDERS.get("found", 0)}, {"found": 0}],
+        "integrity": INTEGRITY,
+        "verdicts": VERDICTS,
+        "tests": ROWS,
+    },
     "held": {"groups": [{"until": "stop", "name": "test_it.py::test_bad", "bytes": 65536}]},
     "check": {
         "rules": [

@@ -30,6 +30,8 @@ def test_a_log_tells_who_is_recorded_and_who_is_not(tmp_path):
         file.write("7 (b): 21 probes\nerror: failed to write: the disk is full\n")
     assert log.wait_until_attached(17, seconds=0) is None
     assert log.wait_until_attached(19, seconds=0) == "failed to write: the disk is full"
+    log.path.unlink()
+    assert log.wait_until_attached(17, seconds=0) == "the recording has ended"
 
 
 def test_extension_modules_are_loaded_as_ever(monkeypatch):

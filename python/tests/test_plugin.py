@@ -147,7 +147,8 @@ def test_a_library_that_a_test_loads_by_other_means_may_be_recorded_late(session
 
 
 def test_losses_and_failures_of_the_recorder_are_said(session):
-    session("--buftrace", lossy=True).stdout.fnmatch_lines(["! 3 events were lost"])
+    result = session("--buftrace", lossy=True, found=5)
+    result.stdout.fnmatch_lines(["! 3 events were lost", "! 5 buffers were there before the recorder attached"])
     result = session("--buftrace", "--buftrace-required", end=2)
     result.stdout.fnmatch_lines(["! the recorder failed: waiting: *"])
     assert result.ret == 1
@@ -165,6 +166,22 @@ def test_what_runs_no_tests_is_not_recorded(session, pytester, words):
     pytester.makepyfile(test_it="def test_good(): pass")
     assert session(*words).ret == 0
     assert session.calls() == []
+
+
+def test_a_session_within_a_session_is_recorded_by_the_outer_one(session, pytester):
+    pytester.makepyfile(
+        test_it="""
+            import subprocess, sys
+            def test_inner():
+                words = ["-p", "tt_buftrace.plugin", "-p", "no:cacheprovider", "--buftrace=inner.ttb", "inner.py"]
+                inner = subprocess.run([sys.executable, "-m", "pytest", *words], capture_output=True, text=True)
+                assert "buftrace: recorded by the session that this one is part of" in inner.stdout
+                assert inner.returncode == 0
+        """,
+        inner=TESTS,
+    )
+    session("--buftrace").assert_outcomes(passed=1)
+    assert [call.split()[0] for call in session.calls()] == ["record", "report", "held"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed")

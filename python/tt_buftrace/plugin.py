@@ -70,6 +70,9 @@ class Member:
         self.attachment = Attachment(log)
         self._latest: str | None = None
 
+    def pytest_report_header(self) -> str:
+        return "buftrace: recorded by the session that this one is part of"
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self.attachment.look(self._latest)
@@ -203,7 +206,7 @@ class Session:
         return value
 
     def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(self._binary), *words], capture_output=True, text=True)
+        return subprocess.run([str(self._binary), *words], capture_output=True, encoding="utf-8", errors="replace")
 
 
 def _program() -> Path:

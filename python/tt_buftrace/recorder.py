@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from . import PROGRAM
 START = 60.0
 ATTACH = 60.0
 STOP = 120.0
+KILLED = 5.0
 POLL = 0.01
 
 # Those that `tt-buftrace doctor` names.
@@ -43,11 +45,12 @@ class Log:
 
     def lines(self) -> list[str]:
         """Its whole lines so far."""
-        text = self.path.read_text(errors="replace")
+        text = self._read()
         return text[: text.rfind("\n") + 1].splitlines()
 
     def text(self) -> str:
-        return self.path.read_text(errors="replace").strip()
+        """All that it said."""
+        return self._read().strip()
 
     def has_begun(self) -> bool:
         """Whether it has attached to a process, so that there is a trace."""
@@ -62,7 +65,11 @@ class Log:
         deadline = time.monotonic() + seconds
         refused = REFUSED.format(pid=pid)
         while True:
-            for line in self.lines():
+            try:
+                lines = self.lines()
+            except FileNotFoundError:
+                return "the recording has ended"
+            for line in lines:
                 if line.startswith(f"{RECORDING}{pid} ("):
                     return None
                 if line.startswith(refused):
@@ -72,6 +79,9 @@ class Log:
             if time.monotonic() > deadline:
                 return f"the recorder did not attach within {seconds:.0f} s"
             time.sleep(POLL)
+
+    def _read(self) -> str:
+        return self.path.read_text(encoding="utf-8", errors="replace")
 
 
 class Recorder:
@@ -115,11 +125,16 @@ class Recorder:
 
     def close(self) -> None:
         """Leaves nothing behind, whatever happened."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self._kill()
         self._folder.cleanup()
+
+    def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            # What is not ours to kill ends by itself, at the latest with this process.
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                os.kill(self._pid(process.pid), signal.SIGKILL)
+                process.wait(KILLED)
 
     def _try(self, prefix: list[str]) -> str | None:
         """What it said if it did not start."""
@@ -132,9 +147,7 @@ class Recorder:
                 self._process = None
                 return self.log.text()
             if time.monotonic() > deadline:
-                self._process.kill()
-                self._process.wait()
-                self._process = None
+                self._kill()
                 return f"{' '.join(command)} said nothing within {START:.0f} s"
             time.sleep(POLL)
         return None

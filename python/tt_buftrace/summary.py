@@ -95,7 +95,12 @@ def problems(report: Json) -> list[str]:
     """What keeps the trace from being the whole truth."""
     integrity = report["integrity"]
     lost = sum(loss["events"] for loss in integrity["losses"])
-    return [*([f"{lost} events were lost"] if lost else []), *integrity["problems"]]
+    found = sum(total["found"] for total in report["totals"])
+    return [
+        *([f"{lost} events were lost"] if lost else []),
+        *([f"{found} buffers were there before the recorder attached"] if found else []),
+        *integrity["problems"],
+    ]
 
 
 def failures(check: Json) -> list[Failure]:

@@ -55,7 +55,7 @@ pub fn wheel(profile: Profile, folder: &Path) -> Result<PathBuf> {
     make_empty(&wheels)?;
     let mut maturin = Command::new(python::with_maturin()?);
     maturin.args(["-m", "maturin", "build", "--profile", profile.name(), "--out"]).arg(&wheels);
-    run(maturin.current_dir(root()))?;
+    run(maturin.current_dir(root().join("python")))?;
     let built = fs::read_dir(&wheels)?.next().context("maturin built no wheel")??.path();
     let wheel = folder.join(built.file_name().unwrap_or_default());
     fs::rename(&built, &wheel)?;

@@ -24,6 +24,58 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 ];
 const PAGES: &str = "share/man/man1";
 
+/// Of each command: a command line, and what it is for.
+const EXAMPLES: [(&str, &[(&str, &str)]); 12] = [
+    (
+        "record",
+        &[
+            (
+                "tt-buftrace record -p 4711 -o run.ttb",
+                "Attach to a pytest that runs already; Ctrl-C ends the recording alone.",
+            ),
+            ("tt-buftrace record -- pytest -n 4 tests", "Start it, and record its workers and forked children, too."),
+            (
+                "tt-buftrace record --wait server.py --max-size 2G",
+                "Record each server of this name as it comes, for days.",
+            ),
+        ],
+    ),
+    ("doctor", &[("tt-buftrace doctor -p 4711", "What is missing to record this process, each with the next step.")]),
+    (
+        "import",
+        &[("tt-buftrace import server.log -o old.ttb", "Make a trace of a log, for every other command to read.")],
+    ),
+    (
+        "report",
+        &[
+            ("tt-buftrace report run.ttb", "The first look at a trace."),
+            ("tt-buftrace report rank0.ttb rank1.ttb --json", "All ranks of a run at once, for a program."),
+        ],
+    ),
+    (
+        "timeline",
+        &[(
+            "tt-buftrace timeline run.ttb --device mesh0 --address 0x100080 --stacks",
+            "Who allocated and freed what was at an address, with stacks.",
+        )],
+    ),
+    (
+        "excess",
+        &[("tt-buftrace excess run.ttb --test test_unload --frames all", "Only in these tests, with whole stacks.")],
+    ),
+    ("held", &[("tt-buftrace held run.ttb --by test", "Which tests leave memory behind.")]),
+    ("diff", &[("tt-buftrace diff before.ttb after.ttb", "Whether a fix is real, and what else it changed.")]),
+    (
+        "check",
+        &[(
+            "tt-buftrace check run.ttb --fail-on excess,held/test>10 --junit buftrace.xml",
+            "Fail on any excess free, and on each test that leaves more than ten buffers.",
+        )],
+    ),
+    ("explain", &[("tt-buftrace explain repeat", "What this verdict means, and where to look.")]),
+    ("redact", &[("tt-buftrace redact run.ttb -o public.ttb", "A copy that can be shown to others.")]),
+    ("generate", &[("tt-buftrace generate ~/.local", "Install man pages and completions for one user.")]),
+];
 const EXIT_STATUS: [(&str, &str); 3] = [
     ("0", "Done."),
     (
@@ -45,7 +97,7 @@ const ENVIRONMENT: [(&str, &str); 1] =
     [("BUFTRACE_CONFIG", "Names the only file of defaults, whoever it belongs to; none is used if it is empty.")];
 
 pub(super) fn generate(args: &Generate) -> Result<Status> {
-    let mut root = Args::command().disable_help_subcommand(true);
+    let mut root = Args::command().disable_help_subcommand(true).subcommand_value_name("COMMAND");
     for (shell, path) in COMPLETIONS {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut root, "tt-buftrace", &mut script);
@@ -79,6 +131,9 @@ fn write_page(folder: &Path, command: &clap::Command, others: &[String]) -> Resu
         section(&mut rest, "FILES", &FILES);
         section(&mut rest, "ENVIRONMENT", &ENVIRONMENT);
     }
+    if let Some((_, examples)) = EXAMPLES.iter().find(|(of, _)| *of == command.get_name()) {
+        section(&mut rest, "EXAMPLES", examples);
+    }
     section(&mut rest, "EXIT STATUS", &EXIT_STATUS);
     rest.control("SH", ["SEE ALSO"]);
     for (index, other) in others.iter().enumerate() {
@@ -105,4 +160,38 @@ fn write(path: &Path, text: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
     fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn examples_are_command_lines_of_their_commands() {
+        for (command, examples) in EXAMPLES {
+            for (line, _) in examples {
+                assert_eq!(line.split(' ').nth(1), Some(command));
+                assert!(Args::try_parse_from(line.split(' ')).is_ok(), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_command_has_a_page_and_each_shell_its_completions() {
+        let folder = tempfile::tempdir().expect("a folder");
+        generate(&Generate { folder: folder.path().to_owned() }).expect("written");
+        let read = |path: &str| fs::read_to_string(folder.path().join(path)).expect("there");
+        let main = read("share/man/man1/tt-buftrace.1");
+        for command in Args::command().get_subcommands() {
+            let name = command.get_name();
+            let page = read(&format!("share/man/man1/tt-buftrace-{name}.1"));
+            assert!(page.starts_with(".ie") && page.contains(&format!(".TH tt-buftrace-{name} 1")), "{page}");
+            assert!(main.contains(&format!("tt\\-buftrace\\-{name}(1)")), "{name}");
+            for (shell, path) in COMPLETIONS {
+                assert!(read(path).contains(name), "{shell} does not know {name}");
+            }
+        }
+    }
 }
