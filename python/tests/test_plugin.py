@@ -67,7 +67,7 @@ def test_the_summary_has_the_tests_that_are_worth_a_line(session):
             "*device buffers (tt-buftrace)*",
             " allocs   frees  excess       held  test",
             "      3       2       1   64.0 KiB  test_it.py::test_bad  (1 repeat, 1 held)",
-            "nothing odd in 1 other tests: 2 allocations, 2 frees",
+            "nothing odd in 1 other test: 2 allocations, 2 frees",
             "14 events in */buftrace.ttb; see more: tt-buftrace report */buftrace.ttb",
         ]
     )

@@ -162,7 +162,7 @@ class Session:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         reporter = terminalreporter
-        reporter.section("device buffers (tt-buftrace)")
+        reporter.write_sep("=", "device buffers (tt-buftrace)")
         for line, markup in self._lines(everything=reporter.verbosity > 0):
             reporter.write_line(line, **markup)
 

@@ -87,8 +87,8 @@ def table(all_rows: list[TestRow], everything: bool) -> Iterator[tuple[str, dict
     rest = [row for row in all_rows if not row.is_odd]
     if rest and not everything:
         allocations, frees = sum(row.allocations for row in rest), sum(row.frees for row in rest)
-        others = "other tests" if shown else "tests"
-        yield f"nothing odd in {len(rest)} {others}: {allocations} allocations, {frees} frees", {}
+        others = f"{len(rest)} {'other ' if shown else ''}test{'s' if len(rest) > 1 else ''}"
+        yield f"nothing odd in {others}: {allocations} allocations, {frees} frees", {}
 
 
 def problems(report: Json) -> list[str]:

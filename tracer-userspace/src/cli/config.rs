@@ -212,6 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_each_key_and_an_example_that_is_taken() {
+        let readme = include_str!("../../../README.md");
+        let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
+        for (table, keys) in TABLES {
+            let names = |row: &&&str| row.split(" | ").next().is_some_and(|cell| cell.contains(&format!("`{table}`")));
+            let row = rows.iter().find(names).expect("a row of the table");
+            let told: Vec<&str> = row.split(" | ").nth(1).unwrap_or_default().split('`').skip(1).step_by(2).collect();
+            assert_eq!(told, keys, "{table}");
+        }
+        let example = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+        let check = completed("tt-buftrace check a.ttb", &[defaults("/project/buftrace.toml", example)]);
+        assert_eq!(check, "tt-buftrace check --fail-on=excess,held/test>10 --suppress=/project/known.toml a.ttb");
+    }
+
+    #[test]
     fn the_command_line_wins_over_the_project_and_that_over_the_user() {
         let files = [
             defaults("/project/buftrace.toml", "[held]\ntop = 5\nby = 'test'\n[report]\ntop = 3\n"),
