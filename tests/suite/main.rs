@@ -24,6 +24,8 @@ mod left;
 mod lifecycle;
 mod lookalike;
 mod loss;
+mod packages;
+mod plugin;
 mod privileges;
 mod processes;
 mod python;

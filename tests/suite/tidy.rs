@@ -46,7 +46,7 @@ fn every_file_names_its_licence_and_says_what_it_is() {
         assert_eq!(lines.next(), Some("// SPDX-License-Identifier: Apache-2.0"), "{}", path.display());
         assert!(lines.next().is_some_and(|line| line.starts_with("//! ")), "{} says not what it is", path.display());
     }
-    for (path, text) in sources(&["tests"], "py") {
+    for (path, text) in sources(&["tests", "python"], "py") {
         let head = text.lines().take(2).any(|line| line == "# SPDX-License-Identifier: Apache-2.0");
         assert!(head, "{}", path.display());
     }

@@ -115,6 +115,11 @@ pub(crate) fn debugging() -> RwLockWriteGuard<'static, ()> {
     LIBRARIES.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Libraries are probed in whoever has them meanwhile.
+pub(crate) fn following() -> RwLockReadGuard<'static, ()> {
+    LIBRARIES.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A recording that runs.
 pub(crate) struct Recorder {
     _everywhere: Option<RwLockReadGuard<'static, ()>>,
@@ -142,7 +147,7 @@ impl Recorder {
     /// Starts a command that is, or becomes, `record`.
     pub(crate) fn launch(mut command: Command) -> Result<Self> {
         let follows = command.get_args().any(|it| it == "--follow-forks" || it == "--");
-        let _everywhere = follows.then(|| LIBRARIES.read().unwrap_or_else(PoisonError::into_inner));
+        let _everywhere = follows.then(following);
         let mut child = command.stderr(Stdio::piped()).spawn().context("failed to start tt-buftrace")?;
         let stderr = BufReader::new(child.stderr.take().context("stderr is piped")?);
         Ok(Self { _everywhere, child, stderr, said: String::new() })

@@ -115,10 +115,16 @@ pub fn reduce(purpose: Purpose) -> Result<()> {
     set_no_new_privs(true).context("failed to give up gaining privileges")
 }
 
-/// The folder of the user that this process is. `HOME` may still be another one's: `su` and `sudo` may leave it as it was.
+/// Who gave this command: sudo's caller, else the user that this process is.
+#[must_use]
+pub fn caller() -> Uid {
+    caller_of_sudo().map_or_else(geteuid, |(user, _)| user)
+}
+
+/// The caller's folder. `HOME` may still be another one's: `su` and `sudo` may leave it as it was.
 #[must_use]
 pub fn home() -> Option<PathBuf> {
-    let user = geteuid();
+    let user = caller();
     let is_ours = |home: &PathBuf| fs::metadata(home).is_ok_and(|folder| folder.uid() == user.as_raw());
     env::var_os("HOME").map(PathBuf::from).filter(is_ours).or_else(|| home_of(user))
 }

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod ebpf;
 pub mod fuzz;
 pub mod object;
+pub mod package;
 pub mod python;
 pub mod recorder;
 pub mod soak;

@@ -76,6 +76,8 @@ enum Command {
         #[arg(long, value_name = "N", conflicts_with_all = ["minutes", "cycles"])]
         kills: Option<u32>,
     },
+    /// Build a Python wheel and a Debian package into target/package.
+    Package,
     /// What CI runs: install what is missing, check format, lints and digest, rebuild the kernel side, test.
     Ci,
 }
@@ -99,6 +101,7 @@ fn main() -> Result<()> {
         Command::Soak { cycles: Some(count), .. } => xtask::soak::cycles(count),
         Command::Soak { kills: Some(count), .. } => xtask::soak::kills(count),
         Command::Soak { minutes, .. } => xtask::soak::steady(minutes),
+        Command::Package => xtask::package::package(),
         Command::Ci => xtask::ci::ci(),
     }
 }

@@ -12,16 +12,26 @@ use crate::{
 
 /// A Python with pytest; made on first use.
 pub fn with_pytest() -> Result<PathBuf> {
-    let folder = root().join(".cache/python");
+    with_module("python", "pytest", "pytest")
+}
+
+/// A Python with maturin, which builds wheels; made on first use.
+pub fn with_maturin() -> Result<PathBuf> {
+    with_module("maturin", "maturin", "maturin>=1.8,<2")
+}
+
+/// A Python below `.cache/` with a module, which a package has.
+fn with_module(folder: &str, module: &str, package: &str) -> Result<PathBuf> {
+    let folder = root().join(".cache").join(folder);
     let python = folder.join("bin/python");
-    let has_pytest = || {
-        let status = Command::new(&python).args(["-c", "import pytest"]).status();
+    let has_module = || {
+        let status = Command::new(&python).args(["-c", &format!("import {module}")]).status();
         status.is_ok_and(|status| status.success())
     };
-    if !python.exists() || !has_pytest() {
+    if !python.exists() || !has_module() {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
             .context("python3 with its venv module is needed: `apt-get install python3-venv`")?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "pytest"]))?;
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", package]))?;
     }
     Ok(python)
 }

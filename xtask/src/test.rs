@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::{
     command::{is_root, run},
-    python, root,
+    package, python, root,
 };
 
 /// Runs all tests; `arguments` go to cargo. Where we are not root, the test programs run by sudo.
@@ -37,6 +37,7 @@ fn prepare() -> Result<()> {
         for version in python::TESTED_TTNN {
             python::with_ttnn(version)?;
         }
+        package::wheel(package::Profile::Dev, &root().join("target/package"))?;
     }
     Ok(())
 }

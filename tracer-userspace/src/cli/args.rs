@@ -57,6 +57,8 @@ pub(super) enum Command {
     Redact(Redact),
     /// Every record and event as a line of text
     Dump(Dump),
+    /// Man pages and shell completions, for packages and for ~/.local
+    Generate(Generate),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -359,6 +361,13 @@ pub(super) struct Redact {
 pub(super) struct Dump {
     #[command(flatten)]
     pub(super) traces: Traces,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Generate {
+    /// Folder like /usr: its share/ gets man pages, and completions for bash, zsh and fish
+    #[arg(value_name = "DIR")]
+    pub(super) folder: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

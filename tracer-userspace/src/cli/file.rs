@@ -17,9 +17,15 @@ const LARGEST_TEXT: u64 = 64 << 20;
 
 /// Reads a text.
 pub(super) fn read_text(path: &Path) -> Result<String> {
+    let file = open(path).with_context(|| format!("failed to read {}", path.display()))?;
+    read_open_text(file, path)
+}
+
+/// Reads a text from its file.
+pub(super) fn read_open_text(file: File, path: &Path) -> Result<String> {
     let failed = || format!("failed to read {}", path.display());
     let mut text = String::new();
-    open(path).with_context(failed)?.take(LARGEST_TEXT + 1).read_to_string(&mut text).with_context(failed)?;
+    file.take(LARGEST_TEXT + 1).read_to_string(&mut text).with_context(failed)?;
     if text.len() as u64 > LARGEST_TEXT {
         bail!("failed to read {}: it is larger than {} MiB", path.display(), LARGEST_TEXT >> 20);
     }

@@ -4,7 +4,9 @@
 mod args;
 mod compare;
 mod export;
+mod config;
 mod file;
+mod generate;
 mod import;
 mod profile;
 mod read;
@@ -13,12 +15,13 @@ mod redact;
 mod scope;
 
 use std::{
+    env,
     io::{self, Write},
     process::ExitCode,
 };
 
-use args::{Args, Command};
-use clap::Parser;
+use args::Command;
+use config::Refusal;
 
 use crate::{
     privileges::{self, Purpose},
@@ -42,7 +45,18 @@ enum Status {
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let args = Args::parse();
+    let args = match config::parse(env::args_os().collect()) {
+        Ok(args) => args,
+        Err(Refusal::Usage(error)) => {
+            // What can't be printed has no reader.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { FAILURE } else { 0 });
+        }
+        Err(Refusal::Config(error)) => {
+            eprintln!("error: {}", escape_lines(&format!("{error:#}")));
+            return ExitCode::from(FAILURE);
+        }
+    };
     let mut stdout = io::BufWriter::new(io::stdout().lock());
     let result =
         reduce_privileges(&args.command).and_then(|()| dispatch(args.command, &mut stdout)).and_then(|status| {
@@ -87,6 +101,7 @@ fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
         Command::Explain(args) => read::explain(&args, out),
         Command::Redact(args) => redact::redact(&args),
         Command::Dump(args) => read::dump(&args, out),
+        Command::Generate(args) => generate::generate(&args),
     }
 }
 

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what `report`, `held` and `check` say in JSON to the lines of pytest's summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = Mapping[str, Any]
+
+# Rows of the table, unless all are wanted.
+MOST_ROWS = 20
+NO_TEST = "outside of tests"
+
+
+@dataclass
+class TestRow:
+    """What a test did to buffers."""
+
+    test: str
+    allocations: int = 0
+    frees: int = 0
+    # Verdicts other than normal, with how often, and what they count as: red, excess or yellow.
+    odd: dict[str, int] = field(default_factory=dict)
+    colours: set[str] = field(default_factory=set)
+    excess: int = 0
+    held_bytes: int = 0
+
+    @property
+    def is_odd(self) -> bool:
+        return bool(self.odd)
+
+    @property
+    def markup(self) -> dict[str, bool]:
+        if "red" in self.colours:
+            return {"red": True}
+        return {"yellow": True} if self.colours else {}
+
+
+@dataclass
+class Failure:
+    """A rule that a test, or the session, has broken."""
+
+    rule: str
+    count: int
+    test: str | None = None
+
+    def __str__(self) -> str:
+        return f"FAILED {self.test} - {self.rule}: {self.count}" if self.test else f"FAILED {self.rule}: {self.count}"
+
+
+def rows(report: Json, held: Json) -> list[TestRow]:
+    """A row for each test, what is worst before what is not."""
+    colours = {row["verdict"]: row["colour"] for row in report["verdicts"]}
+    found = {}
+    for test in report["tests"]:
+        row = TestRow(test["test"] or NO_TEST, test["allocations"], test["frees"])
+        for verdict, count in ((it["verdict"], it["count"]) for it in test["verdicts"]):
+            colour = colours.get(verdict, "normal")
+            if colour != "normal":
+                row.odd[verdict] = count
+                row.colours.add(colour)
+            if colour in ("excess", "red"):
+                row.excess += count
+        found[row.test] = row
+    for group in held["groups"]:
+        # What a device's closing released is no more held than what was freed.
+        if group["until"] != "close":
+            row = found.setdefault(group["name"] or NO_TEST, TestRow(group["name"] or NO_TEST))
+            row.held_bytes += group["bytes"]
+    return sorted(found.values(), key=lambda row: ("red" not in row.colours, -row.excess, -row.held_bytes))
+
+
+def table(all_rows: list[TestRow], everything: bool) -> Iterator[tuple[str, dict[str, bool]]]:
+    """Lines with pytest's markup: the tests that are worth a line, and a sum of the others."""
+    odd = [row for row in all_rows if row.is_odd]
+    shown = all_rows if everything else odd[:MOST_ROWS]
+    if shown:
+        yield f"{'allocs':>7} {'frees':>7} {'excess':>7} {'held':>10}  test", {}
+    for row in shown:
+        odd_words = ", ".join(f"{count} {verdict}" for verdict, count in row.odd.items())
+        line = f"{row.allocations:>7} {row.frees:>7} {row.excess:>7} {size(row.held_bytes):>10}  {row.test}"
+        yield f"{line}  ({odd_words})" if odd_words else line, row.markup
+    if not everything and len(odd) > MOST_ROWS:
+        yield f"and {len(odd) - MOST_ROWS} more such tests", {}
+    rest = [row for row in all_rows if not row.is_odd]
+    if rest and not everything:
+        allocations, frees = sum(row.allocations for row in rest), sum(row.frees for row in rest)
+        others = f"{len(rest)} {'other ' if shown else ''}test{'s' if len(rest) > 1 else ''}"
+        yield f"nothing odd in {others}: {allocations} allocations, {frees} frees", {}
+
+
+def problems(report: Json) -> list[str]:
+    """What keeps the trace from being the whole truth."""
+    integrity = report["integrity"]
+    lost = sum(loss["events"] for loss in integrity["losses"])
+    found = sum(total["found"] for total in report["totals"])
+    return [
+        *([f"{lost} events were lost"] if lost else []),
+        *([f"{found} buffers were there before the recorder attached"] if found else []),
+        *integrity["problems"],
+    ]
+
+
+def failures(check: Json) -> list[Failure]:
+    """What has broken a rule: by test where that is known."""
+    found = []
+    for rule in check["rules"]:
+        if rule["passed"]:
+            continue
+        by_test = {it["test"]: it["count"] for it in rule["tests"] if not it["passed"]}
+        if not rule["tests"]:
+            for finding in rule["findings"]:
+                by_test[finding["test"]] = by_test.get(finding["test"], 0) + finding["confirmed"]
+        if by_test:
+            found += [Failure(rule["rule"], count, test or NO_TEST) for test, count in by_test.items()]
+        else:
+            found.append(Failure(rule["rule"], rule["count"]))
+    return found
+
+
+def size(count: int) -> str:
+    """Bytes, as the program's own views have them."""
+    if count < 10 * 1024:
+        return f"{count} B"
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"
