@@ -2,7 +2,8 @@
 //! Traces the device buffers of a running TT-Metal process, and says what happened to each.
 //!
 //! In pipeline order: [`discover`] finds what to probe, [`capture`] records with [`unwind`]'s stacks into a [`trace`] file;
-//! [`import`] makes one of other tools' output; [`model`] reads it, [`analysis`] answers questions about it, [`view`] prints the answers.
+//! [`import`] makes one of other tools' output; [`model`] reads it, [`analysis`] answers questions about it, [`view`] prints the answers,
+//! and [`live`] shows them while they come.
 
 pub mod analysis;
 pub mod capture;
@@ -10,6 +11,7 @@ pub mod cli;
 pub mod discover;
 pub mod doctor;
 pub mod import;
+pub mod live;
 pub mod model;
 pub mod privileges;
 pub mod redact;

@@ -113,7 +113,11 @@ impl Filter {
                 "type" => filter.buffer_type = Some(names::parse_buffer_type(value)?),
                 "test" => filter.test = Some(Pattern::parse(value)?),
                 "site" => filter.site = Some(SitePattern::parse(value)?),
-                _ => return Err("a filter is `device mesh0, type L1, test NAME, site NAME`, or some of these".to_owned()),
+                _ => {
+                    return Err(
+                        "a filter is `device mesh0, type L1, test NAME, site NAME`, or some of these".to_owned()
+                    );
+                }
             }
         }
         Ok(filter)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The timeline: everything that happened to a device, an address or a buffer, in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde::Serialize;
 
@@ -86,11 +86,15 @@ pub enum What {
 #[derive(Debug)]
 pub struct TimelineFold {
     query: Query,
-    entries: Vec<Entry>,
+    entries: VecDeque<Entry>,
+    /// Most entries that are kept.
+    most: usize,
+    /// Steps that were not kept, by process.
+    left_out: HashMap<u32, Numbers>,
 }
 
 /// Steps numbered so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Numbers {
     allocations: u64,
     frees: u64,
@@ -100,13 +104,24 @@ impl TimelineFold {
     /// Begins with what to look for.
     #[must_use]
     pub fn new(query: Query) -> Self {
-        Self { query, entries: Vec::new() }
+        Self::latest(query, usize::MAX)
+    }
+
+    /// The same for at most so many steps, the latest; their numbers are as if all were there.
+    #[must_use]
+    pub fn latest(query: Query, most: usize) -> Self {
+        Self { query, entries: VecDeque::new(), most, left_out: HashMap::new() }
     }
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
         if self.query.matches(entry) {
-            self.entries.push(*entry);
+            self.entries.push_back(*entry);
+        }
+        if self.entries.len() > self.most
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.left_out.entry(entry.process()).or_default().count(What::of(&entry));
         }
     }
 
@@ -117,6 +132,11 @@ impl TimelineFold {
         // A log counts all of its processes together.
         let number_of = |process| if integrity.clock(process) == Clock::Lines { 0 } else { process };
         let mut numbers: HashMap<u32, Numbers> = HashMap::new();
+        for (&process, left_out) in &self.left_out {
+            let sum = numbers.entry(number_of(process)).or_default();
+            sum.allocations += left_out.allocations;
+            sum.frees += left_out.frees;
+        }
         let mut numbered =
             |entry: &Entry| step(entry, numbers.entry(number_of(entry.process())).or_default(), &model.definitions);
         let mut steps: Vec<Step> = self.entries.iter().map(&mut numbered).collect();
@@ -131,6 +151,19 @@ impl TimelineFold {
     }
 }
 
+impl Numbers {
+    /// Counts a step, and returns its number.
+    fn count(&mut self, what: What) -> u64 {
+        let number = match what {
+            What::Alloc => &mut self.allocations,
+            What::Free => &mut self.frees,
+            What::Found | What::Alias | What::End => return 0,
+        };
+        *number += 1;
+        *number
+    }
+}
+
 impl Query {
     fn matches(&self, entry: &Entry) -> bool {
         self.address.is_none_or(|address| address == entry.address())
@@ -140,14 +173,7 @@ impl Query {
 
 fn step(entry: &Entry, numbers: &mut Numbers, definitions: &Definitions) -> Step {
     let what = What::of(entry);
-    let number = match what {
-        What::Alloc => &mut numbers.allocations,
-        What::Free => &mut numbers.frees,
-        What::Found | What::Alias | What::End => &mut 0,
-    };
-    if matches!(what, What::Alloc | What::Free) {
-        *number += 1;
-    }
+    let number = numbers.count(what);
     let (moment, bytes) = match entry {
         Entry::Allocation(Allocation { buffer, moment }) | Entry::Outcome(Outcome { buffer, moment, .. }) => {
             (*moment, buffer.size)
@@ -158,7 +184,7 @@ fn step(entry: &Entry, numbers: &mut Numbers, definitions: &Definitions) -> Step
     let outcome = if let Entry::Outcome(outcome) = entry { Some(outcome) } else { None };
     Step {
         what,
-        number: *number,
+        number,
         time: moment.time,
         thread: moment.thread,
         process: entry.process(),

@@ -5,6 +5,7 @@ mod args;
 mod compare;
 mod file;
 mod import;
+mod live;
 mod read;
 mod record;
 mod redact;
@@ -41,7 +42,7 @@ enum Status {
 #[must_use]
 pub fn run() -> ExitCode {
     let args = Args::parse();
-    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let mut stdout = io::BufWriter::new(io::stdout());
     let result =
         reduce_privileges(&args.command).and_then(|()| dispatch(args.command, &mut stdout)).and_then(|status| {
             stdout.flush()?;
@@ -61,10 +62,11 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// `record` first starts what it is to record.
+/// `record` first starts what it is to record, and `live` records as it does.
 fn reduce_privileges(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Record(_) => Ok(()),
+        Command::Live(args) if args.trace.is_none() => Ok(()),
         Command::Doctor(_) => privileges::reduce(Purpose::Recording),
         _ => privileges::reduce(Purpose::Reading),
     }
@@ -73,6 +75,7 @@ fn reduce_privileges(command: &Command) -> anyhow::Result<()> {
 fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
     match command {
         Command::Record(args) => record::record(args),
+        Command::Live(args) => live::live(args),
         Command::Doctor(args) => record::doctor(&args, out),
         Command::Import(args) => import::import(&args),
         Command::Report(args) => read::report(&args, out),

@@ -6,12 +6,10 @@ use std::{
     io::BufReader,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use super::{
-    Damage, Item, ReadError, Reader, open,
-    reader::HEAD,
-};
+use super::{Damage, Item, ReadError, Reader, limit::Part, open, reader::HEAD};
 
 /// A trace file that may grow: an iterator over its items that ends where the file ends at this moment.
 ///
@@ -20,7 +18,8 @@ pub struct Follower {
     path: PathBuf,
     /// Device and number of the file that is read: the path may have another one later.
     identity: (u64, u64),
-    reader: Reader<BufReader<File>>,
+    file: Arc<File>,
+    reader: Reader<BufReader<Part<Arc<File>>>>,
 }
 
 /// What became of a file since the last look.
@@ -41,7 +40,18 @@ impl Follower {
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let file = open(path)?;
         let identity = identity(&file.metadata().map_err(ReadError::Io)?);
-        Ok(Self { path: path.to_owned(), identity, reader: Reader::new(BufReader::new(file))? })
+        let file = Arc::new(file);
+        Ok(Self { path: path.to_owned(), identity, reader: read(&file)?, file })
+    }
+
+    /// The same file from its beginning, even if its name is gone.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn again(&self) -> Result<Self, ReadError> {
+        let (path, file) = (self.path.clone(), Arc::clone(&self.file));
+        Ok(Self { path, identity: self.identity, reader: read(&file)?, file })
     }
 
     /// The path.
@@ -87,6 +97,10 @@ impl Iterator for Follower {
     }
 }
 
+fn read(file: &Arc<File>) -> Result<Reader<BufReader<Part<Arc<File>>>>, ReadError> {
+    Reader::new(BufReader::new(Part { file: Arc::clone(file), at: 0, end: u64::MAX }))
+}
+
 fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
@@ -127,7 +141,10 @@ mod tests {
             assert_eq!(follower.look().expect("looked"), Look::Same);
         }
         items.extend(rest(&mut follower));
-        assert_eq!(items, ["problem text=\"one\"", "problem text=\"two\"", "problem text=\"three\""].map(str::to_owned));
+        assert_eq!(
+            items,
+            ["problem text=\"one\"", "problem text=\"two\"", "problem text=\"three\""].map(str::to_owned)
+        );
         file.write_all(&[1, 0, 0, 0, 9, 9, 9, 9, 7]).expect("written");
         follower.look().expect("looked");
         assert_eq!(rest(&mut follower), [""; 0]);
@@ -152,5 +169,6 @@ mod tests {
         assert_eq!(follower.look().expect("looked"), Look::Replaced);
         fs::remove_file(&path).expect("removed");
         assert_eq!(follower.look().expect("looked"), Look::Same);
+        assert_eq!(rest(&mut follower.again().expect("opened")), [""; 0]);
     }
 }

@@ -168,7 +168,8 @@ impl<'a> Rows<'a> {
                 by_name.entry(name(text)).and_modify(|all| all.merge(sum)).or_insert_with(|| sum.clone());
             }
         }
-        let running: Vec<_> = self.view.running.iter().map(|&(_, text)| text).filter(|&it| self.takes_test(it)).collect();
+        let running: Vec<_> =
+            self.view.running.iter().map(|&(_, text)| text).filter(|&it| self.takes_test(it)).collect();
         for &text in &running {
             by_name.entry(name(text)).or_insert_with(|| TestSum { first: fold.last, ..TestSum::default() });
         }
