@@ -58,7 +58,7 @@ fn title(live: &Live) -> String {
     let processes = &live.picture.processes;
     let name = |row: &ProcessRow| match row.pid {
         0 => command(&row.command),
-        pid => format!("pid {pid} {}", command(&row.command)),
+        pid => format!("pid {pid} {}", command(without_folder(&row.command))),
     };
     match &processes[..] {
         [] => " tt-buftrace live".to_owned(),
@@ -68,6 +68,12 @@ fn title(live: &Live) -> String {
             format!(" tt-buftrace live  {} processes, {ended} of them ended; {}", processes.len(), name(first))
         }
     }
+}
+
+/// A command without the folder of its program, which would fill the line.
+fn without_folder(command: &str) -> &str {
+    let program = command.split(' ').next().unwrap_or(command);
+    &command[program.rfind('/').map_or(0, |slash| slash + 1)..]
 }
 
 /// How the recording goes.
@@ -136,7 +142,7 @@ fn verdicts(live: &Live) -> Line<'static> {
     rows.sort_by_key(|row| std::cmp::Reverse((row.colour, row.confirmed)));
     let mut spans = vec![Span::raw(if rows.is_empty() { " no buffer was freed so far" } else { "" })];
     for row in rows {
-        let possible = if row.possible > 0 { format!("+{} possible", row.possible) } else { String::new() };
+        let possible = if row.possible > 0 { format!(" (+{} possible)", row.possible) } else { String::new() };
         let mark = mark(row.colour).trim_end();
         let text = format!(" {mark}{} {}{possible} ", row.verdict.name(), row.confirmed);
         spans.push(Span::styled(text, style(row.colour, live.screen.colours)));
@@ -161,7 +167,7 @@ fn foot(live: &Live, width: u16) -> Line<'static> {
     if !filter.is_empty() {
         text += &format!("ONLY {} (Esc: all)  ", escape(&filter));
     }
-    let keys = if screen.pager.is_some() { "q close  ↑↓ ←→ scroll  / search  n next" } else { KEYS };
+    let keys = if screen.pager.is_some() { "q close  ↑↓ scroll  / search  n next" } else { KEYS };
     Line::raw(text + keys)
 }
 
@@ -211,16 +217,33 @@ fn draw_pane(live: &Live, pane: Pane, rows: &panes::Rows, frame: &mut Frame, are
 }
 
 fn draw_pager(pager: &Pager, frame: &mut Frame, area: Rect) {
-    let shown = usize::from(area.height.saturating_sub(1));
-    // The last page stays full.
-    let top = pager.top.min(pager.lines.len().saturating_sub(shown));
-    let last = (top + shown).min(pager.lines.len());
-    let about = format!("lines {}-{last} of {}", (top + 1).min(last), pager.lines.len());
+    let about = format!("line {} of {}", (pager.top + 1).min(pager.lines.len()), pager.lines.len());
     let line = titles(&format!(" {}", escape(&pager.title)), &about, area.width);
     put(frame, area, area.y, Line::styled(line, Modifier::BOLD | Modifier::REVERSED));
-    for (y, line) in (area.y + 1..area.bottom()).zip(pager.lines.iter().skip(top)) {
-        put(frame, area, y, Line::raw(line.chars().skip(pager.left).collect::<String>()));
+    let lines = pager.lines.iter().skip(pager.top).flat_map(|line| wrapped(line, area.width.into()));
+    for (y, line) in (area.y + 1..area.bottom()).zip(lines) {
+        put(frame, area, y, Line::raw(line));
     }
+}
+
+/// A line on several, the further ones indented by a little more than the first.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let indent = line.chars().take_while(|&c| c == ' ').count().min(width / 2);
+    let further = " ".repeat(indent + 2);
+    let mut lines = vec![String::new()];
+    for word in line.split_inclusive(' ') {
+        let last = lines.last().map_or(0, |line| line.chars().count());
+        if last > indent && last + word.trim_end().chars().count() > width {
+            lines.push(further.clone());
+        }
+        for c in word.chars() {
+            if lines.last().is_some_and(|line| line.chars().count() >= width) {
+                lines.push(further.clone());
+            }
+            lines.last_mut().expect("there is always one").push(c);
+        }
+    }
+    lines
 }
 
 /// How high panes are that need so much: each has the least that a pane can have, and what is left goes round.
@@ -275,6 +298,7 @@ fn style(colour: Colour, colours: bool) -> Style {
     }
 }
 
-fn at_seconds(ns: u64) -> String {
+/// A time in seconds.
+pub(super) fn at_seconds(ns: u64) -> String {
     format!("{}.{} s", ns / 1_000_000_000, ns % 1_000_000_000 / 100_000_000)
 }

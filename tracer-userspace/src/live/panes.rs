@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Live, screen::Pane};
+use super::{Live, draw::at_seconds, screen::Pane};
 use crate::{
     analysis::{Clock, LiveFinding, LiveMemory, LivePicture, LiveSite, LiveTest},
     model::{Certainty, Colour},
@@ -39,7 +39,7 @@ pub(super) fn rows(live: &Live, pane: Pane, width: usize) -> Rows {
     match pane {
         Pane::Memory => memory(picture, order, width),
         Pane::Verdicts => verdicts(picture, order, width),
-        Pane::Sites => sites(picture, order),
+        Pane::Sites => sites(picture, order, width),
         Pane::Tests => tests(picture, order, width),
     }
 }
@@ -87,7 +87,8 @@ fn verdicts(picture: &LivePicture, order: usize, width: usize) -> Rows {
         };
         (Reverse((severity, count, it.latest.moment.time)), it.stack, it.verdict)
     });
-    let rest = width.saturating_sub(40);
+    let rest =
+        width.saturating_sub(if sorted.iter().any(|(_, it)| it.certainty == Certainty::Possible) { 46 } else { 36 });
     let (site, test) = (rest * 3 / 5, rest - rest * 3 / 5);
     let mut table = Table::new(&["verdict", "", ">times", ">last at", "site", "test"]);
     let mut rows = Vec::new();
@@ -97,8 +98,8 @@ fn verdicts(picture: &LivePicture, order: usize, width: usize) -> Rows {
             format!("{} {}", mark(it.verdict.colour()), it.verdict.name()),
             if it.certainty == Certainty::Possible { "possible".to_owned() } else { String::new() },
             it.count.to_string(),
-            when(it.latest.moment.time, clock(picture, it.latest.buffer.process)),
-            begin(&it.site.name, site),
+            at(it.latest.moment.time, clock(picture, it.latest.buffer.process)),
+            site_name(&it.site.name, site),
             end(&test_name, test),
         ]);
         rows.push(Row {
@@ -112,7 +113,7 @@ fn verdicts(picture: &LivePicture, order: usize, width: usize) -> Rows {
     finish(&table, rows)
 }
 
-fn sites(picture: &LivePicture, order: usize) -> Rows {
+fn sites(picture: &LivePicture, order: usize, width: usize) -> Rows {
     let sorted = sorted(&picture.sites, |it| {
         let by = match order {
             0 => it.growth,
@@ -149,6 +150,9 @@ fn tests(picture: &LivePicture, order: usize, width: usize) -> Rows {
     });
     let mut table = Table::new(&["", ">allocs", ">frees", ">left", "verdicts", "test"]);
     let mut rows = Vec::new();
+    let found_width =
+        picture.tests.iter().map(|it| verdict_counts(&it.findings).len()).max().unwrap_or(0).min(width / 3);
+    let room = width.saturating_sub(37 + found_width);
     let any_test = picture.tests.iter().any(|it| it.test.is_some());
     for (index, it) in sorted.into_iter().filter(|_| any_test) {
         let name = it.test.clone().unwrap_or_else(|| "(outside of tests)".to_owned());
@@ -157,8 +161,8 @@ fn tests(picture: &LivePicture, order: usize, width: usize) -> Rows {
             it.allocations.to_string(),
             it.frees.to_string(),
             signed_bytes(it.bytes_left),
-            begin(&verdict_counts(&it.findings), width / 3),
-            name.clone(),
+            begin(&verdict_counts(&it.findings), found_width),
+            end(&name, room),
         ]);
         rows.push(Row { key: name.clone(), text: String::new(), names: name, colour: worst(it), index });
     }
@@ -199,6 +203,22 @@ fn site_key(it: &LiveSite) -> String {
 
 fn clock(picture: &LivePicture, process: u32) -> Clock {
     picture.processes.iter().find(|row| row.process == process).map_or(Clock::Time, |row| row.clock())
+}
+
+fn at(time: u64, clock: Clock) -> String {
+    if clock == Clock::Time { at_seconds(time) } else { when(time, clock) }
+}
+
+/// The name of a site; where it is too long, the innermost function goes without its namespaces.
+fn site_name(name: &str, width: usize) -> String {
+    if name.chars().count() <= width {
+        return escape(name);
+    }
+    let (innermost, callers) = name.split_once(" < ").unwrap_or((name, ""));
+    let mut parts: Vec<&str> = innermost.rsplitn(3, "::").take(2).collect();
+    parts.reverse();
+    let arrow = if callers.is_empty() { "" } else { " < " };
+    begin(&format!("{}{arrow}{callers}", parts.join("::")), width)
 }
 
 fn sparkline(values: &[u64], peak: u64) -> String {

@@ -76,9 +76,8 @@ pub(super) enum Question {
 pub(super) struct Pager {
     pub(super) title: String,
     pub(super) lines: Vec<String>,
-    /// The first line and column that are shown.
+    /// The first line that is shown.
     pub(super) top: usize,
-    pub(super) left: usize,
     /// Whether the text is still to come.
     pub(super) waits: bool,
 }
@@ -109,7 +108,7 @@ impl Pane {
 impl Question {
     pub(super) const fn words(self) -> &'static str {
         match self {
-            Self::Filter => "filter (device mesh0, type L1, test NAME, site NAME; nothing for all): ",
+            Self::Filter => "filter by device, type, test, site: ",
             Self::Search => "search: ",
             Self::Address => "timeline of address: ",
         }
@@ -153,11 +152,11 @@ impl Screen {
 
     pub(super) fn open(&mut self, title: String, text: &str) {
         let lines = text.lines().map(str::to_owned).collect();
-        self.pager = Some(Pager { title, lines, top: 0, left: 0, waits: false });
+        self.pager = Some(Pager { title, lines, top: 0, waits: false });
     }
 
     pub(super) fn wait(&mut self, title: String) {
         let lines = vec!["reading the trace …".to_owned()];
-        self.pager = Some(Pager { title, lines, top: 0, left: 0, waits: true });
+        self.pager = Some(Pager { title, lines, top: 0, waits: true });
     }
 }

@@ -15,8 +15,6 @@ use crate::{
 
 /// How far a page is, in rows.
 const PAGE: usize = 10;
-/// How far a step to the side is, in columns.
-const SIDE: usize = 8;
 /// Most characters that can be typed.
 const LONGEST: usize = 200;
 /// Wide enough for anything that only its rows count of.
@@ -93,8 +91,6 @@ fn paged(live: &mut Live, mut pager: Pager, key: KeyEvent) -> Option<Pager> {
         KeyCode::PageDown | KeyCode::Char(' ') => pager.top += PAGE,
         KeyCode::Home | KeyCode::Char('g') => pager.top = 0,
         KeyCode::End | KeyCode::Char('G') => pager.top = last,
-        KeyCode::Left => pager.left = pager.left.saturating_sub(SIDE),
-        KeyCode::Right => pager.left += SIDE,
         _ => {}
     }
     pager.top = pager.top.min(last);

@@ -19,12 +19,19 @@ pub struct Watched {
     /// Whether there are names that the sites do not have yet.
     more_names: bool,
     /// What is shown instead, while the view is frozen.
-    frozen: Option<Box<LiveFold>>,
+    frozen: Option<Box<Frozen>>,
     /// What growth is measured from.
     since: Option<Box<LiveFold>>,
     pub(super) filter: Filter,
     /// What stands for definitions before the first item.
     nothing: Model,
+}
+
+/// What was known at a moment.
+struct Frozen {
+    fold: LiveFold,
+    /// The tests that ran, as process and text numbers.
+    running: Vec<(u32, u32)>,
 }
 
 impl Watched {
@@ -54,11 +61,11 @@ impl Watched {
     }
 
     pub(super) fn freeze(&mut self) {
-        self.frozen = Some(Box::new(self.fold.clone()));
+        self.frozen = Some(Box::new(Frozen { fold: self.fold.clone(), running: self.running() }));
     }
 
     pub(super) fn go_on(&mut self) {
-        self.since = self.frozen.take();
+        self.since = self.frozen.take().map(|frozen| Box::new(frozen.fold));
     }
 
     /// Measures growth from the beginning again.
@@ -68,7 +75,7 @@ impl Watched {
 
     /// When the view was frozen, if it is.
     pub(super) fn frozen_at(&self) -> Option<u64> {
-        self.frozen.as_ref().map(|fold| fold.last())
+        self.frozen.as_ref().map(|frozen| frozen.fold.last())
     }
 
     /// When growth is measured from, if not from the beginning.
@@ -80,11 +87,18 @@ impl Watched {
         if std::mem::take(&mut self.more_names) {
             self.sites.forget_inexact();
         }
-        let running: Vec<_> = self.reading.iter().flat_map(Reading::running_tests).collect();
+        let now = self.running();
         let model = self.reading.as_ref().map_or(&self.nothing, Reading::model);
-        let (filter, since) = (&self.filter, self.since.as_deref());
-        let view = View { model, filter, running: &running, since, idle };
-        self.frozen.as_deref().unwrap_or(&self.fold).picture(&view, &mut self.sites)
+        let (fold, running) = match self.frozen.as_deref() {
+            Some(Frozen { fold, running }) => (fold, running),
+            None => (&self.fold, &now),
+        };
+        let view = View { model, filter: &self.filter, running, since: self.since.as_deref(), idle };
+        fold.picture(&view, &mut self.sites)
+    }
+
+    fn running(&self) -> Vec<(u32, u32)> {
+        self.reading.iter().flat_map(Reading::running_tests).collect()
     }
 
     fn model(&self) -> &Model {

@@ -106,7 +106,7 @@ impl Watch {
 
     /// Of a recording in this process, which writes to a path.
     pub(super) fn recording(mut self, news: Receiver<News>, path: PathBuf, keep: bool) -> Self {
-        self.live.screen.output = keep.then(|| path.display().to_string());
+        self.live.screen.output = path.file_name().filter(|_| keep).map(|name| name.to_string_lossy().into_owned());
         self.recorder = Some(Recorder { news, path, keep, over: false });
         self
     }
@@ -167,23 +167,22 @@ impl Watch {
 
     /// Looks whether the file has grown, once all of it was read; ends the trace when nothing can come any more.
     fn look(&mut self) -> Result<()> {
-        let Some(follower) = &mut self.follower else { return Ok(()) };
+        let Some(follower) = self.follower.as_mut().filter(|_| !self.ended) else { return Ok(()) };
         let path = follower.path().display().to_string();
+        if follower.look().with_context(|| format!("failed to read {path}"))? == Look::Replaced {
+            self.live.watched.restart();
+            self.live.screen.say("the trace was written anew, and is read once more".to_owned());
+        }
         let over = self.recorder.as_ref().is_some_and(|recorder| recorder.over);
-        if self.ended {
-            return Ok(());
+        if over {
+            // What it wrote last may have come since the last look.
+            follower.by_ref().for_each(|item| self.live.watched.item(item));
+        } else if follower.damage().is_some() {
+            self.live.screen.phase = Phase::Over("the trace is damaged".to_owned());
         }
         if over || follower.damage().is_some() {
             self.live.watched.end(&path, follower.damage().cloned(), follower.skipped());
             self.ended = true;
-            if !over {
-                self.live.screen.phase = Phase::Over("the trace is damaged".to_owned());
-            }
-            return Ok(());
-        }
-        if follower.look().with_context(|| format!("failed to read {path}"))? == Look::Replaced {
-            self.live.watched.restart();
-            self.live.screen.say("the trace was written anew, and is read once more".to_owned());
         }
         Ok(())
     }
