@@ -21,6 +21,7 @@ mod import;
 mod killed;
 mod left;
 mod lifecycle;
+mod live;
 mod lookalike;
 mod loss;
 mod privileges;

@@ -20,7 +20,7 @@ use crate::{
     analysis::ProcessRow,
     model::Colour,
     trace::escape,
-    view::{command, when},
+    view::{command, count, when},
 };
 
 /// The smallest screen that has room for something.
@@ -94,7 +94,7 @@ fn state(live: &Live) -> Line<'static> {
         }
     });
     if !picture.problems.is_empty() {
-        spans.push(Span::styled(format!("  {} problems: p", picture.problems.len()), Modifier::BOLD));
+        spans.push(Span::styled(format!("  {}: p", count(picture.problems.len() as u64, "problem")), Modifier::BOLD));
     }
     spans.push(Span::raw(format!("  {} events", picture.events)));
     if matches!(screen.phase, Phase::Recording | Phase::Following) && !has_ended(live) {
@@ -144,7 +144,8 @@ fn verdicts(live: &Live) -> Line<'static> {
     for row in rows {
         let possible = if row.possible > 0 { format!(" (+{} possible)", row.possible) } else { String::new() };
         let mark = mark(row.colour).trim_end();
-        let text = format!(" {mark}{} {}{possible} ", row.verdict.name(), row.confirmed);
+        let space = if mark.is_empty() { "" } else { " " };
+        let text = format!(" {mark}{space}{} {}{possible} ", row.verdict.name(), row.confirmed);
         spans.push(Span::styled(text, style(row.colour, live.screen.colours)));
     }
     Line::from(spans)
