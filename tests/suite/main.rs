@@ -22,6 +22,7 @@ mod import;
 mod killed;
 mod left;
 mod lifecycle;
+mod live;
 mod lookalike;
 mod loss;
 mod packages;

@@ -54,8 +54,8 @@ fn every_file_names_its_licence_and_says_what_it_is() {
 
 #[test]
 fn what_reads_a_trace_knows_no_process_and_no_kernel() {
-    let readers =
-        ["trace", "import", "redact", "model", "analysis", "view"].map(|name| format!("tracer-userspace/src/{name}"));
+    let readers = ["trace", "import", "redact", "model", "analysis", "view", "live"]
+        .map(|name| format!("tracer-userspace/src/{name}"));
     for (path, text) in sources(&readers.each_ref().map(String::as_str), "rs") {
         for word in ["aya", "tokio", "crate::capture", "crate::discover", "crate::unwind", "/proc/"] {
             assert!(!without_comments(&text).contains(word), "{} names {word}", path.display());
@@ -65,7 +65,8 @@ fn what_reads_a_trace_knows_no_process_and_no_kernel() {
 
 #[test]
 fn imports_model_analyses_and_views_do_no_io() {
-    let pure = ["import", "redact", "model", "analysis", "view"].map(|name| format!("tracer-userspace/src/{name}"));
+    let pure =
+        ["import", "redact", "model", "analysis", "view", "live"].map(|name| format!("tracer-userspace/src/{name}"));
     for (path, text) in sources(&pure.each_ref().map(String::as_str), "rs") {
         for word in ["std::fs", "File::", "println!", "eprintln!", "std::process", "std::env"] {
             assert!(!without_comments(&text).contains(word), "{} uses {word}", path.display());

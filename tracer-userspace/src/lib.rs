@@ -3,7 +3,7 @@
 //!
 //! In pipeline order: [`discover`] finds what to probe, [`capture`] records with [`unwind`]'s stacks into a [`trace`] file;
 //! [`import`] makes one of other tools' output; [`model`] reads it, [`analysis`] answers questions about it, [`view`] prints the
-//! answers, [`export`] writes them for other tools.
+//! answers, [`export`] writes them for other tools, and [`live`] shows them while they come.
 
 pub mod analysis;
 pub mod capture;
@@ -12,6 +12,7 @@ pub mod discover;
 pub mod doctor;
 pub mod export;
 pub mod import;
+pub mod live;
 pub mod model;
 pub mod privileges;
 pub mod redact;

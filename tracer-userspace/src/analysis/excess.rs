@@ -195,6 +195,14 @@ impl ExcessFold {
     }
 }
 
+impl ExcessSite {
+    /// A site with one free, in the names that are known by now.
+    #[must_use]
+    pub fn of(outcome: &Outcome, definitions: &Definitions) -> Self {
+        SiteSum::of(outcome).finish(Site::of(definitions.stack(outcome.moment.stack).as_ref()), definitions)
+    }
+}
+
 impl ExcessKind {
     /// That of a verdict; none if it is no finding about a free.
     #[must_use]

@@ -6,7 +6,10 @@ use std::{collections::HashSet, fmt};
 use serde::Serialize;
 
 use super::{Pattern, Site, SitePattern, names};
-use crate::model::{Definitions, Device, Entry, Moment, Origin, Outcome, Verdict};
+use crate::{
+    model::{Definitions, Device, Entry, Moment, Origin, Outcome, Verdict},
+    trace::DeviceClass,
+};
 
 /// What a filter has for a second of a recording, a line of a log, or a node of a graph.
 const UNIT: u64 = 1_000_000_000;
@@ -93,6 +96,43 @@ impl Filter {
         let imported = definitions.processes.iter().filter(|(_, process)| !process.origin.as_str().is_empty());
         let imported = imported.map(|(&number, _)| number).collect();
         Selection { filter: self, tests, stacks, imported, without_device: 0 }
+    }
+
+    /// Takes what a user wrote, by the words of the options: `device mesh0, type L1, test test_a*, site Cache::clear`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, as a sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut filter = Self::default();
+        for part in text.split(", ").map(str::trim).filter(|part| !part.is_empty()) {
+            let (word, value) = part.split_once(' ').unwrap_or((part, ""));
+            let value = value.trim();
+            match word {
+                "device" => filter.device = Some(DeviceQuery::parse(value)?),
+                "type" => filter.buffer_type = Some(names::parse_buffer_type(value)?),
+                "test" => filter.test = Some(Pattern::parse(value)?),
+                "site" => filter.site = Some(SitePattern::parse(value)?),
+                _ => {
+                    return Err(
+                        "a filter is `device mesh0, type L1, test NAME, site NAME`, or some of these".to_owned()
+                    );
+                }
+            }
+        }
+        Ok(filter)
+    }
+
+    /// Whether a memory is wanted, by its device and type.
+    pub(super) fn takes_memory(&self, device: Option<Device>, buffer_type: u32) -> bool {
+        self.buffer_type.is_none_or(|wanted| wanted == buffer_type)
+            && self.device.is_none_or(|query| device.is_some_and(|device| query.matches(device)))
+    }
+
+    /// The filter in the words of the options; empty if it takes everything.
+    #[must_use]
+    pub fn told(&self) -> String {
+        self.words().join(", ")
     }
 
     fn words(&self) -> Vec<String> {
@@ -194,6 +234,21 @@ pub(super) fn origin_of(outcome: &Outcome) -> Moment {
 }
 
 impl DeviceQuery {
+    /// Takes what a user wrote: `mesh0`, `chip3`, `device3` of a log, or a number for any of these.
+    ///
+    /// # Errors
+    ///
+    /// It is none of these.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip), ("device", DeviceClass::Unknown)];
+        let exact = classes.into_iter().find_map(|(word, class)| Some((class, text.strip_prefix(word)?)));
+        let query = match exact {
+            Some((class, id)) => id.parse().map(|id| Self::Exactly(Device { class, id })),
+            None => text.parse().map(Self::Any),
+        };
+        query.map_err(|_| "a device is mesh0, chip3 or 0, with any number".to_owned())
+    }
+
     /// The number that it asks for, whatever the class.
     pub(super) fn id(self) -> u32 {
         match self {
@@ -280,6 +335,17 @@ end process=1 time=3000 reason=exited
         assert_eq!(selected(Filter { since: Some(1200), until: Some(2200), ..filter.clone() }).0, "+2 -1 -2");
         assert_eq!(selected(Filter { buffer_type: Some(1), ..filter.clone() }).0, "+2 -2");
         assert_eq!(selected(Filter { verdicts: vec![Verdict::Held, Verdict::PreAttach], ..filter }).0, "-0 -2");
+    }
+
+    #[test]
+    fn a_filter_reads_back_as_it_is_told() {
+        for text in ["", "device mesh0, type L1, test t.py::t*, site Cache::clear < test_unload", "device 3"] {
+            assert_eq!(Filter::parse(text).map(|filter| filter.told()), Ok(text.to_owned()));
+        }
+        assert_eq!(Filter::parse(" type  l1 ").map(|filter| filter.told()), Ok("type L1".to_owned()));
+        for wrong in ["mesh0", "device", "device gpu0", "type l2", "test", "site", "since 3"] {
+            assert!(Filter::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

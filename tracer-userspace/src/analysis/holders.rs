@@ -88,7 +88,7 @@ pub struct Holder {
 }
 
 /// The live buffers of one memory, now and at the peak.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Live {
     bytes: u64,
     peak: u64,
@@ -155,10 +155,19 @@ impl Live {
         places.filter(|(_, load)| load.buffers > 0)
     }
 
-    /// What is live now, by site.
+    /// Bytes that are live now.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What is live now, by stack and test.
+    pub(super) fn places(&self) -> impl Iterator<Item = (Place, Load)> {
+        self.sites.iter().filter(|(_, sum)| sum.now.buffers > 0).map(|(&place, sum)| (place, sum.now))
+    }
+
+    /// The same, to be kept.
     pub(super) fn now(&self) -> Snapshot {
-        let sites = self.sites.iter().filter(|(_, sum)| sum.now.buffers > 0);
-        Snapshot { sites: sites.map(|(&site, sum)| (site, sum.now)).collect() }
+        Snapshot { sites: self.places().collect() }
     }
 
     fn touch(&mut self, place: Place) -> &mut Sum {

@@ -146,7 +146,8 @@ impl ProcessRow {
     }
 }
 
-fn processes(model: &Model) -> Vec<ProcessRow> {
+/// The traced processes.
+pub(super) fn processes(model: &Model) -> Vec<ProcessRow> {
     let definitions = &model.definitions;
     let row = |(&process, it): (&u32, &crate::trace::Process)| {
         let end = definitions.ends.get(&process);
@@ -165,7 +166,8 @@ fn processes(model: &Model) -> Vec<ProcessRow> {
     definitions.processes.iter().map(row).collect()
 }
 
-fn losses(model: &Model) -> Vec<LossRow> {
+/// Lost events by cause.
+pub(super) fn losses(model: &Model) -> Vec<LossRow> {
     let mut by_cause: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for loss in &model.definitions.losses {
         let (events, gaps) = by_cause.entry(loss.cause.as_str()).or_default();
@@ -189,6 +191,19 @@ fn never_fired(model: &Model) -> Vec<String> {
 
 fn problems(model: &Model) -> Vec<String> {
     let definitions = &model.definitions;
+    let mut problems = problems_so_far(model);
+    for (process, it) in &definitions.processes {
+        if !definitions.ends.contains_key(process) {
+            let what = if it.origin.as_str().is_empty() { "recording" } else { "source" };
+            problems.push(format!("the {what} of process {process} has no end: it was cut"));
+        }
+    }
+    problems
+}
+
+/// What was odd, as sentences, as far as a trace is no whole yet.
+pub(super) fn problems_so_far(model: &Model) -> Vec<String> {
+    let definitions = &model.definitions;
     let mut problems = Vec::new();
     let hosts: BTreeSet<&String> = definitions.hosts.values().collect();
     if hosts.len() > 1 {
@@ -200,12 +215,6 @@ fn problems(model: &Model) -> Vec<String> {
         problems.push(format!("{name} is damaged at byte {}: {}; what is before it is shown", damage.at, damage.what));
     }
     problems.extend(recorded_twice(definitions));
-    for (process, it) in &definitions.processes {
-        if !definitions.ends.contains_key(process) {
-            let what = if it.origin.as_str().is_empty() { "recording" } else { "source" };
-            problems.push(format!("the {what} of process {process} has no end: it was cut"));
-        }
-    }
     if model.skipped > 0 {
         problems.push(format!("{} items were skipped, which only a newer tt-buftrace can read", model.skipped));
     }

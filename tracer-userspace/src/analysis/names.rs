@@ -3,7 +3,7 @@
 
 use crate::{
     model::{Buffer, Definitions, Device, Moment},
-    trace::BUFFER_TYPES,
+    trace::{self, BUFFER_TYPES},
 };
 
 /// Stands for a test where none ran.
@@ -17,6 +17,15 @@ pub fn buffer_type(number: u32) -> String {
         None if number == u32::MAX => "unknown".to_owned(),
         None => format!("type {number}"),
     }
+}
+
+/// The number of a type of memory, as a user wrote it.
+///
+/// # Errors
+///
+/// There is no such type.
+pub fn parse_buffer_type(text: &str) -> Result<u32, String> {
+    trace::parse_buffer_type(text).ok_or_else(|| "a type is DRAM, L1, L1_SMALL, TRACE or SYSTEM_MEMORY".to_owned())
 }
 
 pub(crate) fn device(device: Option<Device>) -> Option<String> {

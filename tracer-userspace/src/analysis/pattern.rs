@@ -16,6 +16,15 @@ impl Pattern {
         Self(text.to_owned())
     }
 
+    /// The same, but refuses to match everything.
+    ///
+    /// # Errors
+    ///
+    /// The text is empty.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("an empty pattern matches everything".to_owned()) } else { Ok(Self::new(text)) }
+    }
+
     /// Whether it matches.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {

@@ -145,6 +145,13 @@ pub struct VerdictRow {
     pub meaning: &'static str,
 }
 
+impl VerdictRow {
+    /// How often a verdict was confirmed, and how often it was possible.
+    pub(super) fn new(verdict: Verdict, [confirmed, possible]: [u64; 2]) -> Self {
+        Self { verdict, colour: verdict.colour(), confirmed, possible, meaning: verdict.meaning() }
+    }
+}
+
 /// A verdict and a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerdictCount {

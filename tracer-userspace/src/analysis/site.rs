@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The site: a stack reduced to what is the same in the next run.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -61,14 +61,18 @@ impl Site {
 #[derive(Debug)]
 pub struct Sites<'a> {
     definitions: &'a Definitions,
-    known: HashMap<u32, Site>,
+    known: KnownSites,
 }
+
+/// The same while definitions still come.
+#[derive(Debug, Default)]
+pub struct KnownSites(HashMap<u32, Rc<Site>>);
 
 impl<'a> Sites<'a> {
     /// Begins with what they are worked out from.
     #[must_use]
     pub fn new(definitions: &'a Definitions) -> Self {
-        Self { definitions, known: HashMap::new() }
+        Self { definitions, known: KnownSites::default() }
     }
 
     /// What they are worked out from.
@@ -78,7 +82,19 @@ impl<'a> Sites<'a> {
 
     /// The site of a stack number; 0 stands for no stack.
     pub fn get(&mut self, stack: u32) -> &Site {
-        self.known.entry(stack).or_insert_with(|| Site::of(self.definitions.stack(stack).as_ref()))
+        self.known.get(stack, self.definitions)
+    }
+}
+
+impl KnownSites {
+    /// The site of a stack number.
+    pub fn get(&mut self, stack: u32, definitions: &Definitions) -> &Rc<Site> {
+        self.0.entry(stack).or_insert_with(|| Rc::new(Site::of(definitions.stack(stack).as_ref())))
+    }
+
+    /// Has those worked out again that names may change, because more of them are known by now.
+    pub fn forget_inexact(&mut self) {
+        self.0.retain(|_, site| site.exact);
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The timeline: everything that happened to a device, an address or a buffer, in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde::Serialize;
 
@@ -87,7 +87,11 @@ pub enum What {
 #[derive(Debug)]
 pub struct TimelineFold {
     query: Query,
-    entries: Vec<Entry>,
+    entries: VecDeque<Entry>,
+    /// Most entries that are kept.
+    most: usize,
+    /// Steps that were not kept, by process.
+    left_out: HashMap<u32, Numbers>,
 }
 
 /// Makes the steps of entries, one at a time.
@@ -98,7 +102,7 @@ pub struct Steps<'a> {
 }
 
 /// Steps numbered so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Numbers {
     allocations: u64,
     frees: u64,
@@ -108,13 +112,24 @@ impl TimelineFold {
     /// Begins with what to look for.
     #[must_use]
     pub fn new(query: Query) -> Self {
-        Self { query, entries: Vec::new() }
+        Self::latest(query, usize::MAX)
+    }
+
+    /// The same for at most so many steps, the latest; their numbers are as if all were there.
+    #[must_use]
+    pub fn latest(query: Query, most: usize) -> Self {
+        Self { query, entries: VecDeque::new(), most, left_out: HashMap::new() }
     }
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
         if self.query.matches(entry) {
-            self.entries.push(*entry);
+            self.entries.push_back(*entry);
+        }
+        if self.entries.len() > self.most
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.left_out.entry(entry.process()).or_default().count(What::of(&entry));
         }
     }
 
@@ -123,6 +138,9 @@ impl TimelineFold {
     pub fn finish(self, model: &Model) -> Timeline {
         let integrity = Integrity::of(model);
         let mut make = Steps::new(&model.definitions);
+        for (&process, left_out) in &self.left_out {
+            make.skip(process, left_out);
+        }
         let mut steps: Vec<Step> = self.entries.iter().map(|entry| make.step(entry)).collect();
         if model.definitions.sessions.len() > 1 {
             // Lines and nodes come after what has a time.
@@ -144,10 +162,34 @@ impl<'a> Steps<'a> {
 
     /// The step that the next entry is.
     pub fn step(&mut self, entry: &Entry) -> Step {
-        let process = entry.process();
-        // A log counts all of its processes together.
+        let definitions = self.definitions;
+        step(entry, self.numbers(entry.process()), definitions)
+    }
+
+    /// Counts steps that are left out.
+    fn skip(&mut self, process: u32, left_out: &Numbers) {
+        let sum = self.numbers(process);
+        sum.allocations += left_out.allocations;
+        sum.frees += left_out.frees;
+    }
+
+    /// A log counts all of its processes together.
+    fn numbers(&mut self, process: u32) -> &mut Numbers {
         let is_log = names::origin(process, self.definitions) == ALLOCATION_SERVER;
-        step(entry, self.numbers.entry(if is_log { 0 } else { process }).or_default(), self.definitions)
+        self.numbers.entry(if is_log { 0 } else { process }).or_default()
+    }
+}
+
+impl Numbers {
+    /// Counts a step, and returns its number.
+    fn count(&mut self, what: What) -> u64 {
+        let number = match what {
+            What::Alloc => &mut self.allocations,
+            What::Free => &mut self.frees,
+            What::Found | What::Alias | What::End => return 0,
+        };
+        *number += 1;
+        *number
     }
 }
 
@@ -160,14 +202,7 @@ impl Query {
 
 fn step(entry: &Entry, numbers: &mut Numbers, definitions: &Definitions) -> Step {
     let what = What::of(entry);
-    let number = match what {
-        What::Alloc => &mut numbers.allocations,
-        What::Free => &mut numbers.frees,
-        What::Found | What::Alias | What::End => &mut 0,
-    };
-    if matches!(what, What::Alloc | What::Free) {
-        *number += 1;
-    }
+    let number = numbers.count(what);
     let (moment, bytes) = match entry {
         Entry::Allocation(Allocation { buffer, moment }) | Entry::Outcome(Outcome { buffer, moment, .. }) => {
             (*moment, buffer.size)
@@ -178,7 +213,7 @@ fn step(entry: &Entry, numbers: &mut Numbers, definitions: &Definitions) -> Step
     let outcome = if let Entry::Outcome(outcome) = entry { Some(outcome) } else { None };
     Step {
         what,
-        number: *number,
+        number,
         time: moment.time,
         thread: moment.thread,
         process: entry.process(),

@@ -33,6 +33,8 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Attach to a running process, or start a command, and write a trace
     Record(Record),
+    /// Show what happens while it happens: of a process, which is recorded, or of a trace that is written
+    Live(Live),
     /// Say what tracing needs and does not have, for this machine and for a process
     Doctor(Doctor),
     /// Make a trace of an allocation server's log, or of ttnn's graph captures
@@ -111,6 +113,26 @@ pub(super) struct Record {
     /// Command to start and record
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group(ArgGroup::new("source").args(["pid", "trace"]).required(true)))]
+pub(super) struct Live {
+    /// Trace that is still written, e.g. by `record`, or that is finished
+    #[arg(value_name = "TRACE")]
+    pub(super) trace: Option<PathBuf>,
+    /// Process to record and show; it is not stopped, and goes on when the view ends. May be given more than once
+    #[arg(short, long, conflicts_with = "trace")]
+    pub(super) pid: Vec<u32>,
+    /// PID is that of a container: see `record`
+    #[arg(long = "in", value_name = "CONTAINER", requires = "pid")]
+    pub(super) inside: Option<u32>,
+    /// Record the children that the process makes, too
+    #[arg(long, requires = "pid")]
+    pub(super) follow_forks: bool,
+    /// Keep the trace in this file; else it is gone with the view
+    #[arg(short, long, value_name = "TRACE", requires = "pid")]
+    pub(super) output: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

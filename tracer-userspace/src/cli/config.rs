@@ -212,8 +212,8 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_each_key_and_an_example_that_is_taken() {
-        let readme = include_str!("../../../README.md");
+    fn the_page_has_each_key_and_an_example_that_is_taken() {
+        let readme = include_str!("../../../docs/config.md");
         let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
         for (table, keys) in TABLES {
             let names = |row: &&&str| row.split(" | ").next().is_some_and(|cell| cell.contains(&format!("`{table}`")));

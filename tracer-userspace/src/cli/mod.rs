@@ -3,11 +3,12 @@
 
 mod args;
 mod compare;
-mod export;
 mod config;
+mod export;
 mod file;
 mod generate;
 mod import;
+mod live;
 mod profile;
 mod read;
 mod record;
@@ -57,7 +58,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(FAILURE);
         }
     };
-    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let mut stdout = io::BufWriter::new(io::stdout());
     let result =
         reduce_privileges(&args.command).and_then(|()| dispatch(args.command, &mut stdout)).and_then(|status| {
             stdout.flush()?;
@@ -77,10 +78,11 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// `record` first starts what it is to record.
+/// `record` first starts what it is to record, and `live` records as it does.
 fn reduce_privileges(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Record(_) => Ok(()),
+        Command::Live(args) if args.trace.is_none() => Ok(()),
         Command::Doctor(_) => privileges::reduce(Purpose::Recording),
         _ => privileges::reduce(Purpose::Reading),
     }
@@ -89,6 +91,7 @@ fn reduce_privileges(command: &Command) -> anyhow::Result<()> {
 fn dispatch(command: Command, out: &mut impl Write) -> anyhow::Result<Status> {
     match command {
         Command::Record(args) => record::record(args),
+        Command::Live(args) => live::live(args),
         Command::Doctor(args) => record::doctor(&args, out),
         Command::Import(args) => import::import(&args),
         Command::Report(args) => read::report(&args, out),

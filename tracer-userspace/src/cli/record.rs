@@ -26,10 +26,7 @@ use crate::{
 };
 
 pub(super) fn record(args: Record) -> Result<Status> {
-    let missing: Vec<String> = failed(&doctor::machine()).map(ToString::to_string).collect();
-    if !missing.is_empty() {
-        bail!("tracing is not possible here:\n{}", missing.join("\n"));
-    }
+    check_machine()?;
     let pids = args.pid.iter().map(|&pid| container::resolve(pid, args.inside)).collect::<Result<Vec<_>>>()?;
     let follow = args.follow_forks || !args.command.is_empty() && !args.no_follow_forks;
     let (output, of_process) = match pids[..] {
@@ -54,9 +51,18 @@ pub(super) fn record(args: Record) -> Result<Status> {
             "nothing was recorded: the process ended, or the recording was stopped, before TT-Metal was loaded"
         ),
         Some(_) if args.quiet => {}
-        Some(summary) => summarize(&summary, &options.output),
+        Some(summary) => summarize(&summary, Some(&options.output)),
     }
     Ok(Status::Done)
+}
+
+/// Refuses a machine on which nothing can be recorded.
+pub(super) fn check_machine() -> Result<()> {
+    let missing: Vec<String> = failed(&doctor::machine()).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        bail!("tracing is not possible here:\n{}", missing.join("\n"));
+    }
+    Ok(())
 }
 
 /// The line on stderr that tells how the recording goes: rewritten in place on a terminal, left out elsewhere.
@@ -112,13 +118,18 @@ impl ProgressLine {
     }
 }
 
-fn summarize(summary: &Summary, output: &Path) {
-    let why = match summary.reason {
+/// How a recording ended.
+pub(super) fn how_it_ended(summary: &Summary) -> &'static str {
+    match summary.reason {
         Reason::Exited if summary.processes > 1 => "the processes ended",
         Reason::Exited => "the process ended",
         Reason::Interrupted => "stopped",
         Reason::Executed => "the process executes another program",
-    };
+    }
+}
+
+pub(super) fn summarize(summary: &Summary, output: Option<&Path>) {
+    let why = how_it_ended(summary);
     let tally = &summary.tally;
     eprintln!(
         "{why} after {:.1} s: {} events ({} allocations, {} frees), {} lost, {} written",
@@ -143,7 +154,9 @@ fn summarize(summary: &Summary, output: &Path) {
     if !summary.adds_up {
         eprintln!("warning: sent events are not the sum of kept and lost ones; please report this");
     }
-    eprintln!("next: tt-buftrace report {}", escape(&output.to_string_lossy()));
+    if let Some(output) = output {
+        eprintln!("next: tt-buftrace report {}", escape(&output.to_string_lossy()));
+    }
 }
 
 pub(super) fn doctor(args: &Doctor, out: &mut impl Write) -> Result<Status> {

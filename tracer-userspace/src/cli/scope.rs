@@ -4,22 +4,21 @@
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
-    analysis::{DeviceQuery, ExcessGrouping, Filter, Grouping, Order, Pattern, SitePattern},
-    model::{Device, Verdict},
-    trace::{DeviceClass, parse_buffer_type},
+    analysis::{DeviceQuery, ExcessGrouping, Filter, Grouping, Order, Pattern, SitePattern, parse_buffer_type},
+    model::Verdict,
 };
 
 /// What to look at. What happened counts where it happened, what is held where it was allocated.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Scope {
     /// Device: mesh0, chip3, device3 of a log, or a number for any of these
-    #[arg(long, value_parser = parse_device)]
+    #[arg(long, value_parser = DeviceQuery::parse)]
     device: Option<DeviceQuery>,
     /// Type of memory: DRAM, L1, L1_SMALL, TRACE or SYSTEM_MEMORY
-    #[arg(long = "type", id = "type", value_name = "TYPE", value_parser = parse_type)]
+    #[arg(long = "type", id = "type", value_name = "TYPE", value_parser = parse_buffer_type)]
     buffer_type: Option<u32>,
     /// Test: a part of its id, or all of it with * for anything
-    #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
+    #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
     test: Option<Pattern>,
     /// Site: its id, or parts of functions' names, innermost first: "Cache::clear < test_unload"
     #[arg(long, value_name = "PATTERN", value_parser = SitePattern::parse)]
@@ -137,24 +136,6 @@ pub(super) fn parse_verdict(text: &str) -> Result<Verdict, String> {
     Verdict::from_name(text).ok_or_else(|| format!("the verdicts are {}", names()))
 }
 
-fn parse_device(text: &str) -> Result<DeviceQuery, String> {
-    let classes = [("mesh", DeviceClass::Mesh), ("chip", DeviceClass::Chip), ("device", DeviceClass::Unknown)];
-    let exact = classes.into_iter().find_map(|(word, class)| Some((class, text.strip_prefix(word)?)));
-    let query = match exact {
-        Some((class, id)) => id.parse().map(|id| DeviceQuery::Exactly(Device { class, id })),
-        None => text.parse().map(DeviceQuery::Any),
-    };
-    query.map_err(|_| "a device is mesh0, chip3 or 0, with any number".to_owned())
-}
-
-fn parse_type(text: &str) -> Result<u32, String> {
-    parse_buffer_type(text).ok_or_else(|| "a type is DRAM, L1, L1_SMALL, TRACE or SYSTEM_MEMORY".to_owned())
-}
-
-fn parse_pattern(text: &str) -> Result<Pattern, String> {
-    if text.is_empty() { Err("an empty pattern matches everything".to_owned()) } else { Ok(Pattern::new(text)) }
-}
-
 /// Nanoseconds, from seconds with a fraction. Done in whole numbers, so that times read back as views show them. The number
 /// of a line or a node is taken in the same way.
 fn parse_time(text: &str) -> Result<u64, String> {
@@ -174,20 +155,21 @@ fn parse_time(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{model::Device, trace::DeviceClass};
 
     #[test]
     fn devices_times_and_types_are_understood() {
         let exactly = |class, id| Ok(DeviceQuery::Exactly(Device { class, id }));
-        assert_eq!(parse_device("mesh0"), exactly(DeviceClass::Mesh, 0));
-        assert_eq!(parse_device("chip31"), exactly(DeviceClass::Chip, 31));
-        assert_eq!(parse_device("7"), Ok(DeviceQuery::Any(7)));
-        assert!(parse_device("mesh").is_err() && parse_device("gpu0").is_err());
+        assert_eq!(DeviceQuery::parse("mesh0"), exactly(DeviceClass::Mesh, 0));
+        assert_eq!(DeviceQuery::parse("chip31"), exactly(DeviceClass::Chip, 31));
+        assert_eq!(DeviceQuery::parse("7"), Ok(DeviceQuery::Any(7)));
+        assert!(DeviceQuery::parse("mesh").is_err() && DeviceQuery::parse("gpu0").is_err());
         assert_eq!(parse_time("12.5"), Ok(12_500_000_000));
         assert_eq!(parse_time("0.000001"), Ok(1000));
         for wrong in ["", ".5", "-1", "1e9", "99999999999", "1.0000000001"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
-        assert_eq!((parse_type("l1"), parse_type("TRACE")), (Ok(1), Ok(4)));
-        assert!(parse_type("l2").is_err() && parse_verdict("leak").is_err());
+        assert_eq!((parse_buffer_type("l1"), parse_buffer_type("TRACE")), (Ok(1), Ok(4)));
+        assert!(parse_buffer_type("l2").is_err() && parse_verdict("leak").is_err());
     }
 }

@@ -99,6 +99,11 @@ impl Ledger {
         }
     }
 
+    /// The tests that run now: process and text numbers.
+    pub fn running_tests(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.accounts.iter().filter(|(_, account)| account.test != 0).map(|(&process, account)| (process, account.test))
+    }
+
     /// What was odd, as sentences.
     pub fn problems(&self) -> Vec<String> {
         self.accounts.values().flat_map(Account::problems).collect()

@@ -6,6 +6,7 @@ mod definitions;
 mod explain;
 mod ledger;
 mod merge;
+mod reading;
 mod recent;
 mod reported;
 mod server;
@@ -16,13 +17,11 @@ pub use circular::{Circular, CircularSum};
 pub use definitions::{Definitions, Line, LineKind, StackLines};
 pub use explain::Explanation;
 pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Found, Ledger, Moment, Outcome, Previous};
+pub use reading::Reading;
 pub use recent::REMEMBERED;
 pub use server::{Origin, Reports, Server, Tally};
 pub use spans::{TestSpan, TestSpans};
 pub use verdict::{Certainty, Colour, Verdict};
-
-use merge::Merge;
-use reported::Reported;
 
 use crate::trace::{Damage, Item};
 
@@ -64,57 +63,15 @@ pub struct Model {
 /// there, so whoever needs a name keeps the number until then. Times are nanoseconds after the start of the earliest
 /// trace, by the wall clocks of their hosts.
 pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model {
-    let mut model = Model::default();
     let mut sources: Vec<_> = sources.into_iter().map(|mut source| (source.next(), source)).collect();
-    let mut merge = Merge::new(sources.iter().filter_map(|(first, _)| first.as_ref()));
+    let mut reading = Reading::new(sources.iter().filter_map(|(first, _)| first.as_ref()));
     for (first, source) in &mut sources {
-        let mut ledger = Ledger::default();
-        let mut reported = Reported::default();
-        let (events, losses) = (model.events, model.definitions.losses.len());
-        merge.begin();
-        model.definitions.begin();
-        model.server.begin();
         for item in first.take().into_iter().chain(source.by_ref()) {
-            match merge.item(item) {
-                Item::Event(event) => {
-                    model.events += 1;
-                    model.circular.event(&event);
-                    model.spans.event(&event);
-                    let server = &mut model.server;
-                    let mut sink = |entry: &Entry| {
-                        server.entry(&event, entry);
-                        sink(entry);
-                    };
-                    match reported.covers(event.process) {
-                        true => reported.event(&event, &mut sink),
-                        false => ledger.event(&event, &mut sink),
-                    }
-                    model.server.event(&event);
-                }
-                Item::Record(record) => {
-                    model.server.record(&record);
-                    model.spans.record(&record);
-                    match reported.record(&record, sink) {
-                        true => {}
-                        false => ledger.record(&record, sink),
-                    }
-                    model.definitions.add(record);
-                }
-            }
+            reading.item(item, sink);
         }
-        ledger.finish(sink);
-        reported.finish(sink);
-        model.definitions.problems.extend(ledger.problems());
-        if let Some(sent) = model.definitions.latest("sent") {
-            let lost = model.definitions.losses.iter().skip(losses).fold(0_u64, |sum, it| sum.saturating_add(it.count));
-            let here = (model.events - events).wrapping_add(lost);
-            let unaccounted = model.unaccounted.unwrap_or(0);
-            model.unaccounted = Some(unaccounted.wrapping_add(sent.wrapping_sub(here) as i64));
-        }
-        model.skipped += source.skipped();
-        model.damages.extend(source.damage().map(|damage| (source.name().to_owned(), damage)));
+        reading.end(source.name(), source.damage(), source.skipped(), sink);
     }
-    model
+    reading.into_model()
 }
 
 /// Reads one trace that is written as text.

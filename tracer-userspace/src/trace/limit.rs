@@ -3,6 +3,7 @@
 //! while the recording goes on. There is one file at any time that reads by itself.
 
 use std::{
+    borrow::Borrow,
     ffi::OsString,
     fs::{self, File},
     io::{self, BufReader, Read},
@@ -159,17 +160,17 @@ fn new_path(path: &Path) -> PathBuf {
 }
 
 /// A part of a file that somebody else writes to.
-pub(super) struct Part<'a> {
-    pub(super) file: &'a File,
+pub(super) struct Part<F> {
+    pub(super) file: F,
     pub(super) at: u64,
     pub(super) end: u64,
 }
 
-impl Read for Part<'_> {
+impl<F: Borrow<File>> Read for Part<F> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let length = into.len().min(left);
-        let read = self.file.read_at(&mut into[..length], self.at)?;
+        let read = self.file.borrow().read_at(&mut into[..length], self.at)?;
         self.at += read as u64;
         Ok(read)
     }

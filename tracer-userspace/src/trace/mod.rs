@@ -33,6 +33,7 @@
 mod chunk;
 mod event;
 mod field;
+mod follower;
 mod limit;
 mod macros;
 mod printable;
@@ -46,6 +47,7 @@ mod writer;
 
 pub use event::{BUFFER_TYPES, DeviceClass, Event, Kind, kind_word, parse_buffer_type};
 pub use field::{Hex, Name};
+pub use follower::{Follower, Look};
 pub use printable::{escape, escape_json, escape_lines};
 pub use reader::{Damage, ReadError, Reader, open};
 pub use record::{

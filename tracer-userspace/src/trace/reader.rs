@@ -5,6 +5,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, BufReader, Read},
+    mem,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
@@ -104,7 +105,11 @@ pub struct Reader<R> {
     /// Offset of the current chunk, and of the next.
     at: u64,
     next: u64,
+    /// What is read so far of the next chunk.
+    bytes: Vec<u8>,
     damage: Option<Damage>,
+    /// Whether the damage is only that the file ends within a chunk.
+    cut: bool,
     skipped: u64,
 }
 
@@ -135,7 +140,34 @@ impl<R: Read> Reader<R> {
         if file < MINIMUM || minimum > VERSION {
             return Err(ReadError::OtherVersion { file, tool: VERSION });
         }
-        Ok(Self { input, chunk: None, checksum: Checksum::default(), at: HEAD, next: HEAD, damage: None, skipped: 0 })
+        Ok(Self {
+            input,
+            chunk: None,
+            checksum: Checksum::default(),
+            at: HEAD,
+            next: HEAD,
+            bytes: Vec::new(),
+            damage: None,
+            cut: false,
+            skipped: 0,
+        })
+    }
+
+    /// Lets reading go on where the file ended, in case that it has grown: what was cut there may be whole by now.
+    pub fn resume(&mut self) {
+        if mem::take(&mut self.cut) {
+            self.damage = None;
+        }
+    }
+
+    /// Whether the file ends within a chunk, which may still be written.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Bytes of the whole chunks that were read, with the head of the file.
+    pub(super) fn position(&self) -> u64 {
+        self.next
     }
 
     /// Where reading had to stop, if not at the end.
@@ -153,36 +185,38 @@ impl<R: Read> Reader<R> {
     /// The next chunk, `None` at the end of the file.
     fn read_chunk(&mut self) -> Result<Option<Decoder>, String> {
         self.at = self.next;
-        let head = self.read_bytes(CHUNK_HEAD)?;
-        if head.is_empty() {
+        self.fill(CHUNK_HEAD)?;
+        if self.bytes.is_empty() {
             return Ok(None);
         }
-        let &[l0, l1, l2, l3, c0, c1, c2, c3] = &head[..] else {
+        let Some(&[l0, l1, l2, l3, c0, c1, c2, c3]) = self.bytes.first_chunk::<CHUNK_HEAD>() else {
+            self.cut = true;
             return Err("the file ends in the head of a chunk".to_owned());
         };
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         if length > MAX_PAYLOAD {
             return Err("a chunk is longer than one can be".to_owned());
         }
-        let compressed = self.read_bytes(length)?;
+        self.fill(CHUNK_HEAD + length)?;
+        let compressed = &self.bytes[CHUNK_HEAD..];
         if compressed.len() < length {
+            self.cut = true;
             return Err("the file ends in a chunk".to_owned());
         }
-        if self.checksum.with(&compressed) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        if self.checksum.with(compressed) != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Err("a chunk is damaged, or not the one that was written here: its checksum is wrong".to_owned());
         }
         self.next = self.at + (CHUNK_HEAD + length) as u64;
-        let payload = decompress(&compressed).map_err(|error| format!("a chunk does not decompress: {error}"))?;
+        let payload = decompress(compressed).map_err(|error| format!("a chunk does not decompress: {error}"))?;
+        self.bytes.clear();
         Ok(Some(Decoder::new(&payload)?))
     }
 
-    /// Reads so many bytes, or as many as there are.
-    fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        match self.input.by_ref().take(length as u64).read_to_end(&mut bytes) {
-            Ok(_) => Ok(bytes),
-            Err(error) => Err(format!("the file cannot be read: {error}")),
-        }
+    /// Reads until there are so many bytes of the chunk, or as many as the file has.
+    fn fill(&mut self, length: usize) -> Result<(), String> {
+        let missing = length.saturating_sub(self.bytes.len()) as u64;
+        let read = self.input.by_ref().take(missing).read_to_end(&mut self.bytes);
+        read.map(drop).map_err(|error| format!("the file cannot be read: {error}"))
     }
 
     fn stop(&mut self, what: String) {

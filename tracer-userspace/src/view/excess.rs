@@ -31,6 +31,14 @@ pub fn excess(excess: &Excess, frames: Frames) -> String {
     out
 }
 
+/// Shows one site of them.
+#[must_use]
+pub fn excess_site(site: &ExcessSite, frames: Frames) -> String {
+    let mut out = count(site.count, "free");
+    show_site(site, frames, &mut out);
+    out
+}
+
 fn sites(excess: &Excess, frames: Frames, out: &mut String) {
     if excess.sites.is_empty() {
         out.push_str("\nNo excess frees.\n");

@@ -82,7 +82,7 @@ fn show_process(row: &ProcessRow, hosts: bool) -> String {
 }
 
 /// The beginning of a command line, on one line.
-pub(super) fn command(whole: &str) -> String {
+pub(crate) fn command(whole: &str) -> String {
     const MOST: usize = 120;
     let mut shown: String = whole.chars().take(MOST).collect();
     if shown.len() < whole.len() {

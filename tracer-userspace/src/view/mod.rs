@@ -30,14 +30,18 @@ use serde::Serialize;
 
 pub use check::check;
 pub use diff::diff;
-pub use excess::excess;
+pub use excess::{excess, excess_site};
 pub use explain::{explain, explain_cause, verdicts};
 pub use held::held;
 pub use junit::junit;
 pub use report::report;
-pub use stack::Frames;
+pub use stack::{Frames, stack};
 pub use table::bytes;
-pub use timeline::{StackChoice, timeline};
+pub use timeline::{StackChoice, steps, timeline};
+
+pub(crate) use integrity::command;
+pub(crate) use report::verdict_counts;
+pub(crate) use table::{Table, count, signed_bytes, when};
 
 use crate::{analysis::Integrity, trace::escape_json};
 

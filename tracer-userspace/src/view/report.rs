@@ -35,7 +35,7 @@ pub(super) fn or_unknown(value: Option<&String>) -> String {
     value.map_or_else(|| "unknown".to_owned(), String::clone)
 }
 
-pub(super) fn verdict_counts(counts: &[VerdictCount]) -> String {
+pub(crate) fn verdict_counts(counts: &[VerdictCount]) -> String {
     let counts: Vec<String> = counts.iter().map(|row| format!("{} {}", row.count, row.verdict.name())).collect();
     counts.join(", ")
 }

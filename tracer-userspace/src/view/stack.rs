@@ -16,6 +16,14 @@ pub enum Frames {
     All,
 }
 
+/// Shows a stack, indented; and why it does not reach its end, if so.
+#[must_use]
+pub fn stack(stack: &StackLines, frames: Frames) -> String {
+    let mut out = String::new();
+    show(stack, frames, "  ", &mut out);
+    out
+}
+
 /// Appends a stack, indented; and why it does not reach its end, if so.
 pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut String) {
     let lines: Vec<_> = stack.shown(frames == Frames::All).collect();

@@ -7,18 +7,18 @@ use crate::{analysis::Clock, trace::escape};
 const WIDEST: usize = 256;
 
 /// Rows of cells; a column whose title begins with `>` is set to the right.
-pub(super) struct Table {
+pub(crate) struct Table {
     titles: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(titles: &[&'static str]) -> Self {
+    pub(crate) fn new(titles: &[&'static str]) -> Self {
         Self { titles: titles.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row with a cell for each title. Cells are made safe to print.
-    pub(super) fn row<const N: usize>(&mut self, cells: &[String; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, cells: &[String; N]) {
         self.rows.push(cells.iter().map(|cell| escape(cell)).collect());
     }
 
@@ -32,6 +32,17 @@ impl Table {
     /// Appends the table with each line indented by two; without rows, nothing. A column with empty cells only is left
     /// out.
     pub(super) fn show(&self, out: &mut String) {
+        for line in self.lines() {
+            out.push_str(&line);
+            out.push('\n');
+        }
+    }
+
+    /// The same line by line, the titles first.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        if self.rows.is_empty() {
+            return Vec::new();
+        }
         let titles: Vec<String> = self.titles.iter().map(|title| title.trim_start_matches('>').to_owned()).collect();
         let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
         let columns: Vec<(usize, usize)> = (0..titles.len())
@@ -41,10 +52,7 @@ impl Table {
                 (column, lines.map(|row| cell(row, column).chars().count()).max().unwrap_or(0).min(WIDEST))
             })
             .collect();
-        if self.rows.is_empty() {
-            return;
-        }
-        for row in [&titles].into_iter().chain(&self.rows) {
+        let line = |row: &Vec<String>| {
             let mut line = String::from(" ");
             for &(column, width) in &columns {
                 let text = cell(row, column);
@@ -53,9 +61,10 @@ impl Table {
                     false => format!(" {text:<width$} "),
                 });
             }
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
+            line.truncate(line.trim_end().len());
+            line
+        };
+        [&titles].into_iter().chain(&self.rows).map(line).collect()
     }
 }
 
@@ -77,7 +86,7 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// A difference of sizes.
-pub(super) fn signed_bytes(difference: i64) -> String {
+pub(crate) fn signed_bytes(difference: i64) -> String {
     match difference {
         0 => "0 B".to_owned(),
         1.. => format!("+{}", bytes(difference.unsigned_abs())),
@@ -86,12 +95,12 @@ pub(super) fn signed_bytes(difference: i64) -> String {
 }
 
 /// A number and what it counts, e.g. `1 gap`.
-pub(super) fn count(number: u64, noun: &str) -> String {
+pub(crate) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A time, by what the times of its process are.
-pub(super) fn when(at: u64, clock: Clock) -> String {
+pub(crate) fn when(at: u64, clock: Clock) -> String {
     match clock {
         Clock::Time => time(at),
         Clock::Lines => format!("line {at}"),

@@ -28,6 +28,14 @@ pub fn timeline(timeline: &Timeline, stacks: StackChoice) -> String {
     let mut out = String::new();
     integrity::show(&timeline.integrity, &mut out);
     out.push('\n');
+    out.push_str(&steps(timeline, stacks));
+    out
+}
+
+/// Shows its steps alone.
+#[must_use]
+pub fn steps(timeline: &Timeline, stacks: StackChoice) -> String {
+    let mut out = String::new();
     for step in &timeline.steps {
         out.push_str(&escape(&show_step(step, &timeline.integrity)));
         out.push('\n');

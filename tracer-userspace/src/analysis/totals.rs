@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What was allocated and freed, by memory, by test and by verdict: counted alike at the end of a trace and while it grows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    filter::origin_of,
+    holders::{Live, Load},
+};
+use crate::model::{Allocation, Buffer, Certainty, Device, Entry, Found, Moment, Outcome, Verdict};
+
+/// One type of memory of one device: process, device, type.
+pub(super) type Memory = (u32, Option<Device>, u32);
+
+/// The counts. Their memory grows with sites, devices and tests, not with events.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) memories: BTreeMap<Memory, MemorySum>,
+    /// Confirmed and possible ones.
+    pub(super) verdicts: BTreeMap<Verdict, [u64; 2]>,
+    /// By text number.
+    pub(super) tests: HashMap<u32, TestSum>,
+}
+
+/// What happened to one memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MemorySum {
+    /// Buffers found live, and their bytes.
+    pub(super) found: (u64, u64),
+    pub(super) allocations: u64,
+    pub(super) frees: u64,
+    pub(super) bytes_allocated: u64,
+    pub(super) bytes_freed: u64,
+    /// Buffers live at the end, and their bytes.
+    pub(super) held: (u64, u64),
+    pub(super) live: Live,
+}
+
+/// What happened in one phase of a test.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TestSum {
+    /// When something first did.
+    pub(super) first: u64,
+    pub(super) allocations: u64,
+    pub(super) frees: u64,
+    pub(super) bytes_allocated: u64,
+    pub(super) bytes_freed: u64,
+    pub(super) verdicts: BTreeMap<Verdict, u64>,
+}
+
+impl Totals {
+    /// Takes the next entry.
+    pub(super) fn entry(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Allocation(allocation) if !allocation.buffer.phantom => self.allocation(allocation),
+            Entry::Found(found) => self.found(found),
+            Entry::Allocation(_) | Entry::Alias(_) => {}
+            Entry::Outcome(outcome) => self.outcome(outcome),
+        }
+    }
+
+    fn allocation(&mut self, allocation: &Allocation) {
+        let Allocation { buffer, moment } = allocation;
+        let sum = self.memories.entry(memory(buffer)).or_default();
+        sum.allocations += 1;
+        sum.bytes_allocated = sum.bytes_allocated.saturating_add(buffer.size);
+        sum.live.add(moment, load(buffer));
+        let test = self.test(moment);
+        test.allocations += 1;
+        test.bytes_allocated = test.bytes_allocated.saturating_add(buffer.size);
+    }
+
+    fn found(&mut self, found: &Found) {
+        let Found { buffer, time } = found;
+        let sum = self.memories.entry(memory(buffer)).or_default();
+        sum.found = (sum.found.0 + 1, sum.found.1.saturating_add(buffer.size));
+        sum.live.find(*time, load(buffer));
+    }
+
+    fn outcome(&mut self, outcome: &Outcome) {
+        let Outcome { buffer, verdict, moment, .. } = outcome;
+        let known = buffer.allocated.is_some() || buffer.found;
+        self.verdicts.entry(*verdict).or_default()[usize::from(outcome.certainty == Certainty::Possible)] += 1;
+        *self.test(&origin_of(outcome)).verdicts.entry(*verdict).or_default() += 1;
+        if *verdict == Verdict::Held && known {
+            let held = &mut self.memories.entry(memory(buffer)).or_default().held;
+            *held = (held.0 + 1, held.1.saturating_add(buffer.size));
+        }
+        if !is_free(outcome) || !outcome.ends {
+            return;
+        }
+        let test = self.test(moment);
+        test.frees += 1;
+        test.bytes_freed = test.bytes_freed.saturating_add(buffer.size);
+        if known {
+            let sum = self.memories.entry(memory(buffer)).or_default();
+            sum.live.remove(buffer.allocated.as_ref(), load(buffer));
+            sum.frees += 1;
+            sum.bytes_freed = sum.bytes_freed.saturating_add(buffer.size);
+        }
+    }
+
+    fn test(&mut self, moment: &Moment) -> &mut TestSum {
+        let first = moment.time;
+        self.tests.entry(moment.test).or_insert_with(|| TestSum { first, ..TestSum::default() })
+    }
+}
+
+impl TestSum {
+    /// Adds what happened in another phase of the same test.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.first = self.first.min(other.first);
+        self.allocations += other.allocations;
+        self.frees += other.frees;
+        self.bytes_allocated = self.bytes_allocated.saturating_add(other.bytes_allocated);
+        self.bytes_freed = self.bytes_freed.saturating_add(other.bytes_freed);
+        for (&verdict, count) in &other.verdicts {
+            *self.verdicts.entry(verdict).or_default() += count;
+        }
+    }
+
+    /// Bytes allocated less bytes freed.
+    pub(super) fn bytes_left(&self) -> i64 {
+        self.bytes_allocated.wrapping_sub(self.bytes_freed) as i64
+    }
+}
+
+/// The memory that a buffer is in.
+pub(super) fn memory(buffer: &Buffer) -> Memory {
+    (buffer.process, buffer.device, buffer.buffer_type)
+}
+
+/// Whether an outcome is a free, of a buffer that has memory.
+pub(super) fn is_free(outcome: &Outcome) -> bool {
+    let no_free = matches!(outcome.verdict, Verdict::Held | Verdict::Failed | Verdict::Phantom | Verdict::Overlap);
+    !no_free && !outcome.buffer.phantom
+}
+
+fn load(buffer: &Buffer) -> Load {
+    Load::of_one(buffer.size, buffer.bank_bytes)
+}

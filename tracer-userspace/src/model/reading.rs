@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading item by item: what [`read`](super::read) does with a whole trace, and the live view with one that grows.
+
+use super::{Entry, Ledger, Model, merge::Merge, reported::Reported};
+use crate::trace::{Damage, Event, Item, Record};
+
+/// Traces that are being read, one after the other.
+pub struct Reading {
+    model: Model,
+    merge: Merge,
+    /// Of the trace that is being read, as all below.
+    ledger: Ledger,
+    reported: Reported,
+    /// What the model had of other traces when it began.
+    events: u64,
+    losses: usize,
+}
+
+impl Reading {
+    /// Begins with the first trace. The first item of each is needed, by which the earliest start is known.
+    pub fn new<'a>(firsts: impl Iterator<Item = &'a Item>) -> Self {
+        let mut reading = Self {
+            model: Model::default(),
+            merge: Merge::new(firsts),
+            ledger: Ledger::default(),
+            reported: Reported::default(),
+            events: 0,
+            losses: 0,
+        };
+        reading.begin();
+        reading
+    }
+
+    /// Takes the next item, and gives what the ledger makes of it to `sink`.
+    pub fn item(&mut self, item: Item, sink: &mut impl FnMut(&Entry)) {
+        match self.merge.item(item) {
+            Item::Event(event) => self.event(&event, sink),
+            Item::Record(record) => self.record(record, sink),
+        }
+    }
+
+    /// What is known so far. Of the trace that is being read it lacks what only its end tells.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The tests that run now: process and text numbers.
+    pub fn running_tests(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.ledger.running_tests()
+    }
+
+    /// Ends a trace, of this name, with what is known of it only now, and begins the next.
+    pub fn end(&mut self, name: &str, damage: Option<Damage>, skipped: u64, sink: &mut impl FnMut(&Entry)) {
+        let model = &mut self.model;
+        self.ledger.finish(sink);
+        self.reported.finish(sink);
+        model.definitions.problems.extend(self.ledger.problems());
+        if let Some(sent) = model.definitions.latest("sent") {
+            let losses = model.definitions.losses.iter().skip(self.losses);
+            let lost = losses.fold(0_u64, |sum, it| sum.saturating_add(it.count));
+            let here = (model.events - self.events).wrapping_add(lost);
+            let unaccounted = model.unaccounted.unwrap_or(0);
+            model.unaccounted = Some(unaccounted.wrapping_add(sent.wrapping_sub(here) as i64));
+        }
+        model.skipped += skipped;
+        model.damages.extend(damage.map(|damage| (name.to_owned(), damage)));
+        self.begin();
+    }
+
+    /// All that was read.
+    #[must_use]
+    pub fn into_model(self) -> Model {
+        self.model
+    }
+
+    fn begin(&mut self) {
+        self.ledger = Ledger::default();
+        self.reported = Reported::default();
+        (self.events, self.losses) = (self.model.events, self.model.definitions.losses.len());
+        self.merge.begin();
+        self.model.definitions.begin();
+        self.model.server.begin();
+    }
+
+    fn event(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
+        let model = &mut self.model;
+        model.events += 1;
+        model.circular.event(event);
+        model.spans.event(event);
+        let server = &mut model.server;
+        let mut sink = |entry: &Entry| {
+            server.entry(event, entry);
+            sink(entry);
+        };
+        match self.reported.covers(event.process) {
+            true => self.reported.event(event, &mut sink),
+            false => self.ledger.event(event, &mut sink),
+        }
+        model.server.event(event);
+    }
+
+    fn record(&mut self, record: Record, sink: &mut impl FnMut(&Entry)) {
+        self.model.server.record(&record);
+        self.model.spans.record(&record);
+        if !self.reported.record(&record, sink) {
+            self.ledger.record(&record, sink);
+        }
+        self.model.definitions.add(record);
+    }
+}
