@@ -13,6 +13,7 @@ mod containers;
 mod cycles;
 mod faults;
 mod files;
+mod forks;
 mod framehop;
 mod frames;
 mod gate;

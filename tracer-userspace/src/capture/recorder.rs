@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use tracer_common::{Cookie, DeviceClass, Kind, UNREADABLE_OBJECT};
+use tracer_common::{Cookie, DeviceClass, Hit, Kind, UNREADABLE_OBJECT};
 
 use super::{
     decode::{NativeStack, PythonStack, RawHit, StackCopy},
@@ -130,9 +130,9 @@ impl Recorder {
         self.insert(pid, Stacks::new(space))
     }
 
-    /// Records a child of a recorded process from now on: its number in the file.
-    pub fn add_forked(&mut self, parent: u32, pid: u32) -> Option<u32> {
-        let stacks = self.processes.get(&parent)?.stacks.forked(pid);
+    /// Records the child that a recorded process made by this hit, from now on: its number in the file.
+    pub fn add_forked(&mut self, fork: &Hit, pid: u32) -> Option<u32> {
+        let stacks = self.processes.get(&fork.tgid)?.stacks.forked(pid, fork.address as u32);
         Some(self.insert(pid, stacks))
     }
 
@@ -263,6 +263,8 @@ impl Recorder {
             _ => {}
         }
         let number = process.number;
+        // Of a fork, these are numbers of the kernel side, which mean nothing outside.
+        let fork = raw.kind == Kind::Fork;
         let text = text.map_or(0, |text| self.catalog.interned.text(&String::from_utf8_lossy(&text)));
         Some(Event {
             sequence: hit.sequence,
@@ -272,9 +274,8 @@ impl Recorder {
             kind: raw.kind,
             object: hit.object,
             unique_id: hit.unique_id,
-            address: hit.address,
-            // Of a fork it is the kernel side's number of the child, which means nothing outside.
-            size: if raw.kind == Kind::Fork { 0 } else { hit.size },
+            address: if fork { 0 } else { hit.address },
+            size: if fork { 0 } else { hit.size },
             page_size: hit.page_size.into(),
             buffer_type: hit.buffer_type.into(),
             status: hit.status,

@@ -328,7 +328,8 @@ impl<'a> Recording<'a> {
         recorder.record(attach::process_record(&discovery.process, discovery.python.as_ref(), number, 0));
         recorder.changed(number, changes);
         // All probes begin at one moment here and end at one: nothing between the two is missing.
-        kernel.add_target(pid, Target { number: target, copies: u32::from(options.copies), layout })?;
+        let copies = u32::from(options.copies);
+        kernel.add_target(pid, Target { number: target, copies, layout, ..Target::default() })?;
         let border = discovery.read_next_unique_id();
         let test = discovery.read_current_test().unwrap_or_default();
         if let Some(process) = self.processes.get_mut(&pid) {
@@ -443,7 +444,7 @@ impl<'a> Recording<'a> {
             return 0;
         };
         let (parent, discovery) = (recorded.link.number, Rc::clone(&recorded.discovery));
-        let Some(number) = self.recorder.add_forked(hit.tgid, pid) else { return 0 };
+        let Some(number) = self.recorder.add_forked(hit, pid) else { return 0 };
         let (since, link) = (Instant::now(), Link { number, target });
         let forked = Forked { since, link, parent, made: hit.time, discovery };
         self.insert(pid, false, Stage::Forked(forked));
