@@ -13,7 +13,7 @@ use crate::{
     tool::{Recorder, can_probe, confirmed, items, json, path},
 };
 
-/// Processes that can be recorded at the same time, as the README says, and children that are more than that.
+/// Processes that can be recorded at the same time, and children that are more than that.
 const MOST_PROCESSES: u64 = 1024;
 const CHILDREN: u64 = 1100;
 

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Recordings of several processes: forked children, programs that these execute, processes that are named or selected.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use buftrace::trace::{Item, Kind, Record};
@@ -13,8 +9,8 @@ use serde_json::Value;
 
 use crate::{
     account::{Step, by_trace, by_truth},
-    target::{Target, can_have_ttnn, lookalike, lookalike_pytest, lookalikes, python, ttnn},
-    tool::{Recorder, can_probe, confirmed, items, json, path, root, run, tool},
+    target::{Target, can_have_ttnn, lookalike, lookalike_pytest, ttnn},
+    tool::{Recorder, can_probe, confirmed, items, json, path, root, run},
 };
 
 /// A child frees what it was born with, makes a buffer of its own, and a child in turn, which frees that. In the end the
