@@ -9,6 +9,7 @@ use buftrace::trace::{Item, Process, Record};
 use tempfile::TempDir;
 
 use crate::{
+    group::Group,
     target::{Finished, Target, copied_lookalike, lookalike},
     tool::{Recorder, can_probe, confirmed, items, path, program, root, run, stderr, text},
 };
@@ -224,5 +225,43 @@ fn who_is_inside_a_container_is_told_what_to_run_on_the_host() -> Result<()> {
         }
         assert_eq!(output.status.code(), Some(2));
     }
+    Ok(())
+}
+
+/// Makes a buffer and goes.
+const ONE: &str = "
+import attach, lookalike
+mesh = lookalike.MeshDevice(1)
+attach.wait_for_tracer()
+mesh.empty(4096).drop()
+";
+
+#[test]
+fn a_container_is_recorded_by_the_beginning_of_its_id() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let start = || Target::start(lookalike("pimpl", &["-c", ONE]));
+    let [first, later, other] = [start()?, start()?, start()?];
+    let id = format!("{:08x}", first.pid).repeat(8);
+    let Some(group) = Group::with(&format!("docker-{id}.scope"), first.pid, None)? else { return Ok(()) };
+    let trace = first.path("trace.ttb");
+    let mut recorder = Recorder::attach(&["--container", &id[..12], "-o", path(&trace)])?;
+    group.add(later.pid)?;
+    recorder.wait_for("recording ")?;
+    let inside = [first.pid, later.pid];
+    let targets = [first, later, other];
+    targets.iter().try_for_each(Target::go)?;
+    let finished = targets.into_iter().map(Target::finish).collect::<Result<Vec<_>>>()?;
+    finished.iter().try_for_each(Finished::succeeded)?;
+    recorder.signal("-INT")?;
+    let (status, said) = recorder.finish()?;
+    assert!(status.success(), "{said}");
+    let recorded = items(&trace)?.into_iter().filter_map(|item| match item {
+        Item::Record(Record::Process(process)) => Some(process.pid),
+        _ => None,
+    });
+    assert_eq!(recorded.collect::<Vec<_>>(), inside);
+    assert_eq!(confirmed(&trace, "released")?, 2);
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     os::unix::process::ExitStatusExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     thread::{self, sleep},
     time::Duration,
@@ -18,6 +18,7 @@ use buftrace::trace::{Item, Record};
 
 use crate::{
     account::{by_trace, by_truth},
+    group::Group,
     left::{Held, wait_until},
     survival::{PATIENCE, STEADY, end_reason, events, stop_steady},
     target::{Target, lookalike, record},
@@ -209,7 +210,9 @@ fn a_target_killed_for_its_memory_ends_the_recording() -> Result<()> {
         return Ok(());
     }
     let target = Target::start(lookalike("pimpl", &["-c", GREEDY]))?;
-    let Some(_group) = MemoryGroup::of(&target)? else { return Ok(()) };
+    // Little more than it has.
+    let name = format!("buftrace-{}", target.pid);
+    let Some(_group) = Group::with(&name, target.pid, Some(128 << 20))? else { return Ok(()) };
     let trace = target.path("trace.ttb");
     let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
     target.go()?;
@@ -221,38 +224,6 @@ fn a_target_killed_for_its_memory_ends_the_recording() -> Result<()> {
     assert_eq!(end_reason(&recorded), Some("exited"));
     assert_eq!(confirmed(&trace, "held")?, 1);
     Ok(())
-}
-
-/// A control group in which a target may have little more memory than it has; removed when it is dropped.
-struct MemoryGroup(PathBuf);
-
-impl MemoryGroup {
-    /// Says so where there can't be one.
-    fn of(target: &Target) -> Result<Option<Self>> {
-        let name = format!("buftrace-{}", target.pid);
-        let groups = [
-            (Path::new("/sys/fs/cgroup/memory").join(&name), "memory.limit_in_bytes"),
-            (Path::new("/sys/fs/cgroup").join(&name), "memory.max"),
-        ];
-        for (folder, limit) in groups {
-            if fs::create_dir(&folder).is_err() {
-                continue;
-            }
-            let group = Self(folder);
-            let limited = fs::write(group.0.join(limit), "134217728");
-            if limited.and_then(|()| fs::write(group.0.join("cgroup.procs"), target.pid())).is_ok() {
-                return Ok(Some(group));
-            }
-        }
-        eprintln!("skipped: no control group can limit memory here");
-        Ok(None)
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
 }
 
 #[test]

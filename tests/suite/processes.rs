@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Recordings of several processes: forked children, programs that these execute, processes that are named or selected.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use buftrace::trace::{Item, Kind, Record};
@@ -13,8 +9,8 @@ use serde_json::Value;
 
 use crate::{
     account::{Step, by_trace, by_truth},
-    target::{Target, can_have_ttnn, lookalike, lookalike_pytest, lookalikes, python, ttnn},
-    tool::{Recorder, can_probe, confirmed, items, json, path, root, run, tool},
+    target::{Target, can_have_ttnn, lookalike, lookalike_pytest, ttnn},
+    tool::{Recorder, can_probe, confirmed, items, json, path, root, run},
 };
 
 /// A child frees what it was born with, makes a buffer of its own, and a child in turn, which frees that. In the end the
@@ -48,27 +44,6 @@ lookalike.write_truth()
 os._exit(0)
 ";
 
-/// Starts workers as pytest-xdist does: programs of their own, which load the library by themselves, and go on when they
-/// are recorded.
-const WORKERS: &str = "
-import os, subprocess, sys
-worker = '''
-import os, sys, time, lookalike
-folder = sys.argv[1]
-open(f'{folder}/worker-{os.getpid()}', 'w').close()
-while not os.path.exists(f'{folder}/go'):
-    time.sleep(0.01)
-mesh = lookalike.MeshDevice(1)
-tensor = mesh.empty(4096 * int(sys.argv[2]))
-tensor.deallocate()
-tensor.deallocate()
-os._exit(0)
-'''
-running = [subprocess.Popen([sys.executable, '-c', worker, sys.argv[1], str(number)]) for number in (1, 2, 3)]
-subprocess.run(['true'], check=True)
-sys.exit(max(one.wait() for one in running))
-";
-
 /// Makes a buffer and goes.
 const ONE: &str = "
 import attach, lookalike
@@ -79,7 +54,7 @@ mesh.close()
 ";
 
 /// The trace numbers of the processes, by their ids.
-fn processes(items: &[Item]) -> BTreeMap<u32, (u32, u32)> {
+pub(crate) fn processes(items: &[Item]) -> BTreeMap<u32, (u32, u32)> {
     let process = |item: &Item| match item {
         Item::Record(Record::Process(it)) => Some((it.pid, (it.id, it.parent))),
         _ => None,
@@ -296,42 +271,6 @@ fn a_child_of_ttnn_with_buffer_frees_copies() -> Result<()> {
 #[test]
 fn a_child_of_ttnn_with_buffer_impl_frees_copies() -> Result<()> {
     a_child_of_ttnn("0.81.1")
-}
-
-#[test]
-fn a_command_is_recorded_with_the_workers_that_it_starts() -> Result<()> {
-    if !can_probe() {
-        return Ok(());
-    }
-    let folder = tempfile::tempdir()?;
-    let trace = folder.path().join("trace.ttb");
-    let library = lookalikes().join("pimpl/libtt_metal.so");
-    let mut command = tool(&["record", "-o", path(&trace), "--", path(python()), "-c", WORKERS, path(folder.path())]);
-    command.env("LOOKALIKE_LIBRARY", library).env("PYTHONPATH", root().join("tests/lookalike"));
-    let mut recorder = Recorder::launch(command)?;
-    for _ in 0..3 {
-        recorder.wait_for("recording ")?;
-    }
-    fs::write(folder.path().join("go"), "")?;
-    let (status, said) = recorder.finish()?;
-    assert!(status.success() && said.contains("the processes ended"), "{said}");
-    let started = fs::read_dir(folder.path())?
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("worker-")?.parse::<u32>().ok());
-    let items = items(&trace)?;
-    let recorded = processes(&items);
-    assert_eq!(recorded.keys().copied().collect::<BTreeSet<_>>(), started.collect());
-    let sizes: BTreeSet<u64> = items
-        .iter()
-        .filter_map(|item| match item {
-            Item::Event(event) if event.kind == Kind::Allocated => Some(event.size),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(sizes, BTreeSet::from([4096, 8192, 12288]));
-    let excess = json(&["excess", path(&trace)])?;
-    assert_eq!((excess["sites"].as_array().map(Vec::len), &excess["sites"][0]["count"]), (Some(1), &3.into()));
-    Ok(())
 }
 
 #[test]

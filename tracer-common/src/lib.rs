@@ -26,6 +26,10 @@ pub const MAX_TARGETS: u32 = 1 << 16;
 pub const FIRST_FORKED: u32 = MAX_TARGETS / 2;
 /// Most targets that live at the same time.
 pub const MAX_LIVE_TARGETS: u32 = 1024;
+/// The epoch of a forked child's stacks as long as its modules are those that it was born with, for all that is known.
+pub const INHERITED: u64 = 0;
+/// The first epoch of a forked child's own modules.
+pub const FIRST_OWN: u64 = 1;
 /// Most processes that are followed at the same time, those included that have no buffers yet.
 pub const MAX_FOLLOWED: u32 = 1 << 14;
 /// An offset that this build of the target does not have.
@@ -69,7 +73,8 @@ pub enum Kind {
     /// yet; what it will be is in the arguments.
     Alias = 16,
     /// A process makes a child process, which gets a copy of all its objects. The object is the child's process id; the
-    /// size is its number as a target, 0 if it is none.
+    /// size is its number as a target, 0 if it is none; the address is the epoch of the modules that it was born with, in
+    /// its parent.
     Fork = 17,
     /// Entry of `FreeListOpt::allocate`: an allocator, asked by the thread's request, looks for so many bytes in each of
     /// its banks. The object is the list of what is free; the size is these bytes, aligned.
@@ -179,6 +184,12 @@ pub struct Target {
     pub number: u32,
     /// Whether each stack is copied as well, for user space to compare.
     pub copies: u32,
+    /// Of a forked child, the number of the target whose modules it was born with, and has until its own are known; else 0.
+    pub inherits: u32,
+    /// Always zero.
+    pub padding: u32,
+    /// The epoch at which that target had these modules.
+    pub inherited_epoch: u64,
     /// Where its classes keep their fields.
     pub layout: Layout,
 }
@@ -424,5 +435,6 @@ impl Counter {
 }
 
 const _: () = assert!(size_of::<Layout>() == 72, "no implicit padding");
+const _: () = assert!(size_of::<Target>() == 96, "no implicit padding");
 const _: () = assert!(size_of::<Hit>() == 96, "no implicit padding");
 const _: () = assert!(size_of::<TextHead>() == 16, "no implicit padding");

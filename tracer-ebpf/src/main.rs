@@ -81,7 +81,9 @@ pub fn fork(ctx: RawTracePointContext) -> i32 {
     if followed {
         maps::follow(child);
         if let Some(parent) = target {
-            hit.size = u64::from(maps::add_child(parent, tgid, child));
+            let modules = maps::modules(parent);
+            hit.address = modules.epoch;
+            hit.size = u64::from(maps::add_child(parent, &modules, tgid, child));
         }
     }
     emit::urgent(&mut hit);

@@ -11,12 +11,12 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
-    Counter, FIRST_FORKED, MAX_FOLLOWED, MAX_LIVE_TARGETS, MAX_SITES, MAX_TARGETS, PythonLayout, StackHash, Target,
-    TaskLayout,
+    Counter, FIRST_FORKED, FIRST_OWN, INHERITED, MAX_FOLLOWED, MAX_LIVE_TARGETS, MAX_SITES, MAX_TARGETS, PythonLayout,
+    StackHash, Target, TaskLayout,
 };
 use tracer_unwind::{
     rule::Rule,
-    space::{MAX_TABLES, Space},
+    space::{MAX_TABLES, NO_EPOCH, Space},
     table::Block,
 };
 
@@ -136,13 +136,19 @@ pub(crate) fn follow(tgid: u32) {
     }
 }
 
-/// Makes the forked child of a target a target of its own, with the same layouts: its number, or 0 if there is no room.
-pub(crate) fn add_child(parent: &Target, parent_tgid: u32, tgid: u32) -> u32 {
+/// Makes the forked child of a target a target of its own, with the same layouts, and the modules that its parent has now:
+/// its number, or 0 if there is no room.
+#[inline(always)]
+pub(crate) fn add_child(parent: &Target, modules: &Modules, parent_tgid: u32, tgid: u32) -> u32 {
     let number = FIRST_FORKED + next_number(2) as u32;
-    if number >= MAX_TARGETS || TARGETS.insert(tgid, Target { number, ..*parent }, 0).is_err() {
+    let (inherits, inherited_epoch) = (modules.space, modules.space_epoch);
+    let child = Target { number, inherits, inherited_epoch, ..*parent };
+    if number >= MAX_TARGETS || TARGETS.insert(tgid, child, 0).is_err() {
         count(Counter::NotFollowed);
         return 0;
     }
+    // Now it is at `FIRST_OWN`.
+    next_epoch(&child);
     if let Some(layout) = python(parent_tgid) {
         // No probe in the child tells yet when its code objects are freed. Without an entry there are no Python frames.
         let _ = PYTHONS.insert(tgid, PythonLayout { codes_watched: 0, ..*layout }, 0);
@@ -169,9 +175,27 @@ pub(crate) fn python(tgid: u32) -> Option<&'static PythonLayout> {
     unsafe { PYTHONS.get(tgid) }
 }
 
-/// How often the modules of a target have changed.
-pub(crate) fn epoch(target: &Target) -> u64 {
-    EPOCHS.get(target.number).copied().unwrap_or(0)
+/// The modules of a target at a moment.
+pub(crate) struct Modules {
+    /// The number of the target of which is known where they are: not this one, if it was born with them.
+    pub(crate) space: u32,
+    /// The epoch that is theirs there.
+    pub(crate) space_epoch: u64,
+    /// The epoch that is theirs here.
+    pub(crate) epoch: u64,
+}
+
+/// The modules that a target has now. Those of a forked child are its parent's, as they were at the fork, until its own
+/// are known.
+#[inline(always)]
+pub(crate) fn modules(target: &Target) -> Modules {
+    let epoch = EPOCHS.get(target.number).copied().unwrap_or(0);
+    // An epoch is compared, not whether there is one: see `is_followed`.
+    let known = space(target.number).map_or(NO_EPOCH, |space| space.epoch);
+    if target.inherits != 0 && epoch == FIRST_OWN && known == NO_EPOCH {
+        return Modules { space: target.inherits, space_epoch: target.inherited_epoch, epoch: INHERITED };
+    }
+    Modules { space: target.number, space_epoch: epoch, epoch }
 }
 
 /// Notes that the modules of a target change.

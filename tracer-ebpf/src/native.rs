@@ -24,44 +24,42 @@ const GOES_ON: u32 = 0;
 #[inline(always)]
 pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
     let Some(scratch) = scratch::at(level) else { return };
-    let epoch = maps::epoch(target);
+    let modules = maps::modules(target);
     let mut hash = maps::hash_key();
     hash.add(u64::from(target.number) << 32);
-    hash.add(epoch);
+    hash.add(modules.epoch);
     scratch.hash = hash;
-    scratch.native.epoch = epoch as u32;
+    scratch.native.epoch = modules.epoch as u32;
     scratch.window.forget();
     let walker = &mut scratch.walker;
     let (ip, sp, bp) = (registers.rip, registers.rsp, registers.rbp);
     walker.machine = Machine { ip, sp, bp, bp_lost: 0, returns: 0 };
-    walker.target = target.number;
+    walker.space = modules.space;
     walker.range = 0;
+    walker.epoch = modules.space_epoch;
     walker.remembered = 0;
-    // What is known of another epoch is of no use: the probed instruction itself is all there is.
-    let current = maps::space(target.number).is_some_and(|space| space.epoch == epoch);
-    native_walk(level, u32::from(!current) * Stop::ModulesChanged as u32);
+    native_walk(level);
     maps::count(Counter::Walked);
     maps::add(Counter::NativeFrames, u64::from(scratch.native.count));
     maps::add(Counter::Remembered, scratch.walker.remembered);
 }
 
-/// Walks on in the scratch memory of this level, if `stop` is [`GOES_ON`]; else there is one frame, and that reason.
+/// Walks in the scratch memory of this level.
 ///
 /// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn native_walk(level: u32, mut stop: u32) -> u32 {
+extern "C" fn native_walk(level: u32) -> u32 {
     let Some(scratch) = scratch::at(level) else { return 0 };
     let mut hash = scratch.hash;
     let mut count = 0;
+    let mut stop = GOES_ON;
     for slot in &mut scratch.native.frames {
         let machine = &scratch.walker.machine;
         *slot = NativeFrame::new(machine.ip, machine.returns);
         hash.add(slot.0);
         count += 1;
-        if stop == GOES_ON {
-            stop = native_step(level);
-        }
+        stop = native_step(level);
         if stop != GOES_ON {
             break;
         }
@@ -81,8 +79,8 @@ extern "C" fn native_walk(level: u32, mut stop: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn native_step(level: u32) -> u32 {
     let Some(scratch) = scratch::at(level) else { return Stop::Unreadable as u32 };
-    let Walker { machine, target, range, remembered } = &mut scratch.walker;
-    let mut tables = Tables { target: *target, range, remembered };
+    let Walker { machine, space, range, epoch, remembered } = &mut scratch.walker;
+    let mut tables = Tables { space: *space, range, epoch: *epoch, remembered };
     match walk::step(machine, &mut tables, &mut &mut scratch.window) {
         Ok(()) => GOES_ON,
         Err(stop) => stop as u32,
@@ -114,10 +112,11 @@ extern "C" fn find_range(target: u32, address: u64) -> u32 {
     }
 }
 
-/// The tables of a target, with what was found last.
+/// The tables of the modules that a target has, with what was found last.
 struct Tables<'a> {
-    target: u32,
+    space: u32,
     range: &'a mut u32,
+    epoch: u64,
     remembered: &'a mut u64,
 }
 
@@ -150,12 +149,16 @@ impl Tables<'_> {
     /// The number of the table for an address, and the program counter that it has there.
     #[inline(always)]
     fn table(&mut self, address: u64) -> Result<(u32, u32), Stop> {
-        let space = maps::space(self.target).ok_or(Stop::ModulesChanged)?;
+        let space = maps::space(self.space).ok_or(Stop::ModulesChanged)?;
+        // What is known of another epoch is of no use.
+        if space.epoch != self.epoch {
+            return Err(Stop::ModulesChanged);
+        }
         // Callers are often in the same module.
         let mut range = &space.ranges[*self.range as usize % MAX_RANGES];
         if !range.contains(address) {
             // The verifier does not know what the compiler knows of the answer: the mask below must stay.
-            *self.range = black_box(find_range(self.target, address));
+            *self.range = black_box(find_range(self.space, address));
             range = &space.ranges[*self.range as usize % MAX_RANGES];
             if !range.contains(address) {
                 return Err(Stop::NoModule);

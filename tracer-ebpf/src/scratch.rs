@@ -43,10 +43,12 @@ pub(crate) struct Scratch {
 pub(crate) struct Walker {
     /// The frame that it is at.
     pub(crate) machine: Machine,
-    /// The number of the target.
-    pub(crate) target: u32,
+    /// The number of the target whose modules are where this one's are.
+    pub(crate) space: u32,
     /// The number of the range that the last address was in.
     pub(crate) range: u32,
+    /// The epoch at which they are.
+    pub(crate) epoch: u64,
     /// How many rows were remembered.
     pub(crate) remembered: u64,
 }

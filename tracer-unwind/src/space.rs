@@ -16,6 +16,9 @@ pub const NO_TABLE: u32 = u32::MAX - 1;
 /// In [`Range::table`]: the page to which the kernel makes functions return that somebody watches with a uretprobe.
 pub const URETPROBE: u32 = u32::MAX - 2;
 
+/// In [`Space::epoch`]: nobody's.
+pub const NO_EPOCH: u64 = u64::MAX;
+
 /// A piece of the address space that a module's code is mapped to, or a part of it with a table of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

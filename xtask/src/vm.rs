@@ -32,7 +32,20 @@ const INHERITED: [&str; 6] = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUST
 const SLOWNESS: &str = "30";
 /// The tests of recordings of the look-alike: what others need is real ttnn, a debugger that takes too long on an emulated
 /// processor, or no kernel.
-const TESTS: [&str; 4] = ["lookalike::", "loss::", "sudo::", "survival::"];
+const TESTS: [&str; 10] = [
+    "containers::",
+    "faults::",
+    "forks::",
+    "lookalike::",
+    "loss::",
+    "machine::",
+    "privileges::",
+    "processes::",
+    "survival::",
+    "workers::",
+];
+/// What of these is on real ttnn all the same.
+const OTHERS: &str = "--skip=of_ttnn";
 
 /// How to run the tests.
 pub struct Options {
@@ -89,12 +102,13 @@ fn require_programs(install_them: bool) -> Result<()> {
 
 /// What the machine's shell runs once it is up.
 fn guest_command(arguments: &[OsString]) -> String {
-    let mut lines = vec!["export BUFTRACE_NO_SKIP=1 CARGO_TERM_COLOR=never".to_string()];
+    let mut lines = vec!["export BUFTRACE_NO_SKIP=1 BUFTRACE_OWN_MACHINE=1 CARGO_TERM_COLOR=never".to_string()];
     lines.push(format!("export BUFTRACE_SLOWNESS={SLOWNESS}"));
     let inherited = INHERITED.iter().filter_map(|&name| Some((name, env::var_os(name)?)));
     lines.extend(inherited.map(|(name, value)| format!("export {name}={}", quoted(&value))));
     lines.push(format!("cd {} || exit", quoted(root().as_os_str())));
-    let arguments = if arguments.is_empty() { TESTS.map(OsString::from).to_vec() } else { arguments.to_vec() };
+    let all = || TESTS.into_iter().chain([OTHERS]).map(OsString::from).collect();
+    let arguments: Vec<_> = if arguments.is_empty() { all() } else { arguments.to_vec() };
     let words = arguments.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     lines.push(format!("exec cargo test --offline --package buftrace-tests --test suite -- {words}\n"));
     lines.join("\n")

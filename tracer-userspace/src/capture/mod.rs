@@ -3,6 +3,7 @@
 //!
 //! - [`kernel`]: loads and attaches the kernel side.
 //! - [`features`]: what kernels may lack of what the kernel side is made of.
+//! - [`clock`]: the one that hits have their times by.
 //! - [`decode`]: ring-buffer bytes to hits. [`order`]: in the order of their numbers, and which never came.
 //! - [`python`]: the Python part of stacks. [`code`], [`lines`]: the names and lines of it. [`merge`]: with the native part.
 //! - [`space`]: the target's modules. [`symbolize`], `demangle`: their symbols. [`numbers`]: what the kernel side has sent.
@@ -14,6 +15,7 @@
 //!   `followed`: a process from the first look to its end. `attach`: probes. `recording`: the loop that drives it all.
 
 mod attach;
+pub mod clock;
 pub mod code;
 pub mod decode;
 mod demangle;

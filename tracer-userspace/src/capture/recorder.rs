@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From hits to the trace file: the events of the recorded processes, with their stacks.
 
+mod event;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
-use tracer_common::{Cookie, DeviceClass, Kind, UNREADABLE_OBJECT};
+use anyhow::Result;
+use tracer_common::{Cookie, Hit};
 
 use super::{
+    clock::boot_now,
     decode::{NativeStack, PythonStack, RawHit, StackCopy},
     order::{Delivery, InOrder},
     python::Interpreter,
@@ -130,9 +133,9 @@ impl Recorder {
         self.insert(pid, Stacks::new(space))
     }
 
-    /// Records a child of a recorded process from now on: its number in the file.
-    pub fn add_forked(&mut self, parent: u32, pid: u32) -> Option<u32> {
-        let stacks = self.processes.get(&parent)?.stacks.forked(pid);
+    /// Records the child that a recorded process made by this hit, from now on: its number in the file.
+    pub fn add_forked(&mut self, fork: &Hit, pid: u32) -> Option<u32> {
+        let stacks = self.processes.get(&fork.tgid)?.stacks.forked(pid, fork.address as u32);
         Some(self.insert(pid, stacks))
     }
 
@@ -236,7 +239,7 @@ impl Recorder {
     /// # Errors
     /// If the fields of a fresh allocation cannot be what the layout says: recording on would record nonsense.
     pub fn hit(&mut self, raw: &RawHit, child: u32) -> Result<Option<u64>> {
-        check_layout(raw)?;
+        event::check_layout(raw)?;
         let mut stack_end = None;
         let event = self.event(raw, child, &mut stack_end);
         self.define();
@@ -244,51 +247,6 @@ impl Recorder {
         self.order.arrived(raw.hit.sequence, event, &mut ready);
         self.write(ready);
         Ok(stack_end)
-    }
-
-    fn event(&mut self, raw: &RawHit, child: u32, stack_end: &mut Option<u64>) -> Option<Event> {
-        let hit = &raw.hit;
-        let text = self.texts.remove(&hit.sequence);
-        let process = self.processes.get_mut(&hit.tgid)?;
-        process.last = hit.time;
-        let mut stack = 0;
-        if self.sites.get(usize::from(hit.site)).is_some_and(|site| site.stack && site.kind == raw.kind) {
-            let found = process.stacks.number(hit, &mut self.catalog);
-            self.tally.stack(found.end, found.python);
-            (stack, *stack_end) = (found.number, found.stack_end);
-        }
-        match raw.kind {
-            Kind::ThreadExit => process.stacks.thread_ended(hit.tid),
-            Kind::Modules => process.stacks.modules_change(),
-            _ => {}
-        }
-        let number = process.number;
-        let text = text.map_or(0, |text| self.catalog.interned.text(&String::from_utf8_lossy(&text)));
-        Some(Event {
-            sequence: hit.sequence,
-            time: self.time(hit.time),
-            process: number,
-            thread: hit.tid,
-            kind: raw.kind,
-            object: hit.object,
-            unique_id: hit.unique_id,
-            address: hit.address,
-            // Of a fork it is the kernel side's number of the child, which means nothing outside.
-            size: if raw.kind == Kind::Fork { 0 } else { hit.size },
-            page_size: hit.page_size.into(),
-            buffer_type: hit.buffer_type.into(),
-            status: hit.status,
-            owns: hit.owns != 0,
-            hooked: hit.hooked != 0,
-            unreadable: hit.flags & UNREADABLE_OBJECT != 0,
-            device: hit.device,
-            device_class: device_class(hit.device_class),
-            device_id: hit.device_id,
-            allocator: hit.allocator,
-            stack,
-            text,
-            child,
-        })
     }
 
     /// All probes are attached to a process: what has a unique id below `next_unique_id` existed before. `test` is the
@@ -474,40 +432,4 @@ impl Recorder {
         let process = if self.last_process == 1 { 1 } else { 0 };
         self.record(trace::Loss { process, after: self.written, before, count, cause: "ring-full".into() });
     }
-}
-
-/// Nanoseconds since boot, as the kernel side's clock has it.
-#[must_use]
-pub fn boot_now() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
-}
-
-fn device_class(class: u8) -> DeviceClass {
-    match class {
-        1 => DeviceClass::Chip,
-        2 => DeviceClass::Mesh,
-        _ => DeviceClass::Unknown,
-    }
-}
-
-/// A buffer whose allocation has just succeeded has values that are known beforehand: the last check that the derived
-/// layout is right. (At a free the object may be anything, if the target has the bug that is looked for.)
-fn check_layout(raw: &RawHit) -> Result<()> {
-    let hit = &raw.hit;
-    if raw.kind != Kind::Allocated || hit.flags & UNREADABLE_OBJECT != 0 {
-        return Ok(());
-    }
-    let plausible = hit.status == 1 && hit.buffer_type <= 4 && hit.owns <= 1 && hit.hooked <= 1;
-    if !plausible {
-        bail!(
-            "the derived field layout does not fit this target: an allocated buffer has status {}, type {}, owns {}, \
-             hooked {}; nothing more is recorded, please report the library's build id",
-            hit.status,
-            hit.buffer_type,
-            hit.owns,
-            hit.hooked
-        );
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //! A recording: from the first process to the last byte of the file.
 
 mod finish;
+mod processes;
 
 use std::{
     collections::BTreeMap,
@@ -18,15 +19,16 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{MissedTickBehavior, interval},
 };
-use tracer_common::{FIRST_FORKED, Hit, Kind, Target, TaskLayout};
+use tracer_common::{FIRST_FORKED, Kind, Target, TaskLayout};
 
 use super::{
     attach::{self, Sites},
+    clock::boot_now,
     decode::{RawHit, Sent},
-    followed::{Followed, Forked, Link, Recorded, Stage},
-    kernel::{self, Kernel, KernelLog},
+    followed::{Followed, Link, Recorded, Stage},
+    kernel::{Kernel, KernelLog},
     modules::Modules,
-    recorder::{Recorder, boot_now},
+    recorder::Recorder,
     search::{Scan, Search},
     session::{self, Figures, Options, Progress, Reason, Stop},
     snapshot::Snapshots,
@@ -34,7 +36,7 @@ use super::{
     watch::CodeWatch,
 };
 use crate::{
-    discover::{Discovery, Known, Obstacle, btf, process::Process},
+    discover::{Discovery, Known, Obstacle, btf},
     privileges::{self, Purpose},
     trace::Writer,
 };
@@ -328,7 +330,8 @@ impl<'a> Recording<'a> {
         recorder.record(attach::process_record(&discovery.process, discovery.python.as_ref(), number, 0));
         recorder.changed(number, changes);
         // All probes begin at one moment here and end at one: nothing between the two is missing.
-        kernel.add_target(pid, Target { number: target, copies: u32::from(options.copies), layout })?;
+        let copies = u32::from(options.copies);
+        kernel.add_target(pid, Target { number: target, copies, layout, ..Target::default() })?;
         let border = discovery.read_next_unique_id();
         let test = discovery.read_current_test().unwrap_or_default();
         if let Some(process) = self.processes.get_mut(&pid) {
@@ -432,87 +435,6 @@ impl<'a> Recording<'a> {
             let records = snapshots.look(raw, self.recorder.time(boot_now()));
             records.into_iter().for_each(|record| self.recorder.record(record));
         }
-    }
-
-    /// A process made a child: its number in the file, 0 if it is not recorded.
-    fn forked(&mut self, hit: &Hit) -> u32 {
-        let (Ok(pid), Ok(target)) = (u32::try_from(hit.object), u32::try_from(hit.size)) else { return 0 };
-        let Some(parent) = self.processes.get(&hit.tgid).filter(|_| self.options.follow) else { return 0 };
-        let (Stage::Recorded(recorded), true) = (&parent.stage, target != 0) else {
-            self.insert(pid, false, Stage::Looking(Search::new(false)));
-            return 0;
-        };
-        let (parent, discovery) = (recorded.link.number, Rc::clone(&recorded.discovery));
-        let Some(number) = self.recorder.add_forked(hit.tgid, pid) else { return 0 };
-        let (since, link) = (Instant::now(), Link { number, target });
-        let forked = Forked { since, link, parent, made: hit.time, discovery };
-        self.insert(pid, false, Stage::Forked(forked));
-        number
-    }
-
-    /// Writes down a forked child that does something on record, or is there to stay.
-    fn adopt(&mut self, pid: u32) -> Result<()> {
-        let Some(process) = self.processes.get_mut(&pid) else { return Ok(()) };
-        let Stage::Forked(Forked { link, parent, made, discovery, .. }) = &process.stage else { return Ok(()) };
-        let (link, parent, discovery) = (*link, *parent, Rc::clone(discovery));
-        // Of a child that is gone already, `/proc` tells nothing any more; it had its parent's command line.
-        let start = made / (1_000_000_000 / rustix::param::clock_ticks_per_second());
-        let gone = Process { pid, start, inside: None, ..discovery.process.clone() };
-        let identity = Process::read(pid).unwrap_or(gone);
-        self.recorder.record(attach::process_record(&identity, discovery.python.as_ref(), link.number, parent));
-        self.recorder.describe_forked(pid);
-        let probes = match self.detached {
-            true => Vec::new(),
-            false => self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery),
-        };
-        process.stage =
-            Stage::Recorded(Box::new(Recorded { link, epoch: 0, discovery, probes, watch: None, snapshots: None }));
-        self.refresh(pid)
-    }
-
-    fn adopt_settled(&mut self) -> Result<()> {
-        let settled: Vec<u32> =
-            self.processes.iter().filter(|(_, process)| process.has_settled()).map(|(&pid, _)| pid).collect();
-        settled.into_iter().try_for_each(|pid| self.adopt(pid))
-    }
-
-    /// A process executes another program.
-    fn executed(&mut self, pid: u32) -> Result<()> {
-        let Some(process) = self.processes.get_mut(&pid) else { return Ok(()) };
-        let before = std::mem::replace(&mut process.stage, Stage::Looking(Search::new(false)));
-        if before.link().is_none() {
-            return Ok(());
-        }
-        if !self.options.follow {
-            self.processes.remove(&pid);
-            self.reason = Reason::Executed;
-        }
-        self.forget(pid, before, Reason::Executed)
-    }
-
-    /// A process has ended, and all that it did was taken from the ring.
-    fn ended(&mut self, pid: u32, serial: u64) -> Result<()> {
-        if self.processes.get(&pid).is_some_and(|process| process.serial == serial)
-            && let Some(process) = self.processes.remove(&pid)
-        {
-            self.reason = Reason::Exited;
-            self.forget(pid, process.stage, Reason::Exited)?;
-        }
-        Ok(())
-    }
-
-    /// Gives back what belonged to a process.
-    fn forget(&mut self, pid: u32, stage: Stage, reason: Reason) -> Result<()> {
-        let Some(link) = stage.link() else { return Ok(()) };
-        if let Stage::Recorded(mut recorded) = stage {
-            self.recorder.end(pid, reason);
-            kernel::detach_later(recorded.take_probes());
-            if !self.detached {
-                self.kernel.remove_space(link.target)?;
-            }
-        }
-        self.recorder.remove(pid);
-        Ok(())
     }
 
     /// Keeps what the kernel side knows of the processes' modules as it is.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use tracer_common::INHERITED;
 
 use crate::{
     discover::{
@@ -53,6 +54,18 @@ struct Seen {
     range: Range,
     first: u32,
     last: u32,
+}
+
+impl Seen {
+    /// Whether it was certainly there.
+    fn is_at(&self, epoch: u32) -> bool {
+        (self.first..=self.last).contains(&epoch)
+    }
+
+    /// The same, but certain at no epoch.
+    fn never(self) -> Self {
+        Self { first: 1, last: 0, ..self }
+    }
 }
 
 /// What a look at the process's mappings found.
@@ -115,20 +128,25 @@ pub struct Space {
     gone: VecDeque<Seen>,
     /// Where functions return to that somebody watches with a uretprobe.
     uretprobes: Option<std::ops::Range<u64>>,
+    /// Whether they are those of another process, which this one was forked from, and nobody has looked yet.
+    inherited: bool,
 }
 
 impl Space {
     /// An empty one; [`Self::refresh`] fills it.
     #[must_use]
     pub fn new(pid: u32) -> Self {
-        Self { pid, ranges: Vec::new(), gone: VecDeque::new(), uretprobes: None }
+        Self { pid, ranges: Vec::new(), gone: VecDeque::new(), uretprobes: None, inherited: false }
     }
 
-    /// That of a process that was forked from this one's: the same, until it changes its own.
+    /// That of a process that was forked from this one's at an epoch: what was certainly there, until it changes its own.
     #[must_use]
-    pub fn forked(&self, pid: u32) -> Self {
-        let ranges = self.ranges.iter().map(|seen| Seen { range: seen.range, first: 0, last: 0 }).collect();
-        Self { pid, ranges, gone: VecDeque::new(), uretprobes: self.uretprobes.clone() }
+    pub fn forked(&self, pid: u32, epoch: u32) -> Self {
+        let then = self.ranges.iter().chain(&self.gone).filter(|seen| seen.is_at(epoch));
+        let mut ranges: Vec<_> =
+            then.map(|seen| Seen { range: seen.range, first: INHERITED as u32, last: INHERITED as u32 }).collect();
+        ranges.sort_unstable_by_key(|seen| seen.range.start);
+        Self { pid, ranges, gone: VecDeque::new(), uretprobes: self.uretprobes.clone(), inherited: true }
     }
 
     /// Every range that is there, in the order of their addresses.
@@ -156,7 +174,7 @@ impl Space {
             let hidden = self.uretprobes.as_ref().is_some_and(|page| page.contains(&address));
             return Err(if hidden { End::Uretprobe } else { End::NoModule });
         }
-        all.find(|seen| (seen.first..=seen.last).contains(&epoch)).map(|seen| &seen.range).ok_or(End::ModulesChanged)
+        all.find(|seen| seen.is_at(epoch)).map(|seen| &seen.range).ok_or(End::ModulesChanged)
     }
 
     /// Where the modules were at an epoch.
@@ -175,23 +193,33 @@ impl Space {
         if mappings.is_empty() {
             return changes;
         }
-        let mut ranges = Vec::new();
-        for mapping in mappings.iter().filter(|mapping| mapping.executable) {
-            let Some(range) = self.range_of(mapping, files, &mut changes.problems) else { continue };
+        let executable = mappings.iter().filter(|mapping| mapping.executable);
+        let ranges: Vec<_> =
+            executable.filter_map(|mapping| self.range_of(mapping, files, &mut changes.problems)).collect();
+        changes.ranges = self.replace(&ranges, before, after);
+        self.uretprobes = maps::uretprobes(self.pid);
+        changes
+    }
+
+    /// Takes what there is now, having looked from one epoch to another: what was not there before.
+    fn replace(&mut self, now: &[Range], before: u32, after: u32) -> Vec<Range> {
+        let (mut ranges, mut new) = (Vec::new(), Vec::new());
+        for &range in now {
             let known = self.ranges.iter().find(|seen| seen.range == range).map(|seen| seen.first);
             if known.is_none() {
-                changes.ranges.push(range);
+                new.push(range);
             }
             // What changed while it was looked at was certainly there afterwards.
             let first = known.unwrap_or(after);
             ranges.push(Seen { range, first, last: before.max(first) });
         }
-        self.uretprobes = maps::uretprobes(self.pid);
-        let gone = self.ranges.iter().filter(|seen| !ranges.iter().any(|new| new.range == seen.range));
-        self.gone.extend(gone.copied());
+        let gone = self.ranges.iter().filter(|seen| !now.contains(&seen.range));
+        // Nobody has counted what a child did before the first look: of what it has taken away, it is not certain when.
+        self.gone.extend(gone.map(|&seen| if self.inherited { seen.never() } else { seen }));
         self.gone.drain(..self.gone.len().saturating_sub(MOST_GONE));
         self.ranges = ranges;
-        changes
+        self.inherited = false;
+        new
     }
 
     fn range_of(&self, mapping: &Mapping, files: &mut Files, problems: &mut Vec<String>) -> Option<Range> {
@@ -228,4 +256,65 @@ impl Modules for SpaceAt<'_> {
 
 fn file_id(mapping: &Mapping) -> FileId {
     (mapping.device.0, mapping.device.1, mapping.inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::FIRST_OWN;
+
+    use super::*;
+
+    const OWN: u32 = FIRST_OWN as u32;
+
+    /// Of a page.
+    fn range(start: u64, module: usize) -> Range {
+        Range { start, end: start + 0x1000, bias: start, module }
+    }
+
+    fn parent() -> Space {
+        let mut parent = Space::new(1);
+        parent.replace(&[range(0x1000, 0), range(0x5000, 1)], 0, 0);
+        // Module 1 gives way to module 2, which gives way to module 3.
+        parent.replace(&[range(0x1000, 0), range(0x5000, 2)], 4, 4);
+        parent.replace(&[range(0x1000, 0), range(0x5000, 3)], 8, 8);
+        parent
+    }
+
+    /// The modules at 0x1000 and 0x5000.
+    fn modules(space: &Space, epoch: u32) -> [Result<usize, End>; 2] {
+        [0x1800, 0x5800].map(|address| space.range(address, epoch).map(|range| range.module))
+    }
+
+    #[test]
+    fn a_child_has_what_its_parent_had_at_the_fork() {
+        let parent = parent();
+        assert_eq!(modules(&parent, 4), [Ok(0), Ok(2)]);
+        assert_eq!(modules(&parent.forked(2, 0), 0), [Ok(0), Ok(1)]);
+        assert_eq!(modules(&parent.forked(2, 4), 0), [Ok(0), Ok(2)]);
+        assert_eq!(modules(&parent.forked(2, 8), 0), [Ok(0), Ok(3)]);
+        // What was there while one gave way to the other is not known.
+        assert_eq!(modules(&parent.forked(2, 6), 0), [Ok(0), Err(End::NoModule)]);
+    }
+
+    #[test]
+    fn what_a_child_takes_away_before_it_is_looked_at_is_not_certain() {
+        let mut child = parent().forked(2, 8);
+        let new = child.replace(&[range(0x1000, 0), range(0x5000, 4)], OWN, OWN);
+        assert_eq!(new, [range(0x5000, 4)]);
+        assert_eq!(modules(&child, 0), [Ok(0), Err(End::ModulesChanged)]);
+        assert_eq!(modules(&child, OWN), [Ok(0), Ok(4)]);
+        // From then on it is counted.
+        child.replace(&[range(0x1000, 0)], OWN + 2, OWN + 2);
+        assert_eq!(modules(&child, OWN), [Ok(0), Ok(4)]);
+        assert_eq!(modules(&child, OWN + 2), [Ok(0), Err(End::ModulesChanged)]);
+    }
+
+    #[test]
+    fn a_grandchild_has_what_the_child_was_born_with() {
+        let mut child = parent().forked(2, 8);
+        assert_eq!(modules(&child.forked(3, 0), 0), [Ok(0), Ok(3)]);
+        child.replace(&[range(0x1000, 0), range(0x5000, 3)], OWN, OWN);
+        assert_eq!(modules(&child.forked(3, 0), 0), [Ok(0), Ok(3)]);
+        assert_eq!(modules(&child.forked(3, OWN), 0), [Ok(0), Ok(3)]);
+    }
 }

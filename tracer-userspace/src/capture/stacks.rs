@@ -132,12 +132,12 @@ impl Stacks {
         }
     }
 
-    /// Those of process `pid`, which was forked from this one: the same modules, the same code objects.
+    /// Those of process `pid`, which was forked from this one: the same code objects, and the modules of that epoch.
     #[must_use]
-    pub fn forked(&self, pid: u32) -> Self {
+    pub fn forked(&self, pid: u32, epoch: u32) -> Self {
         let interpreter = self.interpreter.as_ref().map(|interpreter| interpreter.forked(pid));
         // Whether its mappings are still those of its parent is to be looked at.
-        Self { interpreter, outdated: true, ..Self::new(self.space.forked(pid)) }
+        Self { interpreter, outdated: true, ..Self::new(self.space.forked(pid, epoch)) }
     }
 
     /// Where the modules are.
@@ -153,9 +153,17 @@ impl Stacks {
 
     /// Takes a native stack that hits may have from now on.
     pub fn native(&mut self, stack: NativeStack, catalog: &mut Catalog) {
-        let raw = stack.frames;
+        let (mut raw, mut stop) = (stack.frames, stack.stop);
+        let uncertain = |frame: &NativeFrame| {
+            self.space.range(plain(*frame).inside(), stack.epoch).is_err_and(|end| end == End::ModulesChanged)
+        };
+        // A forked child was walked by the modules that it was born with, but it has another one there by now.
+        if let Some(last) = raw.iter().position(uncertain) {
+            raw.truncate(last + 1);
+            stop = Stop::ModulesChanged;
+        }
         let frames = raw.iter().map(|frame| self.frame(plain(*frame), stack.epoch, catalog)).collect();
-        self.natives.insert(stack.id, Native { raw, frames, stop: stack.stop });
+        self.natives.insert(stack.id, Native { raw, frames, stop });
     }
 
     /// Takes a Python stack that hits may have from now on.

@@ -44,8 +44,18 @@ use crate::trace::{Event, Kind, Record};
 #[derive(Debug, Default)]
 pub struct Ledger {
     accounts: BTreeMap<u32, Account>,
+    /// Losses of nobody knows whose events.
+    gaps: Gaps,
     /// Time of the last event, where accounts end that nothing else ended.
     last: u64,
+}
+
+/// Gaps that concern every account that there was before them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gaps {
+    count: u64,
+    /// When the latest ended.
+    latest: u64,
 }
 
 impl Ledger {
@@ -75,7 +85,8 @@ impl Ledger {
                 account.test = border.test;
             }
             Record::Loss(loss) if loss.process == 0 => {
-                self.accounts.values_mut().for_each(|account| account.add_gap(loss.before));
+                self.gaps.count += 1;
+                self.gaps.latest = self.gaps.latest.max(loss.before);
             }
             Record::Loss(loss) => self.account(loss.process).add_gap(loss.before),
             Record::LiveOwner(live) => {
@@ -95,6 +106,7 @@ impl Ledger {
     /// Ends the accounts of processes that no `end` ended: the trace was cut.
     pub fn finish(&mut self, sink: &mut impl FnMut(&Entry)) {
         for account in self.accounts.values_mut() {
+            account.add_gaps(self.gaps);
             account.end(self.last, false, false, sink);
         }
     }
@@ -116,6 +128,9 @@ impl Ledger {
     }
 
     fn account(&mut self, process: u32) -> &mut Account {
-        self.accounts.entry(process).or_insert_with(|| Account::new(process))
+        let account = self.accounts.entry(process).or_insert_with(|| Account::new(process, self.gaps));
+        // Not when there is one: there may be many, and many accounts.
+        account.add_gaps(self.gaps);
+        account
     }
 }

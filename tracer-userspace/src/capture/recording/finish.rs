@@ -9,9 +9,9 @@ use tracer_common::{Counter, Kind};
 use super::Recording;
 use crate::{
     capture::{
+        clock::boot_now,
         followed::Stage,
         kernel,
-        recorder::boot_now,
         session::{Reason, Summary},
     },
     trace::{self, HITS, kind_word},

@@ -6,12 +6,14 @@ mod blocks;
 mod ends;
 mod found;
 mod frees;
+mod live;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use blocks::{Blocks, Place};
+use live::{Live, Owners};
 
-use super::{Allocation, Buffer, Device, Entry, Moment, Outcome, Previous, rule::Origin};
+use super::{Allocation, Buffer, Device, Entry, Gaps, Moment, Outcome, Previous, rule::Origin};
 use crate::{
     model::{Certainty, Verdict, recent::Recent},
     trace::{DeviceClass, Event, Kind},
@@ -36,7 +38,7 @@ pub(super) struct Account {
     seen: u64,
     /// Events that could not be attributed, because their object could not be read.
     pub(super) unreadable: u64,
-    live: BTreeMap<u64, Live>,
+    live: Owners,
     blocks: Blocks,
     recent: Recent,
     threads: HashMap<u32, Pending>,
@@ -48,6 +50,8 @@ pub(super) struct Account {
     pub(super) test: u32,
     /// Time of the first event behind the latest gap.
     gap: Option<u64>,
+    /// How many of the gaps that concern every account are known here, or from before this one.
+    gaps: u64,
     /// When owners may last have ended without a word: those from before the recording in a bulk release, all of a device
     /// at its close.
     unseen_ends: Option<u64>,
@@ -62,16 +66,6 @@ pub(super) struct Parent {
     test: u32,
 }
 
-/// A live owner.
-#[derive(Clone, Copy, Debug)]
-struct Live {
-    buffer: Buffer,
-    /// When it was asked for: buffers with a greater unique id were made later. 0 if that was not seen.
-    requested: u64,
-    /// The free of another buffer that released its block.
-    robbed: Option<Moment>,
-}
-
 /// What a thread began, and its next event about a buffer decides.
 #[derive(Clone, Copy, Debug)]
 enum Pending {
@@ -82,14 +76,14 @@ enum Pending {
 }
 
 impl Account {
-    pub(super) fn new(process: u32) -> Self {
+    pub(super) fn new(process: u32, gaps: Gaps) -> Self {
         Self {
             process,
             border: None,
             inherited: None,
             seen: 0,
             unreadable: 0,
-            live: BTreeMap::new(),
+            live: Owners::default(),
             blocks: Blocks::default(),
             recent: Recent::default(),
             threads: HashMap::new(),
@@ -97,6 +91,7 @@ impl Account {
             generations: HashMap::new(),
             test: 0,
             gap: None,
+            gaps: gaps.count,
             unseen_ends: None,
             contradictions: 0,
         }
@@ -105,6 +100,14 @@ impl Account {
     /// Notes that events before this time were lost.
     pub(super) fn add_gap(&mut self, time: u64) {
         self.gap = self.gap.max(Some(time));
+    }
+
+    /// Takes note of gaps that concern every account, if there are new ones.
+    pub(super) fn add_gaps(&mut self, gaps: Gaps) {
+        if self.gaps < gaps.count {
+            self.gaps = gaps.count;
+            self.add_gap(gaps.latest);
+        }
     }
 
     /// What a child that is made now gets.
@@ -226,7 +229,7 @@ impl Account {
         if self.recent.ended_since(buffer.buffer_type, buffer.address, requested) {
             self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
         }
-        self.live.insert(event.unique_id, Live { buffer, requested, robbed: None });
+        self.live.insert(Live { buffer, requested, robbed: None });
         sink(&Entry::Allocation(Allocation { buffer, moment }));
         if let Some(other) = overlapped {
             let certainty = self.certainty_of_block(&other);
@@ -240,7 +243,7 @@ impl Account {
     fn give(&mut self, buffer: &Buffer, moment: Moment, sink: &mut impl FnMut(&Entry)) -> Option<Buffer> {
         let place = Place::of(buffer, buffer.generation)?;
         let mut overlapped = None;
-        while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.live.get(&owner)).copied() {
+        while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.live.get(owner)).copied() {
             if self.certainty_since_allocation(&live.buffer) == Certainty::Confirmed {
                 overlapped = Some(live.buffer);
                 break;
@@ -281,7 +284,7 @@ impl Account {
 
     /// Takes an owner out of the live ones. Its block stays given until somebody says what came of it.
     fn remove_live(&mut self, unique_id: u64, moment: Moment) -> Option<Live> {
-        let live = self.live.remove(&unique_id)?;
+        let live = self.live.remove(unique_id)?;
         if let Some(place) = Place::of(&live.buffer, live.buffer.generation) {
             self.blocks.leave(place, unique_id, moment.time);
         }

@@ -6,13 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Buffer, Device};
+use crate::{
+    model::{Buffer, Device},
+    trace::DeviceClass,
+};
 
 /// Most bytes of a block that are compared with others. How the pages of a buffer are spread over the banks is not
 /// recorded, so only its first page is known to be at its address, and a part of that will do.
 const COMPARED: u64 = 4096;
 
-/// An address space: the memory of one type that one allocator gives out, in one generation of its device.
+/// An address space: the memory of one type that one allocator gives out, in one generation of its device. Those of one
+/// allocator are neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Space {
     allocator: u64,
@@ -97,7 +101,12 @@ impl Blocks {
 
     /// An allocator took everything back.
     pub(super) fn take_all_back(&mut self, allocator: u64) {
-        self.given.retain(|(space, _), _| space.allocator != allocator);
+        let device = Device { class: DeviceClass::Unknown, id: 0 };
+        let first = Space { allocator, device, generation: 0, buffer_type: 0 };
+        let its = self.given.range((first, 0)..).take_while(|((space, _), _)| space.allocator == allocator);
+        for key in its.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.given.remove(&key);
+        }
     }
 
     /// An owner is no more, or about to be.

@@ -63,9 +63,7 @@ impl Account {
             self.emptied.insert(allocator);
         }
         self.blocks.take_all_back(allocator);
-        let held = self.live.values().filter(|live| live.buffer.allocator == allocator);
-        let released: Vec<u64> = held.map(|live| live.buffer.unique_id).collect();
-        for unique_id in released {
+        for unique_id in self.live.of(allocator) {
             let Some(live) = self.remove_live(unique_id, moment) else { continue };
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
             // A free of its own may be among what was lost.
@@ -103,7 +101,7 @@ impl Account {
             self.settle(Some(pending), exited, sink);
         }
         self.blocks = Blocks::default();
-        for live in std::mem::take(&mut self.live).into_values() {
+        for live in std::mem::take(&mut self.live).into_all() {
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Held };
             let told = if complete { Certainty::Confirmed } else { Certainty::Possible };
             let certainty = both(told, self.certainty_of_block(&live.buffer));

@@ -121,7 +121,7 @@ impl Account {
             }
             return;
         }
-        if !event.owns && ended.is_none() && !self.live.contains_key(&event.unique_id) {
+        if !event.owns && ended.is_none() && !self.live.contains(event.unique_id) {
             let buffer = self.with_device(self.buffer(event), event);
             self.report(Outcome { ends: false, ..end(buffer, Verdict::AliasFree, moment) }, false, sink);
             return;
@@ -158,9 +158,7 @@ impl Account {
         let mut other = None;
         if let Effect::Theirs(robbed) = effect {
             other = Some(robbed);
-            if let Some(live) = self.live.get_mut(&robbed.unique_id) {
-                live.robbed = Some(outcome.moment);
-            }
+            self.live.rob(robbed.unique_id, outcome.moment);
         }
         self.decide(Outcome { verdict, certainty, other, ..outcome }, sink);
     }
@@ -173,7 +171,7 @@ impl Account {
             None => Effect::Nothing,
             Some(unique_id) if unique_id == buffer.unique_id => Effect::Own,
             Some(unique_id) => {
-                let live = self.live.get(&unique_id).map(|live| live.buffer);
+                let live = self.live.get(unique_id).map(|live| live.buffer);
                 live.or(self.recent.get(unique_id).map(|ended| ended.buffer)).map_or(Effect::Nothing, Effect::Theirs)
             }
         }
