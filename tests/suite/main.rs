@@ -11,6 +11,8 @@ mod cause;
 mod circular;
 mod containers;
 mod cycles;
+mod export_tables;
+mod export_visualizer;
 mod faults;
 mod files;
 mod framehop;

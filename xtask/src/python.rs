@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Python interpreters that the targets run in, in virtual environments below `.cache/`.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -12,16 +15,27 @@ use crate::{
 
 /// A Python with pytest; made on first use.
 pub fn with_pytest() -> Result<PathBuf> {
-    let folder = root().join(".cache/python");
+    with("python", &["pytest"], "import pytest")
+}
+
+/// A Python with what reads the tables that are exported; made on first use.
+pub fn with_table_readers() -> Result<PathBuf> {
+    let packages = ["duckdb", "jsonschema", "pyarrow", "ttnn-visualizer==0.108.0"];
+    with("table-readers", &packages, "import duckdb, jsonschema, pyarrow, ttnn_visualizer")
+}
+
+/// A Python of its own with packages that a line of code needs.
+fn with(name: &str, packages: &[&str], needs: &str) -> Result<PathBuf> {
+    let folder = root().join(".cache").join(name);
     let python = folder.join("bin/python");
-    let has_pytest = || {
-        let status = Command::new(&python).args(["-c", "import pytest"]).status();
+    let has_all = || {
+        let status = Command::new(&python).args(["-c", needs]).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    if !python.exists() || !has_pytest() {
+    if !python.exists() || !has_all() {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
             .context("python3 with its venv module is needed: `apt-get install python3-venv`")?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "pytest"]))?;
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
     }
     Ok(python)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CSV and JSON lines: a row an entry, written as it comes.
 
-use std::{borrow::Cow, io::Write};
+use std::{borrow::Cow, collections::HashMap, io::Write};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -47,26 +47,30 @@ struct JsonLine<'a> {
     #[serde(flatten)]
     step: &'a StepRow,
     #[serde(skip_serializing_if = "Option::is_none")]
-    frames: Option<String>,
+    frames: Option<&'a str>,
 }
 
 struct Rows<'a> {
     definitions: &'a Definitions,
     steps: StepRows<'a>,
     frames: Frames,
+    /// By stack number, as far as they were needed.
+    folded: HashMap<u32, String>,
 }
 
 impl<'a> Rows<'a> {
     fn new(definitions: &'a Definitions, frames: Frames) -> Self {
-        Self { definitions, steps: StepRows::new(definitions), frames }
+        Self { definitions, steps: StepRows::new(definitions), frames, folded: HashMap::new() }
     }
 
-    fn next(&mut self, entry: &Entry) -> (StepRow, Option<String>) {
+    fn next(&mut self, entry: &Entry) -> (StepRow, Option<&str>) {
         let row = self.steps.row(entry);
         let frames = match (self.frames, row.stack) {
             (Frames::Hide, _) => None,
-            (Frames::Show, 0) => Some(String::new()),
-            (Frames::Show, stack) => Some(fold(self.definitions, stack)),
+            (Frames::Show, 0) => Some(""),
+            (Frames::Show, stack) => {
+                Some(self.folded.entry(stack).or_insert_with(|| fold(self.definitions, stack)).as_str())
+            }
         };
         (row, frames)
     }
@@ -90,7 +94,7 @@ impl<'a, W: Write> Csv<'a, W> {
 impl<W: Write> Export for Csv<'_, W> {
     fn entry(&mut self, entry: &Entry) -> Result<()> {
         let (row, frames) = self.rows.next(entry);
-        for cell in row.cells().chain(frames.as_deref().map(Cell::Text)) {
+        for cell in row.cells().chain(frames.map(Cell::Text)) {
             self.out.write_field(text(cell).as_bytes()).map_err(failed)?;
         }
         self.out.write_record(None::<&[u8]>).map_err(failed)
