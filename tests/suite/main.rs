@@ -12,6 +12,8 @@ mod circular;
 mod containers;
 mod cycles;
 mod docs;
+mod export_tables;
+mod export_visualizer;
 mod faults;
 mod files;
 mod forks;

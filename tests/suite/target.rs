@@ -159,6 +159,20 @@ pub(crate) fn python() -> &'static Path {
     PYTHON.get_or_init(|| xtask::python::with_pytest().expect("failed to set up a Python with pytest"))
 }
 
+/// A Python with what reads the tables that are exported; says why and wants the test to return where there is none.
+pub(crate) fn table_readers() -> Option<&'static Path> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let python = PYTHON.get_or_init(|| match xtask::python::with_table_readers() {
+        Ok(python) => Some(python),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "CI must read what is exported: {error:#}");
+            eprintln!("skipped: {error:#}");
+            None
+        }
+    });
+    python.as_deref()
+}
+
 /// A script of the look-alike, with a variant of its library.
 pub(crate) fn lookalike(variant: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(python());

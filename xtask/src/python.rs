@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Python interpreters that the targets run in, in virtual environments below `.cache/`.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -12,26 +15,32 @@ use crate::{
 
 /// A Python with pytest; made on first use.
 pub fn with_pytest() -> Result<PathBuf> {
-    with_module("python", "pytest", "pytest")
+    with("python", &["pytest"], "import pytest")
 }
 
 /// A Python with maturin, which builds wheels; made on first use.
 pub fn with_maturin() -> Result<PathBuf> {
-    with_module("maturin", "maturin", "maturin>=1.8,<2")
+    with("maturin", &["maturin>=1.8,<2"], "import maturin")
 }
 
-/// A Python below `.cache/` with a module, which a package has.
-fn with_module(folder: &str, module: &str, package: &str) -> Result<PathBuf> {
-    let folder = root().join(".cache").join(folder);
+/// A Python with what reads the tables that are exported; made on first use.
+pub fn with_table_readers() -> Result<PathBuf> {
+    let packages = ["duckdb", "jsonschema", "pyarrow", "ttnn-visualizer==0.108.0"];
+    with("table-readers", &packages, "import duckdb, jsonschema, pyarrow, ttnn_visualizer")
+}
+
+/// A Python of its own with packages that a line of code needs.
+fn with(name: &str, packages: &[&str], needs: &str) -> Result<PathBuf> {
+    let folder = root().join(".cache").join(name);
     let python = folder.join("bin/python");
-    let has_module = || {
-        let status = Command::new(&python).args(["-c", &format!("import {module}")]).status();
+    let has_all = || {
+        let status = Command::new(&python).args(["-c", needs]).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    if !python.exists() || !has_module() {
+    if !python.exists() || !has_all() {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
             .context("python3 with its venv module is needed: `apt-get install python3-venv`")?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", package]))?;
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
     }
     Ok(python)
 }

@@ -56,6 +56,16 @@ impl Folder {
         new_file(&path).with_context(failed)
     }
 
+    /// Removes a file that was made.
+    ///
+    /// # Errors
+    ///
+    /// It can't be removed.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        fs::remove_file(&path).with_context(|| format!("failed to remove {}", path.display()))
+    }
+
     /// The path of a file in it.
     #[must_use]
     pub(super) fn path(&self, name: &str) -> PathBuf {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CSV and JSON lines: a row an entry, written as it comes.
 
-use std::{borrow::Cow, io::Write};
+use std::{borrow::Cow, collections::HashMap, io::Write};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -40,24 +40,30 @@ struct JsonLine<'a> {
     #[serde(flatten)]
     step: &'a StepRow,
     #[serde(skip_serializing_if = "Option::is_none")]
-    frames: Option<String>,
+    frames: Option<&'a str>,
 }
 
 struct Rows<'a> {
     steps: StepRows<'a>,
     stacks: Option<Stacks<'a>>,
+    /// By stack number, as far as they were needed.
+    folded: HashMap<u32, String>,
 }
 
 impl<'a> Rows<'a> {
     fn new(definitions: &'a Definitions, stacks: Option<Stacks<'a>>) -> Self {
-        Self { steps: StepRows::new(definitions), stacks }
+        Self { steps: StepRows::new(definitions), stacks, folded: HashMap::new() }
     }
 
-    fn next(&mut self, entry: &Entry) -> (StepRow, Option<String>) {
+    fn next(&mut self, entry: &Entry) -> (StepRow, Option<&str>) {
         let row = self.steps.row(entry);
-        let stack = Some(row.stack).filter(|&stack| stack != 0);
-        let frames =
-            self.stacks.map(|stacks| stack.map_or(String::new(), |stack| words(stacks, Some(stack)).join(";")));
+        let frames = match (self.stacks, row.stack) {
+            (None, _) => None,
+            (Some(_), 0) => Some(""),
+            (Some(stacks), stack) => {
+                Some(self.folded.entry(stack).or_insert_with(|| words(stacks, Some(stack)).join(";")).as_str())
+            }
+        };
         (row, frames)
     }
 }
@@ -81,7 +87,7 @@ impl<'a, W: Write> Csv<'a, W> {
 impl<W: Write> Export for Csv<'_, W> {
     fn entry(&mut self, entry: &Entry) -> Result<()> {
         let (row, frames) = self.rows.next(entry);
-        for cell in row.cells().chain(frames.as_deref().map(Cell::Text)) {
+        for cell in row.cells().chain(frames.map(Cell::Text)) {
             self.out.write_field(text(cell).as_bytes()).map_err(failed)?;
         }
         self.out.write_record(None::<&[u8]>).map_err(failed)

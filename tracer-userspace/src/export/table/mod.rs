@@ -144,3 +144,54 @@ macro_rules! rows {
 }
 
 use rows;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = include_str!("../../../../docs/export-tables.md");
+    const SCHEMA: &str = include_str!("../../../../schema/step-1.json");
+
+    fn documented<R: Row>() {
+        let heads = format!("\n### {}\n", R::TABLE);
+        let section = DOCS.split_once(&heads).expect("a section for each table").1.split("\n#").next().expect("a part");
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        let found: Vec<_> = rows.filter_map(|row| row.split_once("` | ")).collect();
+        assert_eq!(found.len(), R::COLUMNS.len(), "{}", R::TABLE);
+        for ((name, rest), column) in found.iter().zip(R::COLUMNS) {
+            let kind = match column.kind {
+                Kind::Text => "text",
+                Kind::Number => "number",
+                Kind::Flag => "flag",
+            };
+            let kind = if column.optional { format!("{kind}, or none | ") } else { format!("{kind} | ") };
+            assert!(*name == column.name && rest.starts_with(&kind), "{} {name}: {rest}", R::TABLE);
+        }
+    }
+
+    #[test]
+    fn each_column_is_documented() {
+        documented::<StepRow>();
+        documented::<LifeRow>();
+        documented::<StackRow>();
+        documented::<SiteRow>();
+        documented::<TestRow>();
+        documented::<LossRow>();
+        documented::<RunRow>();
+        documented::<ProcessRow>();
+        documented::<CounterRow>();
+        documented::<ReportedRow>();
+    }
+
+    #[test]
+    fn the_published_schema_has_the_columns_of_a_step() {
+        let schema: serde_json::Value = serde_json::from_str(SCHEMA).expect("JSON");
+        let required: Vec<_> =
+            schema["required"].as_array().expect("a list").iter().filter_map(|it| it.as_str()).collect();
+        let columns = StepRow::COLUMNS.iter().map(|column| column.name);
+        assert_eq!(required, ["schema"].into_iter().chain(columns).collect::<Vec<_>>());
+        let verdicts = schema["properties"]["verdict"]["enum"].as_array().expect("a list");
+        let all = crate::model::Verdict::ALL.map(|verdict| verdict.name().into());
+        assert_eq!(verdicts[..verdicts.len() - 1], all);
+    }
+}

@@ -29,7 +29,10 @@ use crate::{
 
 /// What is added to the number of a chip, so that no chip has that of a mesh.
 const CHIPS: i64 = 1000;
+/// The number of L1 among the types of memory.
 const L1: u32 = 1;
+/// The file that the visualizer looks for.
+const DATABASE: &str = "db.sqlite";
 
 /// Writes a report. Its memory grows with the live buffers, that of the database on disk with these at each operation.
 pub struct Visualizer<'a> {
@@ -64,8 +67,8 @@ impl<'a> Visualizer<'a> {
     /// The folder is not ours, or can't be written.
     pub fn new(known: &'a Model, path: &Path) -> Result<Self> {
         let mut folder = Folder::claim(path, "visualizer")?;
-        folder.create("db.sqlite")?;
-        let database = Database::begin(&folder.path("db.sqlite")).context("failed to write db.sqlite")?;
+        folder.create(DATABASE)?;
+        let database = Database::begin(&folder.path(DATABASE)).context("failed to write db.sqlite")?;
         let sites = Sites::new(&known.definitions);
         Ok(Self { known, folder, database, sites, ranks: BTreeMap::new(), unplaced: 0, placed: 0 })
     }
@@ -189,6 +192,7 @@ impl Export for Visualizer<'_> {
 
     fn finish(mut self: Box<Self>, _: Option<&Selected>) -> Result<()> {
         if self.placed == 0 && self.unplaced > 0 {
+            self.folder.remove(DATABASE)?;
             bail!(
                 "the trace does not tell how many bytes buffers take in each bank, by which the visualizer shows them"
             );

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reports for ttnn-visualizer, opened by the published one, and compared with the trace.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use buftrace::trace::{Item, Kind};
+use serde_json::Value;
+
+use crate::{
+    export_tables::read_with,
+    target::{can_have_ttnn, lookalike_pytest, record, table_readers},
+    tool::{can_probe, items, json, path, text},
+};
+
+#[test]
+fn the_visualizer_shows_what_the_trace_has() -> Result<()> {
+    let Some(python) = table_readers().filter(|_| can_probe()) else { return Ok(()) };
+    let scenarios = ["scenarios/test_lifecycle.py", "scenarios/test_excess.py"];
+    let (target, trace) = record(lookalike_pytest("buffer", &scenarios))?;
+    let (report, lines) = (target.path("report"), target.path("steps.jsonl"));
+    text(&["export", path(&trace), "--to", "visualizer", "-o", path(&report)])?;
+    text(&["export", path(&trace), "--to", "jsonl", "-o", path(&lines)])?;
+    let lines = fs::read_to_string(&lines)?;
+    let steps: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let shown: Value = serde_json::from_str(&read_with(python, "visualizer.py", &[path(&report), "0"])?)?;
+    let operations = shown["operations"].as_array().context("operations")?;
+    each_operation_has_the_buffers_that_were_live(operations, &shown["buffers"], &steps, &bank_sizes(&trace)?)?;
+    operations_add_up_to_the_report(operations, &json(&["report", path(&trace)])?)?;
+    excess_frees_are_errors(&shown, &json(&["excess", path(&trace)])?)?;
+    for (operation, detail) in operations.iter().zip(shown["details"].as_array().context("details")?) {
+        assert_eq!((&operation["name"], &operation["id"]), (&detail["name"], &detail["id"]));
+        assert_eq!(operation["stack_trace"], detail["stack_trace"]);
+    }
+    let unload = "in Model.unload\n";
+    assert!(operations.iter().any(|it| it["stack_trace"].as_str().is_some_and(|trace| trace.contains(unload))));
+    assert_eq!(shown["facts"]["schema_version"], "3.5");
+    assert_eq!(shown["facts"]["tt_buftrace_buffers_without_bank_size"], "0");
+    Ok(())
+}
+
+/// By device, type of memory and address: bytes in each bank, as the target asked its allocator.
+fn bank_sizes(trace: &Path) -> Result<BTreeSet<u64>> {
+    let events =
+        items(trace)?.into_iter().filter_map(|item| if let Item::Event(event) = item { Some(event) } else { None });
+    Ok(events.filter(|event| event.kind == Kind::Bank).map(|event| event.size).collect())
+}
+
+/// An argument of an operation.
+fn argument<'a>(operation: &'a Value, name: &str) -> Result<&'a str> {
+    let arguments = operation["arguments"].as_array().context("arguments")?;
+    let found = arguments.iter().find(|it| it["name"] == name).with_context(|| format!("an argument {name}"))?;
+    found["value"].as_str().context("a text")
+}
+
+fn nanoseconds(seconds: &str) -> Result<u64> {
+    let (whole, rest) = seconds.split_once('.').context("a point")?;
+    Ok(whole.parse::<u64>()? * 1_000_000_000 + rest.parse::<u64>()?)
+}
+
+/// Replays the steps up to the end of each operation.
+fn each_operation_has_the_buffers_that_were_live(
+    operations: &[Value],
+    buffers: &Value,
+    steps: &[Value],
+    sizes: &BTreeSet<u64>,
+) -> Result<()> {
+    let snapshots = buffers.as_array().context("snapshots")?;
+    let by_id: BTreeMap<Option<u64>, &Value> = snapshots.iter().map(|it| (it["id"].as_u64(), &it["buffers"])).collect();
+    let mut most = 0;
+    for operation in operations {
+        let end = nanoseconds(argument(operation, "end_seconds")?)?;
+        let mut live: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for step in steps.iter().filter(|step| step["time"].as_u64() <= Some(end) && step["verdict"] != "held") {
+            let buffer = step["buffer"].as_u64().context("a buffer")?;
+            if step["what"] == "alloc" && step["phantom"] == false {
+                let kind = ["DRAM", "L1"].iter().position(|it| step["buffer_type"] == *it).context("a type")?;
+                live.insert(buffer, (kind as u64, step["address"].as_u64().context("an address")?));
+            } else if step["ends"] == true {
+                live.remove(&buffer);
+            }
+        }
+        let mut expected: Vec<_> = live.into_values().collect();
+        expected.sort_unstable();
+        let shown = by_id.get(&operation["id"].as_u64()).and_then(|it| it.as_array()).cloned().unwrap_or_default();
+        let mut found = Vec::new();
+        for buffer in &shown {
+            assert!(sizes.contains(&buffer["size"].as_u64().context("a size")?), "{buffer}");
+            found.push((buffer["buffer_type"].as_u64().context("a type")?, buffer["address"].as_u64().context("…")?));
+        }
+        found.sort_unstable();
+        most = most.max(found.len());
+        assert_eq!(found, expected, "after {operation}");
+    }
+    assert!(most > 2, "{most}");
+    Ok(())
+}
+
+fn operations_add_up_to_the_report(operations: &[Value], report: &Value) -> Result<()> {
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    let mut allocations = 0;
+    for operation in operations {
+        allocations += argument(operation, "allocations")?.parse::<u64>()?;
+        for part in argument(operation, "verdicts")?.split(", ").filter(|it| !it.is_empty()) {
+            let (count, verdict) = part.split_once(' ').context("a count and a verdict")?;
+            *found.entry(verdict.to_owned()).or_default() += count.parse::<u64>()?;
+        }
+    }
+    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+    for row in report["verdicts"].as_array().context("verdicts")?.iter().filter(|row| row["verdict"] != "held") {
+        let both = row["confirmed"].as_u64().unwrap_or(0) + row["possible"].as_u64().unwrap_or(0);
+        expected.insert(row["verdict"].as_str().context("a verdict")?.to_owned(), both);
+    }
+    assert_eq!(found, expected);
+    let phantoms = expected.get("phantom").copied().unwrap_or(0);
+    let totals = report["totals"].as_array().context("totals")?.iter().filter_map(|row| row["allocations"].as_u64());
+    assert_eq!(allocations - phantoms, totals.sum::<u64>());
+    Ok(())
+}
+
+fn excess_frees_are_errors(shown: &Value, excess: &Value) -> Result<()> {
+    let sites: BTreeSet<&str> =
+        excess["sites"].as_array().context("sites")?.iter().filter_map(|it| it["site"]["name"].as_str()).collect();
+    let errors = shown["errors"].as_array().context("errors")?;
+    assert!(errors.iter().all(|error| error["attached"] == true));
+    let kinds = ["repeat", "alias-free", "stale-free", "stolen-free"];
+    let excess = errors.iter().filter(|error| kinds.iter().any(|kind| error["error_type"] == *kind));
+    let found: BTreeSet<&str> = excess.filter_map(|error| error["operation_name"].as_str()).collect();
+    assert!(!found.is_empty());
+    assert_eq!(found, sites);
+    Ok(())
+}
+
+/// The tables, their columns and their types are those that ttnn makes itself.
+#[test]
+fn the_schema_is_ttnns_own() -> Result<()> {
+    if !can_probe() || !can_have_ttnn() {
+        return Ok(());
+    }
+    let (target, trace) = record(lookalike_pytest("buffer", &["scenarios/test_excess.py"]))?;
+    let report = target.path("report");
+    text(&["export", path(&trace), "--to", "visualizer", "-o", path(&report)])?;
+    let (_, python) = xtask::python::with_ttnn("0.81.1")?;
+    let found: Value = serde_json::from_str(&read_with(&python, "schema.py", &[path(&report.join("db.sqlite"))])?)?;
+    assert_eq!(found["given"], found["own"]);
+    assert_eq!(found["version"], "3.5");
+    Ok(())
+}
