@@ -11,6 +11,7 @@ mod cause;
 mod circular;
 mod containers;
 mod cycles;
+mod exports;
 mod faults;
 mod files;
 mod framehop;
