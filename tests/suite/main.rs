@@ -14,6 +14,7 @@ mod cycles;
 mod docs;
 mod export_tables;
 mod export_visualizer;
+mod exports;
 mod faults;
 mod files;
 mod forks;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What the tests call: program → Debian package.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("g++", "g++"),
     ("gdb", "gdb"),
     ("python3", "python3"),
@@ -19,6 +19,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("bpftool", "bpftool"),
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("lintian", "lintian"),
+    ("go", "golang-go"),
+    ("npm", "npm"),
 ];
 
 /// Installs what is missing, checks digest, format and lints, builds the kernel side anew, and runs the tests on that.

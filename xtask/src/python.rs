@@ -45,6 +45,24 @@ fn with(name: &str, packages: &[&str], needs: &str) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// A Python with what reads the formats of other tools by their own definitions; made on first use.
+pub fn with_readers() -> Result<PathBuf> {
+    let folder = root().join(".cache/readers");
+    let python = folder.join("bin/python");
+    let has_readers = || {
+        let status = Command::new(&python)
+            .args(["-c", "import jsonschema, perfetto.protos.perfetto.trace.perfetto_trace_pb2"])
+            .status();
+        status.is_ok_and(|status| status.success())
+    };
+    if !python.exists() || !has_readers() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+            .context("python3 with its venv module is needed: `apt-get install python3-venv`")?;
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "perfetto", "protobuf", "jsonschema"]))?;
+    }
+    Ok(python)
+}
+
 /// The releases of ttnn that the tests run on: one of each class generation.
 pub const TESTED_TTNN: [&str; 2] = ["0.66.0", "0.81.1"];
 

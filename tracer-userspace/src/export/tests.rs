@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the tests of several formats share: a trace, written as text, and what it comes to.
 
-use super::{Folded, Stacks, Unit, write_folded};
+use super::{
+    Export as _, Folded, Heading, Links, Perfetto, Stacks, Unit, write_folded, write_pprof, write_speedscope, write_svg,
+};
 use crate::{
-    analysis::{Measure, Profile, ProfileFold},
+    analysis::{Filter, Measure, Profile, ProfileFold},
     model::{Model, read_text},
 };
 
@@ -76,6 +78,43 @@ pub(super) fn against(measure: Measure, unit: Unit) -> String {
     let mut out = Vec::new();
     write_folded(&now, Some(&before), &mut out).expect("written");
     String::from_utf8(out).expect("UTF-8")
+}
+
+/// Numbers that no recording would have must not bring a format down.
+#[test]
+fn forged_numbers_are_written_or_refused() {
+    let digits = |c: char| c.is_ascii_digit();
+    let places = TRACE.char_indices().filter(|&(at, c)| digits(c) && !TRACE[..at].ends_with(digits));
+    for (at, _) in places {
+        for number in ["0", "1", "4294967295", "18446744073709551615"] {
+            let rest = TRACE[at..].trim_start_matches(digits);
+            let forged = format!("{}{number}{rest}", &TRACE[..at]);
+            if crate::trace::text::parse(&forged).is_err() {
+                continue; // too large for its field: a file cannot hold it either
+            }
+            write_all(&forged);
+        }
+    }
+}
+
+/// Writes each format.
+fn write_all(trace: &str) {
+    let (profile, known) = model(trace);
+    let stacks = Stacks { definitions: &known.definitions, all: false };
+    for measure in Measure::ALL {
+        let folded = Folded::new(&profile, measure, Unit::Bytes, stacks);
+        let heading = Heading { measure, unit: Unit::Bytes, remark: String::new() };
+        // Sizes may be too large to be drawn.
+        let _ = write_svg(&folded, Some(&folded), &heading, &mut Vec::new());
+    }
+    write_speedscope(&profile, stacks, "a", &mut Vec::new()).expect("written");
+    write_pprof(&profile, &known, true, &[], &mut Vec::new()).expect("written");
+    let mut links = Links::default();
+    read_text(trace, &mut |entry| links.entry(entry));
+    let mut out = Vec::new();
+    let mut perfetto = Box::new(Perfetto::new(&known, links, &Filter::default(), &mut out).expect("written"));
+    read_text(trace, &mut |entry| perfetto.entry(entry).expect("written"));
+    perfetto.finish().expect("written");
 }
 
 #[test]
