@@ -114,7 +114,7 @@ fn write_all(trace: &str) {
     let mut out = Vec::new();
     let mut perfetto = Box::new(Perfetto::new(&known, links, &Filter::default(), &mut out).expect("written"));
     read_text(trace, &mut |entry| perfetto.entry(entry).expect("written"));
-    perfetto.finish().expect("written");
+    perfetto.finish(None).expect("written");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn written(text: &str, filter: &Filter) -> Vec<TracePacket> {
     let mut out = Vec::new();
     let mut perfetto = Box::new(Perfetto::new(&known, links, filter, &mut out).expect("written"));
     read_text(text, &mut |entry| perfetto.entry(entry).expect("written"));
-    perfetto.finish().expect("written");
+    perfetto.finish(None).expect("written");
     Trace::decode(&out[..]).expect("decoded").packet
 }
 

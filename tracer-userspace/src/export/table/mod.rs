@@ -191,7 +191,7 @@ mod tests {
         let columns = StepRow::COLUMNS.iter().map(|column| column.name);
         assert_eq!(required, ["schema"].into_iter().chain(columns).collect::<Vec<_>>());
         let verdicts = schema["properties"]["verdict"]["enum"].as_array().expect("a list");
-        let all = crate::model::Verdict::ALL.map(|verdict| verdict.name().into());
+        let all = crate::model::Verdict::ALL.map(|verdict| serde_json::Value::from(verdict.name()));
         assert_eq!(verdicts[..verdicts.len() - 1], all);
     }
 }
