@@ -54,8 +54,8 @@ fn every_file_names_its_licence_and_says_what_it_is() {
 
 #[test]
 fn what_reads_a_trace_knows_no_process_and_no_kernel() {
-    let readers =
-        ["trace", "import", "redact", "model", "analysis", "view"].map(|name| format!("tracer-userspace/src/{name}"));
+    let readers = ["trace", "import", "redact", "model", "analysis", "view", "export"]
+        .map(|name| format!("tracer-userspace/src/{name}"));
     for (path, text) in sources(&readers.each_ref().map(String::as_str), "rs") {
         for word in ["aya", "tokio", "crate::capture", "crate::discover", "crate::unwind", "/proc/"] {
             assert!(!without_comments(&text).contains(word), "{} names {word}", path.display());
