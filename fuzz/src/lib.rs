@@ -4,6 +4,7 @@
 //! The fuzzer calls these functions with inputs of its own making (`cargo xtask fuzz`), and a test with those of
 //! `corpus/`, which the fuzzer found to be interesting. Besides panics, what counts as a fault is what they assert.
 
+mod exports;
 mod gate;
 mod image;
 mod import;

@@ -12,6 +12,8 @@ use buftrace::{
 };
 use time::{Date, Month};
 
+use crate::exports;
+
 /// Everything that can be asked of a trace with these items.
 pub(crate) fn show(items: &[Item]) {
     let read = read(items);
@@ -28,6 +30,7 @@ pub(crate) fn show(items: &[Item]) {
     let diff = analysis::diff(&read.summary, &Summary::clone(&read.summary));
     printable(&view::diff(&diff, 10));
     json("diff", &diff);
+    exports::write(items);
 }
 
 /// What a gate says of what was read.
@@ -170,10 +173,10 @@ fn is_xml(c: char) -> bool {
 }
 
 /// Items as a trace that ends where they do.
-struct Items<'a>(std::iter::Cloned<std::slice::Iter<'a, Item>>);
+pub(crate) struct Items<'a>(std::iter::Cloned<std::slice::Iter<'a, Item>>);
 
 impl<'a> Items<'a> {
-    fn new(items: &'a [Item]) -> Self {
+    pub(crate) fn new(items: &'a [Item]) -> Self {
         Self(items.iter().cloned())
     }
 }

@@ -54,7 +54,7 @@ fn every_file_names_its_licence_and_says_what_it_is() {
 
 #[test]
 fn what_reads_a_trace_knows_no_process_and_no_kernel() {
-    let readers = ["trace", "import", "redact", "model", "analysis", "view", "live"]
+    let readers = ["trace", "import", "redact", "model", "analysis", "view", "live", "export"]
         .map(|name| format!("tracer-userspace/src/{name}"));
     for (path, text) in sources(&readers.each_ref().map(String::as_str), "rs") {
         for word in ["aya", "tokio", "crate::capture", "crate::discover", "crate::unwind", "/proc/"] {

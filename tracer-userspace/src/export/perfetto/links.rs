@@ -56,7 +56,7 @@ impl Links {
     }
 
     /// The links that end at an excess free.
-    pub(super) fn to_excess(&mut self, outcome: &Outcome) -> Vec<u64> {
+    pub(super) fn of_excess(&mut self, outcome: &Outcome) -> Vec<u64> {
         let to_allocation = allocation(outcome).and_then(|key| self.allocations.get_mut(&key));
         let to_allocation = to_allocation.and_then(|ends| ends.next(&mut self.given));
         let to_free = before(outcome).and_then(|key| self.frees.get_mut(&key));

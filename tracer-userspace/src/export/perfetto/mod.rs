@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     analysis::{ExcessKind, Filter, Life, LifeFold, Load, Piece, Selected, Site, frame_name},
-    model::{Buffer, Definitions, Entry, Model, Moment, Outcome, Previous, TestSpan},
+    model::{Buffer, Definitions, Entry, Line, Model, Moment, Outcome, Previous, TestSpan},
     trace::{Loss, escape},
 };
 use lanes::Lanes;
@@ -157,7 +157,7 @@ impl<'a> Perfetto<'a> {
             let what = What { name, category: "free before", arguments, flows: [before, Vec::new()] };
             self.instant(track, moment.time, what)?;
         }
-        let ends = self.links.to_excess(outcome);
+        let ends = self.links.of_excess(outcome);
         self.finding(track, outcome, ends)
     }
 
@@ -245,7 +245,7 @@ impl<'a> Perfetto<'a> {
         let track = self.tracks.number(track, &mut self.packets)?;
         self.event(track, Type::SliceBegin, begin, what)?;
         match end {
-            Some(end) => self.packets.event(end, TrackEvent { ..event(track, Type::SliceEnd) }),
+            Some(end) => self.packets.event(end, event(track, Type::SliceEnd)),
             None => Ok(()),
         }
     }
@@ -317,7 +317,7 @@ fn stack_text(definitions: &Definitions, stack: Option<u32>) -> String {
     let Some(stack) = definitions.stack(number).filter(|stack| !stack.lines.is_empty()) else {
         return NO_STACK.to_owned();
     };
-    let line = |(_, line): (usize, &crate::model::Line)| {
+    let line = |(_, line): (usize, &Line)| {
         let place = match (&line.file, line.line) {
             (Some(file), Some(number)) => format!(" ({file}:{number})"),
             (Some(file), None) => format!(" ({file})"),

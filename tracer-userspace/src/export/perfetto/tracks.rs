@@ -12,7 +12,7 @@ use super::{
 use crate::{
     analysis::{Clock, Integrity, names},
     model::{Buffer, Definitions, Device, Model},
-    trace::escape,
+    trace::{Process, escape},
 };
 
 /// Longer command lines are cut where they are names.
@@ -71,7 +71,7 @@ impl Tracks {
         for process in model.definitions.processes.values() {
             *pids.entry(process.pid).or_default() += 1;
         }
-        let descriptor = |(&number, process): (&u32, &crate::trace::Process)| {
+        let descriptor = |(&number, process): (&u32, &Process)| {
             // Perfetto takes processes of one id for one, be they of several hosts, or one after the other.
             let own = process.pid != 0 && pids.get(&process.pid) == Some(&1);
             let pid = i32::try_from(process.pid).ok().filter(|_| own);

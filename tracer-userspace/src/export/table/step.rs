@@ -109,7 +109,7 @@ impl<'a> StepRows<'a> {
         let other = outcome.and_then(|outcome| outcome.other);
         let buffer = buffer(entry);
         let allocated = buffer.and_then(|buffer| buffer.allocated);
-        let previous = outcome.and_then(|outcome| previous(outcome));
+        let previous = outcome.and_then(previous);
         let test = step.test.as_deref().map(parted);
         let site = self.sites.get(step.stack);
         let (site, site_name) = (site.id.clone(), site.name.clone());
