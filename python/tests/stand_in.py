@@ -10,7 +10,11 @@ import time
 
 ORDERS = json.loads(os.environ["STAND_IN"])
 FOLDER = pathlib.Path(os.environ["STAND_IN_FOLDER"])
-INTEGRITY = {"events": 14, "losses": [{"events": 3}] if ORDERS.get("lossy") else [], "problems": []}
+INTEGRITY = {
+    "events": 14,
+    "losses": [{"events": 3}] if ORDERS.get("lossy") else [],
+    "problems": ["it is odd"] * ORDERS.get("odd", 0),
+}
 VERDICTS = [
     {"verdict": "released", "colour": "normal"},
     {"verdict": "repeat", "colour": "excess"},

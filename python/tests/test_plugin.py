@@ -149,6 +149,8 @@ def test_a_library_that_a_test_loads_by_other_means_may_be_recorded_late(session
 def test_losses_and_failures_of_the_recorder_are_said(session):
     result = session("--buftrace", lossy=True, found=5)
     result.stdout.fnmatch_lines(["! 3 events were lost", "! 5 buffers were there before the recorder attached"])
+    result = session("--buftrace", odd=10)
+    result.stdout.fnmatch_lines(["! it is odd"] * 8 + ["! and 2 more problems, which -v shows"])
     result = session("--buftrace", "--buftrace-required", end=2)
     result.stdout.fnmatch_lines(["! the recorder failed: waiting: *"])
     assert result.ret == 1

@@ -24,6 +24,8 @@ TRACE = "buftrace.ttb"
 # Tells the session's other processes that they are recorded, and where the recorder says how far it has come.
 LOG_VARIABLE = "TT_BUFTRACE_LOG"
 OUTPUT = "tt_buftrace"
+# Problems that are shown, unless all are wanted: each worker of pytest-xdist may have the same ones.
+MOST_PROBLEMS = 8
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -169,10 +171,13 @@ class Session:
     def _lines(self, everything: bool) -> Iterator[tuple[str, dict[str, bool]]]:
         if self._rows is not None:
             yield from summary.table(self._rows, everything)
-        for problem in self._problems:
+        shown = self._problems if everything else self._problems[:MOST_PROBLEMS]
+        for problem in shown:
             first, *more = problem.splitlines()
             yield f"! {first}", {"yellow": True}
             yield from ((f"  {line}", {}) for line in more)
+        if len(shown) < len(self._problems):
+            yield f"! and {len(self._problems) - len(shown)} more problems, which -v shows", {"yellow": True}
         for failure in self._failures:
             yield str(failure), {"red": True}
         if self._rows is not None:

@@ -132,7 +132,7 @@ fn copyright() -> String {
          Upstream-Name: {NAME}\n\
          \n\
          Files: *\n\
-         Copyright: the {NAME} authors\n\
+         Copyright: 2026 the {NAME} authors\n\
          License: Apache-2.0\n \
          On Debian systems, the text of this license is in\n \
          /usr/share/common-licenses/Apache-2.0.\n"

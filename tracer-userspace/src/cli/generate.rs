@@ -68,7 +68,7 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 12] = [
     (
         "check",
         &[(
-            "tt-buftrace check run.ttb --fail-on excess,held/test>10 --junit buftrace.xml",
+            "tt-buftrace check run.ttb --fail-on 'excess,held/test>10' --junit buftrace.xml",
             "Fail on any excess free, and on each test that leaves more than ten buffers.",
         )],
     ),
@@ -173,7 +173,9 @@ mod tests {
         for (command, examples) in EXAMPLES {
             for (line, _) in examples {
                 assert_eq!(line.split(' ').nth(1), Some(command));
-                assert!(Args::try_parse_from(line.split(' ')).is_ok(), "{line}");
+                // Without the shell's quotes.
+                let words = line.split(' ').map(|word| word.trim_matches('\''));
+                assert!(Args::try_parse_from(words).is_ok(), "{line}");
             }
         }
     }
