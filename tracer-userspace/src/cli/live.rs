@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::{Status, args, record};
@@ -130,13 +130,5 @@ impl News {
             Progress::Problem(problem) => Some(Self::Problem((*problem).to_owned())),
             Progress::Tick(_) => None,
         }
-    }
-}
-
-/// Takes the name of a file away, which goes on being read and written.
-fn unlink(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) => bail!("failed to remove {}: {error}", path.display()),
     }
 }

@@ -125,7 +125,12 @@ fn sites(picture: &LivePicture, order: usize, width: usize) -> Rows {
     let mut table = Table::new(&[">growth", ">held", ">buffers", "allocated at"]);
     let mut rows = Vec::new();
     for (index, it) in sorted {
-        table.row(&[signed_bytes(it.growth), bytes(it.load.bytes), it.load.buffers.to_string(), it.site.name.clone()]);
+        table.row(&[
+            signed_bytes(it.growth),
+            bytes(it.load.bytes),
+            it.load.buffers.to_string(),
+            site_name(&it.site.name, width.saturating_sub(36)),
+        ]);
         rows.push(Row {
             key: site_key(it),
             text: String::new(),

@@ -2,7 +2,7 @@
 //! The loop around the live view: reads the trace and the keyboard, and draws.
 
 use std::{
-    env,
+    env, fs,
     path::PathBuf,
     sync::{
         Arc,
@@ -20,7 +20,7 @@ use ratatui::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::{stop_recording, unlink};
+use super::stop_recording;
 use crate::{
     analysis::{Filter, Query, TimelineFold},
     live::{Ask, Live, Phase, draw, update},
@@ -201,7 +201,8 @@ impl Watch {
                     self.follower = Some(open?);
                     self.live.screen.phase = Phase::Recording;
                     if !recorder.keep {
-                        unlink(path)?;
+                        // Without its name it goes on being read and written.
+                        fs::remove_file(path).with_context(|| format!("failed to remove {}", path.display()))?;
                     }
                 }
                 Ok(News::Begun) => {}
