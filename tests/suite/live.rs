@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
+    num::NonZeroU16,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle, sleep},
@@ -22,8 +23,8 @@ use crate::{
     tool::{Recorder, can_probe, json, path, patience, program},
 };
 
-const LINES: u16 = 100;
-const COLUMNS: u16 = 150;
+const LINES: NonZeroU16 = NonZeroU16::new(100).expect("it is not zero");
+const COLUMNS: NonZeroU16 = NonZeroU16::new(150).expect("it is not zero");
 
 /// The view on a terminal that `script` makes.
 struct Screen {

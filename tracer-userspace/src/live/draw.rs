@@ -238,7 +238,11 @@ fn wrapped(line: &str, width: usize) -> Vec<String> {
             lines.push(further.clone());
         }
         for c in word.chars() {
-            if lines.last().is_some_and(|line| line.chars().count() >= width) {
+            let full = lines.last().is_some_and(|line| line.chars().count() >= width);
+            if full && c == ' ' {
+                continue;
+            }
+            if full {
                 lines.push(further.clone());
             }
             lines.last_mut().expect("there is always one").push(c);

@@ -89,7 +89,9 @@ fn verdicts(picture: &LivePicture, order: usize, width: usize) -> Rows {
     });
     let rest =
         width.saturating_sub(if sorted.iter().any(|(_, it)| it.certainty == Certainty::Possible) { 46 } else { 36 });
-    let (site, test) = (rest * 3 / 5, rest - rest * 3 / 5);
+    let longest = picture.findings.iter().filter_map(|it| it.test.as_ref()).map(String::len).max().unwrap_or(0);
+    let test = longest.min(rest - rest * 3 / 5);
+    let site = rest - test;
     let mut table = Table::new(&["verdict", "", ">times", ">last at", "site", "test"]);
     let mut rows = Vec::new();
     for (index, it) in sorted {

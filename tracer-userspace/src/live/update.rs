@@ -52,9 +52,7 @@ fn pressed(live: &mut Live, code: KeyCode) -> Option<Ask> {
         KeyCode::Char('f') => ask(live, Question::Filter, live.watched.filter.told()),
         KeyCode::Char('/') => ask(live, Question::Search, String::new()),
         KeyCode::Char('a') => ask(live, Question::Address, String::new()),
-        KeyCode::Char('s') => {
-            live.screen.orders[focus as usize] = (live.screen.order(focus) + 1) % focus.orders().len()
-        }
+        KeyCode::Char('s') => sort(live),
         KeyCode::Char('z') => live.screen.zoomed = !live.screen.zoomed,
         KeyCode::Char('?' | 'h') => live.screen.open("help".to_owned(), detail::HELP),
         KeyCode::Char('p') => problems(live),
@@ -75,6 +73,12 @@ fn pressed(live: &mut Live, code: KeyCode) -> Option<Ask> {
         _ => {}
     }
     None
+}
+
+/// Sorts the pane in focus by the next of its orders.
+fn sort(live: &mut Live) {
+    let pane = live.screen.focus;
+    live.screen.orders[pane as usize] = (live.screen.order(pane) + 1) % pane.orders().len();
 }
 
 /// A key for a text; `None` closes it.
