@@ -23,6 +23,7 @@ mod left;
 mod lifecycle;
 mod lookalike;
 mod loss;
+mod page;
 mod privileges;
 mod processes;
 mod python;

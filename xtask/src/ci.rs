@@ -11,8 +11,14 @@ use crate::{
 };
 
 /// What the tests call: program → Debian package.
-const PROGRAMS: [(&str, &str); 5] =
-    [("g++", "g++"), ("gdb", "gdb"), ("python3", "python3"), ("readelf", "binutils"), ("bpftool", "bpftool")];
+const PROGRAMS: [(&str, &str); 6] = [
+    ("g++", "g++"),
+    ("gdb", "gdb"),
+    ("python3", "python3"),
+    ("readelf", "binutils"),
+    ("bpftool", "bpftool"),
+    ("chromium", "chromium"),
+];
 
 /// Installs what is missing, checks digest, format and lints, builds the kernel side anew, and runs the tests on that.
 pub fn ci() -> Result<()> {

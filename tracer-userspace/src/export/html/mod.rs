@@ -98,7 +98,8 @@ impl<W: Write> Export for Html<'_, W> {
         let mut report = report.finish(TOP, model);
         report.integrity.selected = selected;
         let mut excess = excess.finish(None, Ranking { order: Order::Count, top: Some(TOP) }, model);
-        let mut places = |sites: &mut Vec<ExcessSite>| sites.iter_mut().map(|it| take_stacks(it, &mut stacks)).collect();
+        let mut places =
+            |sites: &mut Vec<ExcessSite>| sites.iter_mut().map(|it| take_stacks(it, &mut stacks)).collect();
         let excess_stacks = [&mut excess.sites, &mut excess.late, &mut excess.inherited].map(&mut places);
         let mut held = held.finish(Grouping::Site, Ranking { order: Order::Bytes, top: Some(TOP) }, model);
         let allocations = held.groups.iter_mut().map(|group| group.allocation.as_mut().and_then(|it| it.stack.take()));
@@ -111,7 +112,10 @@ impl<W: Write> Export for Html<'_, W> {
             excess_stacks,
             held: printable(serde_json::to_value(&held)?),
             held_stacks,
-            causes: Cause::ALL.map(|cause| serde_json::to_value(cause.explain())).into_iter().collect::<Result<_, _>>()?,
+            causes: Cause::ALL
+                .map(|cause| serde_json::to_value(cause.explain()))
+                .into_iter()
+                .collect::<Result<_, _>>()?,
             tables,
             stacks,
             columns: &columns.directory,

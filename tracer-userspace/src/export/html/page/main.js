@@ -16,7 +16,7 @@ function head(data) {
   byId("title").title = command;
   const start = integrity.start_ns === null ? null : `${new Date(Number(BigInt(integrity.start_ns) / 1000000n)).toISOString().slice(0, 19).replace("T", " ")} UTC`;
   const words = [start, first && integrity.processes.length === 1 ? `pid ${first.pid}` : null, first?.host, plural(integrity.events, "event"),
-    CLOCKS[first?.origin] ? null : `${lasting(data.last - data.first)} of allocations`];
+    CLOCKS[first?.origin] ? null : `over ${lasting(data.last - data.first)}`];
   byId("subtitle").textContent = words.filter(Boolean).join("  ·  ");
   document.title = `${byId("title").textContent.slice(0, 60)} – tt-buftrace`;
   byId("footer").textContent = `Made by tt-buftrace ${data.version}. All of it is in this file; nothing is loaded from anywhere.`;

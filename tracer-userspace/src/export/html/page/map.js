@@ -104,7 +104,7 @@ class MemoryMap {
 
   eventAt(strip, box, j) {
     const { event } = this.data;
-    const place = strip.scale.of(event.address[j] + event.size[j] / 2);
+    const place = strip.scale.of(event.address[j]);
     const y = box.y + ((this.view.top - place) / (this.view.top - this.view.bottom)) * box.height;
     return [this.x(event.time[j], box), y];
   }

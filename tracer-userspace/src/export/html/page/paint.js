@@ -69,7 +69,8 @@ class Painter {
         const name = data.tables.tests[span.test];
         const wanted = selection.wanted.test === name;
         context.fillStyle = wanted || place % 2 === 0 ? colours.band : colours.panel;
-        const bottom = index === 0 && this.map.ribbons.length === 1 ? layout.bottom : RIBBON - 3;
+        const alone = this.map.ribbons.length === 1 && (wanted || x1 - x0 > 24);
+        const bottom = alone ? layout.bottom : RIBBON - 3;
         context.fillRect(x0, index * RIBBON, Math.max(1, x1 - x0), bottom);
         context.fillStyle = wanted ? colours.curve : colours.line;
         context.fillRect(x0, index * RIBBON, 1, bottom);
@@ -133,12 +134,10 @@ class Painter {
       if (y > curve.y + 25 + 13 * below.length) context.fillText(bytes(tick), GUTTER - 8, y + 4);
     }
     let last = Infinity;
-    const every = Math.max(1, Math.floor(map.height / 22));
+    const every = Math.max(1, Math.floor(map.height / 24));
     for (let index = 0; index <= every; index += 1) {
       const place = view.bottom + ((view.top - view.bottom) * index) / every;
-      const part = scale.parts.findLast((it) => it.at / scale.total <= place + 1e-9);
-      // A label stands where a used part begins, if one is near.
-      const near = part && (place - part.at / scale.total) / (view.top - view.bottom) < 0.5 / every ? part.from : scale.address(place);
+      const near = scale.near(place);
       const y = map.y + map.height - ((scale.of(near) - view.bottom) / (view.top - view.bottom)) * map.height;
       if (y > map.y + map.height || y < map.y + 6 || last - y < 14) continue;
       last = y;
@@ -155,7 +154,7 @@ class Painter {
     let shown = 0;
     context.save();
     context.beginPath();
-    context.rect(box.x - 4, box.y - 4, box.width + 8, box.height + 8);
+    context.rect(box.x - 6, box.y - 6, box.width + 12, box.height + 12);
     context.clip();
     for (const j of strip.events) {
       if (!selection.event[j] || event.time[j] < view.from || event.time[j] > view.to) continue;

@@ -18,7 +18,7 @@ class Bars {
     for (let k = 0; k < length; k += 1) {
       const i = lives[k];
       this.low[k] = scale.of(life.address[i]);
-      this.high[k] = Math.max(this.low[k], scale.of(life.address[i] + life.size[i] - 1));
+      this.high[k] = Math.max(this.low[k], scale.of(life.address[i] + scale.extent(life, i)));
       const block = Math.floor(k / BLOCK);
       if (life.end[i] > this.latest[block]) this.latest[block] = life.end[i];
     }
