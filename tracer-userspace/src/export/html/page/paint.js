@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The map as a picture: for each strip a curve of what is live, and below it address against time, under a ribbon of tests.
 
-const GUTTER = 104;
+const GUTTER = 114;
 const MARGIN = 12;
 const RIBBON = 20;
 const AXIS = 26;

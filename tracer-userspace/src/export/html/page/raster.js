@@ -40,13 +40,17 @@ class Bars {
 
   /** Draws into a box; gives how many lives were in it. */
   draw(context, look, view, box) {
+    const { begin, end, lives, latest } = this;
     const few = [];
     let shown = 0;
-    this.visit(view.from, view.to, (k, i) => {
-      if (!look.shown[i]) return;
-      shown += 1;
-      if (few.length <= FEW) few.push(k);
-    });
+    const last = lowerBound(begin, view.to, 0, begin.length);
+    for (let k = 0; k < last; k += 1) {
+      if (k % BLOCK === 0 && latest[k / BLOCK] < view.from) k += BLOCK - 1;
+      else if (end[k] >= view.from && look.shown[lives[k]] === 1) {
+        shown += 1;
+        if (few.length <= FEW) few.push(k);
+      }
+    }
     if (few.length <= FEW) this.drawEach(context, look, view, box, few);
     else this.drawPixels(context, look, view, box);
     return shown;

@@ -19,9 +19,10 @@ class AddressScale {
     for (const i of lives) use(life.address[i], life.bank[i] > 0 ? life.bank[i] - 1 : 0);
     for (const j of events) if (event.address[j] > 0) use(event.address[j], 0);
     this.addresses = Float64Array.from(used.keys()).sort();
-    const ends = [...this.addresses.map((address) => address + Math.max(1, used.get(address)))];
-    for (const i of lives) if (life.bank[i] === 0) ends.push(life.address[i] + this.extent(life, i));
-    this.place([...new Set([...this.addresses, ...ends])].sort((a, b) => a - b), used, toScale);
+    for (const i of lives) if (life.bank[i] === 0) use(life.address[i], this.extent(life, i));
+    const reached = [...this.addresses].filter((address) => used.get(address) > 0);
+    const ends = new Set([...this.addresses, ...reached.map((address) => address + used.get(address))]);
+    this.place([...ends].sort((a, b) => a - b), used, toScale);
   }
 
   place(ends, used, toScale) {
@@ -31,7 +32,7 @@ class AddressScale {
     let inUse = -Infinity;
     for (let index = 1; index < ends.length; index += 1) {
       const from = ends[index - 1];
-      if (used.has(from)) inUse = Math.max(inUse, from + Math.max(1, used.get(from)));
+      if (used.has(from)) inUse = Math.max(inUse, from + used.get(from));
       const length = ends[index] - from;
       const room = linear ? length : inUse > from ? Math.log2(length + 1) : Math.min(3, Math.log2(length + 1));
       this.at[index] = this.at[index - 1] + room;
