@@ -12,7 +12,7 @@ from chromium import Page
 
 page_file, report_file = sys.argv[1:]
 MOST_TO_OPEN = 3000
-MOST_PER_FRAME = 50
+MOST_PER_FRAME = 60
 with open(report_file) as file:
     report = json.load(file)
 
