@@ -33,6 +33,7 @@ mod lookalike;
 mod loss;
 mod machine;
 mod packages;
+mod page;
 mod plugin;
 mod privileges;
 mod processes;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What the tests call: program → Debian package.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("g++", "g++"),
     ("gdb", "gdb"),
     ("python3", "python3"),
@@ -21,6 +21,7 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("lintian", "lintian"),
     ("go", "golang-go"),
     ("npm", "npm"),
+    ("chromium", "chromium"),
 ];
 
 /// Installs what is missing, checks digest, format and lints, builds the kernel side anew, and runs the tests on that.

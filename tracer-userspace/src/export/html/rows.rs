@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{column::Columns, stacks::Stacks};
 use crate::{
     analysis::{Life, LifeFold, Piece, buffer_type},
-    model::{Certainty, Definitions, Device, Entry, Moment, Outcome, Previous, Verdict},
+    model::{Certainty, Colour, Definitions, Device, Entry, Moment, Outcome, Previous, Verdict},
     trace::escape,
 };
 
@@ -114,10 +114,12 @@ impl Rows {
             let span = self.tests.entry((entry.process(), test)).or_insert((time, time));
             *span = (span.0.min(time), span.1.max(time));
         }
-        match self.fold.entry(entry) {
-            Some(Piece::Life(life)) => self.life(&life),
-            Some(Piece::Event(outcome)) => self.event(&outcome),
-            None => {}
+        match (self.fold.entry(entry), entry) {
+            // What was never in memory has no life, but may be freed too often.
+            (Some(Piece::Life(life)), Entry::Outcome(outcome)) if life.buffer.phantom => self.event(outcome),
+            (Some(Piece::Life(life)), _) => self.life(&life),
+            (Some(Piece::Event(outcome)), _) => self.event(&outcome),
+            (None, _) => {}
         }
     }
 
@@ -164,7 +166,7 @@ impl Rows {
 
     fn event(&mut self, outcome: &Outcome) {
         let owner = outcome.owner();
-        if outcome.buffer.phantom {
+        if outcome.buffer.phantom && !matches!(outcome.verdict.colour(), Colour::Excess | Colour::Red) {
             return;
         }
         let (before, previous) = match outcome.previous {

@@ -92,7 +92,9 @@ function derived(facts, life, event) {
   for (const process of facts.report.integrity.processes) {
     if (process.end != null && process.end > last) last = process.end;
   }
-  if (!(first < last)) [first, last] = [Number.isFinite(first) ? first : 0, (Number.isFinite(first) ? first : 0) + 1];
+  if (!Number.isFinite(first)) [first, last] = [0, 1];
+  // Long enough to be told from nothing by doubles of that size.
+  last = Math.max(last, first + 1, first * (1 + 1e-9));
   life.end = new Float64Array(lives);
   for (let i = 0; i < lives; i += 1) {
     life.end[i] = life.state[i] & ENDLESS ? last : life.begin[i] + life.lasted[i];

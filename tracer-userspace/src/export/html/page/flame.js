@@ -2,12 +2,12 @@
 // Flame graphs: stacks by what they weigh, the outermost function on top.
 
 const ROW = 19;
-/** Of a row that every stack shares, so many at least are shown as one. */
-const SHARED = 4;
+/** So many functions at least that only call one another are shown as one, until somebody wants to see them. */
+const CHAIN = 4;
 
 /** What stacks are weighed by: calls `add(stack, weight)` for each row that the filters take. */
 const MEASURES = {
-  held: { name: "Held to the end, bytes", show: bytes, verb: "held", weigh(data, selection, add) {
+  held: { name: "Held to the end or to a close, bytes", show: bytes, verb: "held", weigh(data, selection, add) {
     const held = data.verdicts.map((verdict) => verdict.name === "held" || verdict.name === "bulk");
     eachLife(data, selection, (i, life) => !(life.state[i] & ENDLESS) && held[life.state[i] & 15] && add(life.stack[i], life.size[i]));
     eachEvent(data, selection, (j, event) => held[event.state[j] & 15] && add(event.allocatedStack[j], event.size[j]));
@@ -27,7 +27,7 @@ const MEASURES = {
       if (time !== null && life.begin[i] <= time && (life.end[i] > time || staysToEnd(data, i))) add(life.stack[i], life.size[i]);
     });
   } },
-  excess: { name: "Excess frees", show: (value) => plural(value, "free"), verb: "freed too often", weigh(data, selection, add) {
+  excess: { name: "Excess frees", show: (value) => plural(value, "free"), verb: "beyond the allocations", weigh(data, selection, add) {
     const excess = data.verdicts.map(({ name, colour }) => (colour === "excess" || colour === "red") && name !== "overlap");
     eachLife(data, selection, (i, life) => !(life.state[i] & ENDLESS) && excess[life.state[i] & 15] && add(life.endStack[i], 1));
     eachEvent(data, selection, (j, event) => excess[event.state[j] & 15] && add(event.stack[j], 1));
@@ -74,15 +74,15 @@ class Flame {
         this.interpreter = event.target.checked;
         this.refresh();
       } }), " Interpreter's own functions"),
-      el("button", { type: "button", id: "flame-all", onclick: () => this.focus(this.top) }, "All"));
+      el("button", { type: "button", id: "flame-all", onclick: () => this.focus(this.root) }, "All"));
   }
 
   refresh() {
     const weights = new Map();
     MEASURES[this.measure].weigh(this.data, this.selection, (stack, weight) => weights.set(stack, (weights.get(stack) ?? 0) + weight));
     this.root = this.tree(weights);
-    this.top = this.skipShared(this.root);
-    this.focused = this.top;
+    this.focused = this.root;
+    this.unfolded = new Set();
     this.redraw();
   }
 
@@ -115,46 +115,57 @@ class Flame {
     return child;
   }
 
-  /** The last of the functions that all stacks go through, if they are many. */
-  skipShared(root) {
-    let node = root;
-    let depth = 0;
-    while (node.children.size === 1) {
-      const [next] = node.children.values();
-      if (next.value !== node.value || next.children.size === 0) break;
-      node = next;
-      depth += 1;
-    }
-    return depth >= SHARED ? node : root;
-  }
-
   focus(node) {
     this.focused = node;
     this.redraw();
     this.say();
   }
 
-  /** Rows above the focused function, folded into one if they are many; then what it calls. */
+  /** A row for each function above the focused one; then what it calls. */
   layout() {
     const above = [];
     for (let node = this.focused.parent; node; node = node.parent) above.unshift(node);
-    const folded = above.length > SHARED;
     const boxes = [];
-    const shared = folded ? [above[0]] : above;
-    shared.forEach((node, row) => boxes.push({ node, row, from: 0, share: 1, above: true, folded: folded ? above.length : 0 }));
-    let depth = shared.length;
+    let depth = 0;
+    for (let index = 0; index < above.length; depth += 1) {
+      const { chain, last } = this.chain(above[index], this.focused);
+      boxes.push({ node: above[index], last, chain, row: depth, from: 0, share: 1, above: true });
+      index += chain;
+    }
     const place = (node, row, from, share) => {
       if (share * this.width < 0.6) return;
-      boxes.push({ node, row, from, share });
+      const { chain, last } = this.chain(node, null);
+      boxes.push({ node, last, chain, row, from, share });
       depth = Math.max(depth, row + 1);
       let at = from;
-      for (const child of [...node.children.values()].sort((a, b) => b.value - a.value)) {
+      for (const child of [...last.children.values()].sort((a, b) => b.value - a.value)) {
         place(child, row + 1, at, (share * child.value) / node.value);
         at += (share * child.value) / node.value;
       }
     };
-    if (this.root.value > 0) place(this.focused, shared.length, 0, 1);
+    if (this.root.value > 0) place(this.focused, depth, 0, 1);
     return { boxes, depth };
+  }
+
+  /** How many functions from one on only call one another, before some other; and the last of them. */
+  chain(node, before) {
+    const { found } = this.selection;
+    const alone = { chain: 1, last: node };
+    if (node.kind === "root" || this.unfolded.has(node)) return alone;
+    let [last, chain] = [node, 1];
+    while (last.children.size === 1) {
+      const [next] = last.children.values();
+      // The innermost is always seen, and what was searched for.
+      if (next === before || next.value !== last.value || next.children.size === 0 || next === this.chosen || (found && found.frames[next.frame])) break;
+      [last, chain] = [next, chain + 1];
+    }
+    return chain >= CHAIN && node !== this.chosen && !(found && found.frames[node.frame]) ? { chain, last } : alone;
+  }
+
+  /** Shows the functions of a chain one by one. */
+  unfold({ node, last }) {
+    for (let each = last; each !== node.parent; each = each.parent) this.unfolded.add(each);
+    this.redraw();
   }
 
   draw() {
@@ -174,12 +185,13 @@ class Flame {
     this.say();
   }
 
-  drawBox(context, { node, row, from, share, above, folded }) {
+  drawBox(context, { node, last, row, from, share, above, chain }) {
     const { colours, selection, data } = this;
+    const folded = chain > 1;
     const [x, y, width] = [from * this.width, row * ROW, share * this.width];
     const found = selection.found && node.frame != null && selection.found.frames[node.frame];
     context.globalAlpha = above ? 0.55 : selection.found && !found ? 0.45 : 1;
-    context.fillStyle = node.kind === "root" || folded ? colours.line : colours[node.kind];
+    context.fillStyle = node.kind === "root" ? colours.line : colours[node.kind];
     context.fillRect(x, y, Math.max(0.6, width - 0.8), ROW - 1.5);
     context.globalAlpha = 1;
     if (found || node === this.chosen) {
@@ -188,9 +200,10 @@ class Flame {
       context.strokeRect(x + 1, y + 1, Math.max(1, width - 2.5), ROW - 3.5);
     }
     if (width < 26) return;
-    const words = folded ? `… ${folded} functions that all of these share` : node.kind === "root" ? this.total() : node.name;
-    context.fillStyle = node.kind === "root" || folded ? colours.text : colours["on-bar"];
-    context.fillText(fitted(context, words, width - 8), x + 4, y + ROW / 2);
+    const words = folded ? `${node.name}  …  ${chain - 2} more  …  ${last.name}` : node.kind === "root" ? this.total() : node.name;
+    context.fillStyle = node.kind === "root" ? colours.text : colours["on-bar"];
+    const fits = context.measureText(words).width <= width - 8;
+    context.fillText(fitted(context, fits || folded ? words : unqualified(words), width - 8), x + 4, y + ROW / 2);
   }
 
   total() {
@@ -200,8 +213,8 @@ class Flame {
 
   say() {
     const { show, verb } = MEASURES[this.measure];
-    const inner = this.focused.kind === "root" || this.focused === this.top ? "" : ` Below ${this.focused.name}: ${show(this.focused.value)}.`;
-    byId("flame-words").textContent = this.root.value === 0 ? "" : `${show(this.root.value)} ${verb}.${inner} A click zooms.`;
+    const inner = this.focused.kind === "root" ? "" : ` Below ${this.focused.name}: ${show(this.focused.value)}.`;
+    byId("flame-words").textContent = this.root.value === 0 ? "" : `${show(this.root.value)} ${verb}.${inner}`;
     this.canvas.setAttribute("aria-label", `Flame graph: ${MEASURES[this.measure].name}; the arrow keys go from function to function, Enter zooms`);
   }
 
@@ -215,12 +228,14 @@ class Flame {
     const { canvas } = this;
     canvas.addEventListener("click", (event) => {
       const box = this.hit(event);
-      if (box) this.focus(box.folded ? this.root : box.node);
+      if (box?.chain > 1) this.unfold(box);
+      else if (box) this.focus(box.node);
     });
     canvas.addEventListener("pointermove", (event) => {
       const box = this.hit(event);
       canvas.style.cursor = box ? "pointer" : "default";
-      if (!box || box.folded || box.node.kind === "root") return hideTip();
+      if (!box || box.node.kind === "root") return hideTip();
+      if (box.chain > 1) return showTip(event, `${box.chain} functions`, null, [["From", box.node.name], ["To", box.last.name], ["A click", "shows them"]]);
       showTip(event, box.node.name, null, this.nodeFacts(box.node));
     });
     canvas.addEventListener("pointerleave", () => hideTip());
@@ -257,8 +272,11 @@ class Flame {
         byId("flame-words").textContent = [this.chosen.name, ...rows.map(([name, value]) => `${name.toLowerCase()} ${value}`)].join(", ");
       });
     } else if (event.key === "Enter") this.focus(now);
-    else if (event.key === "0" || event.key === "Home" || event.key === "Backspace") this.focus(this.top);
+    else if (event.key === "0" || event.key === "Home" || event.key === "Backspace") this.focus(this.root);
     else return;
     event.preventDefault();
   }
 }
+
+/** The last level of a qualified name, with the class that it is of. */
+const unqualified = (name) => (/[<(].*::/.test(name) ? name : name.split("::").slice(-2).join("::"));

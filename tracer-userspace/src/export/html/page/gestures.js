@@ -74,7 +74,7 @@ class Gestures {
       const [bottom, top] = [drag.y, drag.toY].map(share).sort((a, b) => a - b);
       [view.bottom, view.top] = [Math.max(0, bottom), Math.min(1, Math.max(top, bottom + 1e-6))];
     }
-    this.map.moveTo(times[0], Math.max(1, times[1] - times[0]));
+    this.map.moveTo(times[0], Math.max(this.map.least, times[1] - times[0]));
     this.map.redraw();
   }
 

@@ -15,12 +15,17 @@ function head(data) {
   byId("title").textContent = integrity.processes.length > 1 ? `${count(integrity.processes.length)} processes` : command;
   byId("title").title = command;
   const start = integrity.start_ns === null ? null : `${new Date(Number(BigInt(integrity.start_ns) / 1000000n)).toISOString().slice(0, 19).replace("T", " ")} UTC`;
-  const words = [start, first && integrity.processes.length === 1 ? `pid ${first.pid}` : null, first?.host, plural(integrity.events, "event"),
-    CLOCKS[first?.origin] ? null : `${lasting(data.last - data.first)} of allocations`];
+  const words = [start, first?.pid > 0 && integrity.processes.length === 1 ? `pid ${first.pid}` : null, first?.host, plural(integrity.events, "event"),
+    CLOCKS[first?.origin] ? null : `over ${lasting(data.last - data.first)}`];
   byId("subtitle").textContent = words.filter(Boolean).join("  ·  ");
   document.title = `${byId("title").textContent.slice(0, 60)} – tt-buftrace`;
   byId("footer").textContent = `Made by tt-buftrace ${data.version}. All of it is in this file; nothing is loaded from anywhere.`;
 }
+
+const SOURCES = {
+  "allocation-server": "From the log of an allocation server: it has lines for times, no threads or stacks, and tells no buffers apart, so that no verdict is confirmed.",
+  "graph-capture": "From a graph capture: it has nodes for times, and operations for stacks.",
+};
 
 /** How far the trace can be trusted, in words. */
 function integrityPanel(data) {
@@ -37,13 +42,15 @@ function integrityPanel(data) {
     if (cut.length > 0) notes.push(`Of ${count(rows.reduce((sum, row) => sum + row.value, 0))} ${what} not all are whole: ${cut.join(", ")}.`);
   }
   if (integrity.never_fired.length > 0) notes.push(`Probes that never fired: ${integrity.never_fired.join(", ")}.`);
+  const origins = new Set(integrity.processes.map((row) => row.origin).filter(Boolean));
+  origins.forEach((origin) => notes.push(SOURCES[origin] ?? `Imported: ${origin}.`));
   const good = serious.length === 0;
   const summary = good ? `Complete: ${plural(integrity.events, "event")}, none lost.`
     : lost > 0 ? `Incomplete: ${plural(lost, "event")} lost. What a loss could change is only possible, never confirmed.` : "Read what is odd about this trace first.";
   replace(byId("integrity"), el("p", { class: good ? "trust good" : "trust bad" }, summary),
     serious.map((words) => el("p", { class: "problem" }, words)), notes.map((words) => el("p", { class: "note" }, words)),
     integrity.processes.length > 1 ? el("details", {}, el("summary", {}, "Processes"), el("ul", {}, integrity.processes.map((row) =>
-      el("li", {}, `${row.process}: pid ${row.pid}${row.host ? ` on ${row.host}` : ""}, ${row.parent ? `forked from ${row.parent}` : row.command}, ${row.reason ?? "cut"}`)))) : null);
+      el("li", {}, `${row.process}: ${row.pid > 0 ? `pid ${row.pid}` : "pid not known"}${row.host ? ` on ${row.host}` : ""}, ${row.parent ? `forked from ${row.parent}` : row.command}, ${row.reason ?? "cut"}`)))) : null);
 }
 
 function figures(data) {

@@ -5,6 +5,7 @@ class MemoryMap {
   constructor(data, selection) {
     Object.assign(this, { data, selection, canvas: byId("map"), colours: themeColours() });
     this.view = { from: data.first, to: data.last, bottom: 0, top: 1 };
+    this.least = Math.max(1, data.last * 1e-12);
     this.page = 0;
     this.chosen = null;
     this.measure = "size";
@@ -42,7 +43,7 @@ class MemoryMap {
     const key = `${strip.key} ${this.toScale}`;
     if (!this.scales.has(key)) {
       const scale = new AddressScale(this.data, strip, this.toScale);
-      this.scales.set(key, { ...strip, scale, bars: new Bars(this.data, strip, scale) });
+      this.scales.set(key, { ...strip, scale, bars: new Bars(this.data, strip, scale, this.ranks) });
     }
     return this.scales.get(key);
   }
@@ -104,7 +105,7 @@ class MemoryMap {
 
   eventAt(strip, box, j) {
     const { event } = this.data;
-    const place = strip.scale.of(event.address[j] + event.size[j] / 2);
+    const place = strip.scale.of(event.address[j]);
     const y = box.y + ((this.view.top - place) / (this.view.top - this.view.bottom)) * box.height;
     return [this.x(event.time[j], box), y];
   }
@@ -113,7 +114,7 @@ class MemoryMap {
     const { view, data } = this;
     const whole = data.last - data.first;
     const middle = view.from + around * (view.to - view.from);
-    const span = Math.min(whole, Math.max(1, (view.to - view.from) * factor));
+    const span = Math.min(whole, Math.max(this.least, (view.to - view.from) * factor));
     this.moveTo(middle - around * span, span);
     this.redraw();
   }

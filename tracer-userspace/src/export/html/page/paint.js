@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The map as a picture: for each strip a curve of what is live, and below it address against time, under a ribbon of tests.
 
-const GUTTER = 104;
+const GUTTER = 114;
 const MARGIN = 12;
 const RIBBON = 20;
 const AXIS = 26;
@@ -27,8 +27,8 @@ class Painter {
     this.map.strips.forEach((strip, index) => {
       const { curve, map } = layout.boxes[index];
       this.drawGutter(context, strip, curve, map);
-      const top = strip.curve.peak;
-      strip.curve.draw(context, colours, this.map.view, curve, top);
+      strip.curve.draw(context, colours, this.map.view, curve, strip.curve.peak);
+      this.drawPeak(context, strip, curve);
       shown += strip.bars.draw(context, look, this.map.view, map);
       shown += this.drawEvents(context, look, strip, map);
       context.strokeStyle = colours.line;
@@ -69,7 +69,8 @@ class Painter {
         const name = data.tables.tests[span.test];
         const wanted = selection.wanted.test === name;
         context.fillStyle = wanted || place % 2 === 0 ? colours.band : colours.panel;
-        const bottom = index === 0 && this.map.ribbons.length === 1 ? layout.bottom : RIBBON - 3;
+        const alone = this.map.ribbons.length === 1 && (wanted || x1 - x0 > 24);
+        const bottom = alone ? layout.bottom : RIBBON - 3;
         context.fillRect(x0, index * RIBBON, Math.max(1, x1 - x0), bottom);
         context.fillStyle = wanted ? colours.curve : colours.line;
         context.fillRect(x0, index * RIBBON, 1, bottom);
@@ -133,18 +134,28 @@ class Painter {
       if (y > curve.y + 25 + 13 * below.length) context.fillText(bytes(tick), GUTTER - 8, y + 4);
     }
     let last = Infinity;
-    const every = Math.max(1, Math.floor(map.height / 22));
+    const every = Math.max(1, Math.floor(map.height / 24));
     for (let index = 0; index <= every; index += 1) {
       const place = view.bottom + ((view.top - view.bottom) * index) / every;
-      const part = scale.parts.findLast((it) => it.at / scale.total <= place + 1e-9);
-      // A label stands where a used part begins, if one is near.
-      const near = part && (place - part.at / scale.total) / (view.top - view.bottom) < 0.5 / every ? part.from : scale.address(place);
+      const near = scale.near(place);
       const y = map.y + map.height - ((scale.of(near) - view.bottom) / (view.top - view.bottom)) * map.height;
       if (y > map.y + map.height || y < map.y + 6 || last - y < 14) continue;
       last = y;
       context.fillText(hex(near), GUTTER - 8, y);
     }
     context.textAlign = "left";
+  }
+
+  /** What the top of a curve is, on a ground of its own. */
+  drawPeak(context, { curve: { peak } }, box) {
+    if (peak === 0) return;
+    const words = `at most ${bytes(peak)}`;
+    context.globalAlpha = 0.8;
+    context.fillStyle = this.map.colours.panel;
+    context.fillRect(box.x + 3, box.y + 1, context.measureText(words).width + 6, 14);
+    context.globalAlpha = 1;
+    context.fillStyle = this.map.colours.soft;
+    context.fillText(words, box.x + 6, box.y + 12);
   }
 
   /** Events as diamonds; of many at one place, one. */
@@ -155,7 +166,7 @@ class Painter {
     let shown = 0;
     context.save();
     context.beginPath();
-    context.rect(box.x - 4, box.y - 4, box.width + 8, box.height + 8);
+    context.rect(box.x - 6, box.y - 6, box.width + 12, box.height + 12);
     context.clip();
     for (const j of strip.events) {
       if (!selection.event[j] || event.time[j] < view.from || event.time[j] > view.to) continue;

@@ -7,9 +7,12 @@ const RANK = { normal: 0, yellow: 1, excess: 2, red: 3 };
 
 /** The lives of one strip, ready to be drawn. */
 class Bars {
-  constructor(data, { lives }, scale) {
+  constructor(data, { lives }, scale, ranks) {
     Object.assign(this, { data, lives });
     const { length } = lives;
+    this.ranks = Uint8Array.from(lives, (i) => ranks[i]);
+    this.present = new Set(this.ranks);
+    this.end = Float64Array.from(lives, (i) => data.life.end[i]);
     this.low = new Float32Array(length);
     this.high = new Float32Array(length);
     this.latest = new Float64Array(Math.ceil(length / BLOCK)).fill(-Infinity);
@@ -18,33 +21,36 @@ class Bars {
     for (let k = 0; k < length; k += 1) {
       const i = lives[k];
       this.low[k] = scale.of(life.address[i]);
-      this.high[k] = Math.max(this.low[k], scale.of(life.address[i] + life.size[i] - 1));
+      this.high[k] = Math.max(this.low[k], scale.of(life.address[i] + scale.extent(life, i)));
       const block = Math.floor(k / BLOCK);
-      if (life.end[i] > this.latest[block]) this.latest[block] = life.end[i];
+      if (this.end[k] > this.latest[block]) this.latest[block] = this.end[k];
     }
   }
 
   /** Calls for each life in a time, in the order of their begin. */
   visit(from, to, take) {
-    const { life } = this.data;
     const end = lowerBound(this.begin, to, 0, this.begin.length);
     for (let block = 0; block * BLOCK < end; block += 1) {
       if (this.latest[block] < from) continue;
       for (let k = block * BLOCK; k < Math.min(end, (block + 1) * BLOCK); k += 1) {
-        if (life.end[this.lives[k]] >= from) take(k, this.lives[k]);
+        if (this.end[k] >= from) take(k, this.lives[k]);
       }
     }
   }
 
   /** Draws into a box; gives how many lives were in it. */
   draw(context, look, view, box) {
+    const { begin, end, lives, latest } = this;
     const few = [];
     let shown = 0;
-    this.visit(view.from, view.to, (k, i) => {
-      if (!look.shown[i]) return;
-      shown += 1;
-      if (few.length <= FEW) few.push(k);
-    });
+    const last = lowerBound(begin, view.to, 0, begin.length);
+    for (let k = 0; k < last; k += 1) {
+      if (k % BLOCK === 0 && latest[k / BLOCK] < view.from) k += BLOCK - 1;
+      else if (end[k] >= view.from && look.shown[lives[k]] === 1) {
+        shown += 1;
+        if (few.length <= FEW) few.push(k);
+      }
+    }
     if (few.length <= FEW) this.drawEach(context, look, view, box, few);
     else this.drawPixels(context, look, view, box);
     return shown;
@@ -88,7 +94,7 @@ class Bars {
       if (bar.height >= 14 && bar.width >= 48) {
         const begin = Math.max(bar.x, box.x) + 5;
         const room = Math.min(bar.x + bar.width, box.x + box.width) - begin - 5;
-        const label = `${bytes(life.size[i])}  ·  ${life.id[i]}`;
+        const label = `${bytes(life.size[i])}, buffer ${life.id[i]}`;
         const text = context.measureText(label).width <= room ? label : bytes(life.size[i]);
         if (context.measureText(text).width <= room) {
           context.fillStyle = look.colours["on-bar"];
@@ -105,31 +111,34 @@ class Bars {
     const [width, height] = [Math.floor(box.width * ratio), Math.floor(box.height * ratio)];
     const image = context.createImageData(width, height);
     const pixels = new Uint32Array(image.data.buffer);
-    const filled = new Int32Array(height);
-    const { begin, end } = this.data.life;
-    const wide = width / (view.to - view.from);
-    const high = height / (view.top - view.bottom);
-    const ranks = new Set();
-    for (let rank = 0; rank < 4; rank += 1) {
-      filled.fill(0);
-      this.visit(view.from, view.to, (k, i) => {
-        if (rank === 0) ranks.add(look.ranks[i]);
-        if (look.ranks[i] !== rank || !look.shown[i]) return;
-        const x0 = Math.max(0, Math.floor((begin[i] - view.from) * wide));
-        const x1 = Math.min(width, Math.max(x0 + 1, Math.ceil((end[i] - view.from) * wide)));
-        const y0 = Math.max(0, Math.floor((view.top - this.high[k]) * high));
-        const y1 = Math.min(height, Math.max(y0 + 2, Math.ceil((view.top - this.low[k]) * high)));
-        if (y0 >= y1 || (filled[y0] >= x1 && filled[y1 - 1] >= x1)) return;
-        const colour = look.found(i) ? look.solid[rank] : look.pale[rank];
-        for (let y = y0; y < y1; y += 1) {
-          const from = Math.max(x0, filled[y]);
-          for (let at = y * width + from; at < y * width + x1; at += 1) pixels[at] = colour;
-          if (filled[y] < x1) filled[y] = x1;
-        }
-      });
-      if (rank === 0 && ranks.size <= 1 && ranks.has(0)) break;
-    }
+    for (const rank of [...this.present].sort()) this.fill(pixels, width, height, rank, look, view);
     context.putImageData(image, Math.round(box.x * ratio), Math.round(box.y * ratio));
+  }
+
+  fill(pixels, width, height, rank, look, view) {
+    const { lives, begin, end, ranks, low, high, latest } = this;
+    const { shown } = look;
+    const { from, to, top, bottom } = view;
+    const filled = new Int32Array(height);
+    const [wide, tall] = [width / (to - from), height / (top - bottom)];
+    const last = lowerBound(begin, to, 0, begin.length);
+    for (let k = 0; k < last; k += 1) {
+      if (k % BLOCK === 0 && latest[k / BLOCK] < from) {
+        k += BLOCK - 1;
+        continue;
+      }
+      if (end[k] < from || ranks[k] !== rank || shown[lives[k]] === 0) continue;
+      const x0 = Math.max(0, Math.floor((begin[k] - from) * wide));
+      const x1 = Math.min(width, Math.max(x0 + 1, Math.ceil((end[k] - from) * wide)));
+      const y0 = Math.max(0, Math.floor((top - high[k]) * tall));
+      const y1 = Math.min(height, Math.max(y0 + 2, Math.ceil((top - low[k]) * tall)));
+      if (y0 >= y1 || (filled[y0] >= x1 && filled[y1 - 1] >= x1)) continue;
+      const colour = look.found(lives[k]) ? look.solid[rank] : look.pale[rank];
+      for (let y = y0; y < y1; y += 1) {
+        for (let at = y * width + Math.max(x0, filled[y]); at < y * width + x1; at += 1) pixels[at] = colour;
+        if (filled[y] < x1) filled[y] = x1;
+      }
+    }
   }
 
   /** The life under a point: of several, the thinnest. */

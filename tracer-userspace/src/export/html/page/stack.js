@@ -147,7 +147,7 @@ function openEvent(data, j) {
     el("p", {}, chip(verdict, `${verdict.name}, ${certainty(event.state[j])}`), ` ${verdict.meaning}`),
     facts(eventFacts(data, j)),
     el("div", { class: "places" },
-      place(data, verdict.name === "failed" ? "The request" : "This free", words(event.time[j], event.test[j]), event.stack[j]),
+      place(data, { failed: "The request", overlap: "Found here", held: "The end", bulk: "The release" }[verdict.name] ?? "This free", words(event.time[j], event.test[j]), event.stack[j]),
       place(data, before < 3 ? "The free before" : `The free before (${data.verdicts[before - 3].name})`,
         before < 3 ? "" : words(event.beforeTime[j], event.beforeTest[j]), event.beforeStack[j], absent),
       place(data, "The allocation", wasSeen ? words(event.allocatedTime[j] - 1, event.allocatedTest[j]) : "",

@@ -2,7 +2,7 @@
 // Tables and findings: the numbers of `report`, `excess` and `held`, for the whole trace. Filters and search hide rows.
 
 /** So many rows are shown at first. */
-const FIRST = 100;
+const FIRST = 25;
 
 class Table {
   /** `columns` are names with what a row has there; `memory` etc. say which filters hide a row. */

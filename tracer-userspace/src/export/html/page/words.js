@@ -52,9 +52,10 @@ function ticks(low, high, most) {
   if (!(rough > 0)) return { step: 1, at: [low] };
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
-  const at = [];
-  for (let tick = Math.ceil(low / step) * step; tick <= high; tick += step) at.push(tick);
-  return { step, at };
+  // Counted, as a step may be too small to change a large number.
+  const first = Math.ceil(low / step);
+  const at = Array.from({ length: Math.ceil(2 * most) + 2 }, (_, index) => (first + index) * step);
+  return { step, at: at.filter((tick) => tick <= high) };
 }
 
 /** The same of bytes, in powers of two. */
