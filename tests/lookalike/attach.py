@@ -11,7 +11,8 @@ import os
 import sys
 import time
 
-WAIT_SECONDS = 120
+# So many times as long where the machine is so many times slower.
+WAIT_SECONDS = 120 * int(os.environ.get("BUFTRACE_SLOWNESS", "1"))
 POLL_SECONDS = 0.01
 
 

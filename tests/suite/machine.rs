@@ -109,7 +109,7 @@ fn a_recorder_with_clocks_of_its_own_records_by_the_machines() -> Result<()> {
     recorder.wait_for("recording ")?;
     target.go()?;
     go_on(&target)?;
-    stop_steady(target)?;
+    let _target = stop_steady(target)?;
     assert!(recorder.finish()?.0.success());
     assert_in_time(&items(&trace)?);
     Ok(())

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::tool::{Recorder, path, patience, root};
+use crate::tool::{Recorder, path, patience, program, root};
 
 /// Seconds that a target may take to get ready: a first import of ttnn compiles its Python files.
 const READY: u32 = 180;
@@ -31,6 +31,8 @@ pub(crate) struct Target {
 impl Target {
     /// Starts a command and waits until it is ready to be traced.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
+        // A target does not wait for the tool to be built.
+        program();
         let folder = tempfile::tempdir()?;
         // Targets of other users write there too.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;

@@ -44,7 +44,7 @@ enum Command {
         #[arg(long)]
         install: bool,
         /// Give up after so many minutes.
-        #[arg(long, value_name = "N", default_value_t = 120)]
+        #[arg(long, value_name = "N", default_value_t = 240)]
         minutes: u64,
         /// For the test program, e.g. parts of names of tests; else those of recordings of the look-alike run.
         #[arg(last = true)]

@@ -70,6 +70,8 @@ pub(super) struct Recorded {
     pub(super) link: Link,
     /// How often its modules had changed when its mappings were last read.
     pub(super) epoch: u64,
+    /// Whether the kernel side was told where its modules are.
+    pub(super) told: bool,
     pub(super) discovery: Rc<Discovery>,
     /// The probes that are its alone.
     pub(super) probes: Vec<UProbeLink>,

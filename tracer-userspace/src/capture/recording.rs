@@ -337,8 +337,15 @@ impl<'a> Recording<'a> {
         if let Some(process) = self.processes.get_mut(&pid) {
             let (link, discovery) = (Link { number, target }, Rc::clone(&discovery));
             let probes = std::mem::take(&mut probes.own);
-            process.stage =
-                Stage::Recorded(Box::new(Recorded { link, epoch, discovery, probes, watch, snapshots: None }));
+            process.stage = Stage::Recorded(Box::new(Recorded {
+                link,
+                epoch,
+                told: false,
+                discovery,
+                probes,
+                watch,
+                snapshots: None,
+            }));
         }
         // Only from here on is it told when modules change. Until this is done, stacks are copied.
         self.refresh(pid)?;
@@ -452,7 +459,7 @@ impl<'a> Recording<'a> {
             let Some(stacks) = self.recorder.stacks(pid) else { continue };
             if stacks.is_outdated() || self.kernel.epoch(target)? != epoch {
                 self.refresh(pid)?;
-            } else if new {
+            } else if new && recorded.told {
                 let files = &self.recorder.catalog.files;
                 self.modules.tell(&mut self.kernel, target, epoch, stacks.space(), files)?;
             }
@@ -463,13 +470,17 @@ impl<'a> Recording<'a> {
     /// Looks at the mappings of a recorded process again, and tells the kernel side.
     fn refresh(&mut self, pid: u32) -> Result<()> {
         let Self { kernel, recorder, modules, processes, detached, .. } = self;
-        let Some(Followed { stage: Stage::Recorded(recorded), .. }) = processes.get_mut(&pid) else { return Ok(()) };
+        let Some(process) = processes.get_mut(&pid) else { return Ok(()) };
+        // The kernel takes its time to be told, as it waits for all who may use what it was told before.
+        let tell = !*detached && !process.has_ended();
+        let Stage::Recorded(recorded) = &mut process.stage else { return Ok(()) };
         let target = recorded.link.target;
         // What changes from now on makes it outdated.
         recorded.epoch = kernel.epoch(target)?;
         let epoch = recorded.epoch;
         recorder.refresh(pid, &|| kernel.epoch(target).map_or(epoch as u32, |epoch| epoch as u32));
-        if let Some(stacks) = recorder.stacks(pid).filter(|_| !*detached) {
+        if let Some(stacks) = recorder.stacks(pid).filter(|_| tell) {
+            recorded.told = true;
             modules.tell(kernel, target, epoch, stacks.space(), &recorder.catalog.files)?;
         }
         recorder.problems(modules.problems());

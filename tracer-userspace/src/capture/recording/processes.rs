@@ -50,8 +50,15 @@ impl Recording<'_> {
             true => Vec::new(),
             false => self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery),
         };
-        process.stage =
-            Stage::Recorded(Box::new(Recorded { link, epoch: 0, discovery, probes, watch: None, snapshots: None }));
+        process.stage = Stage::Recorded(Box::new(Recorded {
+            link,
+            epoch: 0,
+            told: false,
+            discovery,
+            probes,
+            watch: None,
+            snapshots: None,
+        }));
         self.refresh(pid)
     }
 
@@ -92,7 +99,7 @@ impl Recording<'_> {
         if let Stage::Recorded(mut recorded) = stage {
             self.recorder.end(pid, reason);
             kernel::detach_later(recorded.take_probes());
-            if !self.detached {
+            if recorded.told && !self.detached {
                 self.kernel.remove_space(link.target)?;
             }
         }
