@@ -128,6 +128,7 @@ impl<'a> Rows<'a> {
             });
             row.count += count;
             row.stack = row.stack.min(stack);
+            // The first of them, or a later one than those before.
             if row.count == count || row.latest.moment.time < latest.moment.time {
                 (row.latest, row.test) = (latest, names::test_of(&self.view.model.definitions, test));
             }
