@@ -7,12 +7,17 @@ use std::{
     env, fs,
     io::{IsTerminal as _, stdout},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, channel},
+    },
     thread,
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::process::{Signal, getpid, kill_process};
+use signal_hook::consts::SIGHUP;
 
 use super::{Status, args, record};
 use crate::{
@@ -59,11 +64,16 @@ fn record_and_follow(args: args::Live) -> Result<Status> {
     };
     let (tell, news) = channel();
     let (mut news, mut view) = (Some(news), None);
+    let hung_up = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up)).context("failed to watch for signals")?;
     let result = session::record(&options, &mut |progress| {
         // By now all privileges are given up that are not needed: there may be threads.
         if let Some(news) = news.take() {
             let path = options.output.clone();
             view = Some(thread::spawn(move || show(news, path, keep)));
+        }
+        if hung_up.load(Ordering::Relaxed) {
+            stop_recording();
         }
         // Who has left the view has stopped the recording as well.
         let _ = News::of(&progress).map(|news| tell.send(news));
@@ -72,6 +82,10 @@ fn record_and_follow(args: args::Live) -> Result<Status> {
     if !keep {
         // It is gone already, but where the view could not open it.
         let _ = fs::remove_file(&options.output);
+    }
+    if hung_up.load(Ordering::Relaxed) {
+        // There is nobody to be told, and the view may wait for ever for a key of a terminal that is gone.
+        return result.map(|_| Status::Done);
     }
     let shown = view.map(|view| view.join().unwrap_or_else(|_| Err(anyhow!("the view failed"))));
     let summary = result.context("failed to record (`tt-buftrace doctor` says more)")?;

@@ -128,7 +128,8 @@ impl<'a> Rows<'a> {
             });
             row.count += count;
             row.stack = row.stack.min(stack);
-            if row.test.is_none() || row.latest.moment.time < latest.moment.time {
+            // The first of them, or a later one than those before.
+            if row.count == count || row.latest.moment.time < latest.moment.time {
                 (row.latest, row.test) = (latest, names::test_of(&self.view.model.definitions, test));
             }
         }

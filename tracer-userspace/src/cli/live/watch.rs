@@ -18,7 +18,7 @@ use ratatui::{
     DefaultTerminal,
     crossterm::event::{self, Event, KeyEventKind},
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::stop_recording;
 use crate::{
@@ -83,7 +83,7 @@ impl Watch {
     /// Prepares the view. From here on signals end it properly.
     pub(super) fn new(phase: Phase) -> Result<Self> {
         let signal = Arc::new(AtomicBool::new(false));
-        for number in [SIGHUP, SIGINT, SIGTERM] {
+        for number in [SIGINT, SIGTERM] {
             signal_hook::flag::register(number, Arc::clone(&signal)).context("failed to watch for signals")?;
         }
         let colours = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
