@@ -47,6 +47,7 @@ ANSWERS = {
     },
     "held": {"groups": [{"until": "stop", "name": "test_it.py::test_bad", "bytes": 65536}]},
     "check": {
+        "passed": False,
         "rules": [
             {
                 "rule": "excess",
@@ -55,7 +56,7 @@ ANSWERS = {
                 "tests": [],
                 "findings": [{"test": "test_it.py::test_bad", "confirmed": 1}],
             }
-        ]
+        ],
     },
 }
 

@@ -109,6 +109,7 @@ def test_failures_are_by_test_where_that_is_known():
         return {"rule": name, "passed": False, "count": 7, "tests": [], "findings": [], **more}
 
     check = {
+        "passed": False,
         "rules": [
             rule("held", passed=True),
             rule("lost"),
@@ -118,9 +119,13 @@ def test_failures_are_by_test_where_that_is_known():
             ),
             rule(
                 "red",
-                findings=[{"test": "c", "confirmed": 2}, {"test": "c", "confirmed": 1}, {"test": None, "confirmed": 4}],
+                findings=[
+                    {"test": "c", "confirmed": 2},
+                    {"test": "c", "confirmed": 0, "possible": 1},
+                    {"test": None, "confirmed": 4},
+                ],
             ),
-        ]
+        ],
     }
     assert [str(failure) for failure in summary.failures(check)] == [
         "FAILED lost: 7",
@@ -128,6 +133,9 @@ def test_failures_are_by_test_where_that_is_known():
         "FAILED c - red: 3",
         "FAILED outside of tests - red: 4",
     ]
+    assert summary.failures({"passed": True, "rules": [rule("held", passed=True)]}) == []
+    by_defaults = summary.failures({"passed": False, "rules": [rule("held", passed=True)]})
+    assert [str(failure) for failure in by_defaults] == ["FAILED tt-buftrace check, by its own file of defaults"]
 
 
 def test_sizes_are_as_the_program_has_them():

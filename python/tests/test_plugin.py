@@ -154,6 +154,9 @@ def test_losses_and_failures_of_the_recorder_are_said(session):
     result = session("--buftrace", "--buftrace-required", end=2)
     result.stdout.fnmatch_lines(["! the recorder failed: waiting: *"])
     assert result.ret == 1
+    result = session("--buftrace", "--buftrace-fail-on=excess", end=2)
+    result.stdout.fnmatch_lines(["FAILED nothing could be checked"])
+    assert result.ret == 1
 
 
 @pytest.mark.parametrize("words", [["--buftrace", "test_it.py"], ["--buftrace", "."], ["--buftrace", "a.py::test_b"]])

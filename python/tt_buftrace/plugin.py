@@ -157,6 +157,8 @@ class Session:
             except NotRecording as error:
                 self._problems.append(str(error))
                 late = True
+                if self._rules is not None:
+                    self._failures.append(summary.Failure("nothing could be checked"))
             self._recorder.close()
             failed = bool(self._failures) or (self._required and late)
             if failed and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):

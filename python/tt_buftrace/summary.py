@@ -43,11 +43,12 @@ class Failure:
     """A rule that a test, or the session, has broken."""
 
     rule: str
-    count: int
+    count: int | None = None
     test: str | None = None
 
     def __str__(self) -> str:
-        return f"FAILED {self.test} - {self.rule}: {self.count}" if self.test else f"FAILED {self.rule}: {self.count}"
+        what = self.rule if self.count is None else f"{self.rule}: {self.count}"
+        return f"FAILED {self.test} - {what}" if self.test else f"FAILED {what}"
 
 
 def rows(report: Json, held: Json) -> list[TestRow]:
@@ -112,11 +113,15 @@ def failures(check: Json) -> list[Failure]:
         by_test = {it["test"]: it["count"] for it in rule["tests"] if not it["passed"]}
         if not rule["tests"]:
             for finding in rule["findings"]:
-                by_test[finding["test"]] = by_test.get(finding["test"], 0) + finding["confirmed"]
+                # What is only possible counts where the check is strict.
+                count = finding["confirmed"] or finding["possible"]
+                by_test[finding["test"]] = by_test.get(finding["test"], 0) + count
         if by_test:
             found += [Failure(rule["rule"], count, test or NO_TEST) for test, count in by_test.items()]
         else:
             found.append(Failure(rule["rule"], rule["count"]))
+    if not check["passed"] and not found:
+        found.append(Failure("tt-buftrace check, by its own file of defaults"))
     return found
 
 
