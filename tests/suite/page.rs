@@ -87,11 +87,12 @@ fn hostile_names_are_only_text_on_the_page() -> Result<()> {
          frame id=1 module=1 address=0x10\nsymbol frame=1 function=\"{HOSTILE}\" file=\"{HOSTILE}\" line=3\n\
          code id=1 function=\"{HOSTILE}\" file=\"{HOSTILE}\" first_line=3\npython-frame id=2 code=1 line=3\n\
          stack id=1 frames=1,2 end=complete python=\"{HOSTILE}\"\nproblem text=\"{HOSTILE}\"\n\
-         event 1 t=5 p=1 tid=7 test=1 stack=1 allocated uid=1 address=0xffffffffffffff00 size=64 owns=1 class=mesh\n\
-         event 2 t=6 p=1 tid=7 test=1 stack=1 free uid=1 address=0xffffffffffffff00 size=64 status=1\n\
-         event 3 t=7 p=1 tid=7 test=1 stack=1 released uid=1 address=0xffffffffffffff00 size=64 status=1 class=mesh\n\
-         event 4 t=8 p=1 tid=7 test=1 stack=1 free uid=1 address=0xffffffffffffff00 size=64 status=2\n\
-         event 5 t=9 p=1 tid=7 test=1 stack=1 allocated uid=18446744073709551615 address=0x100 size=18446744073709551615 owns=1 class=mesh\n\
+         event 1 t=4 p=1 tid=7 test-begin text=1\n\
+         event 2 t=5 p=1 tid=7 stack=1 allocated uid=1 address=0xffffffffffffff00 size=64 owns=1 class=mesh\n\
+         event 3 t=6 p=1 tid=7 stack=1 free uid=1 address=0xffffffffffffff00 size=64 status=1\n\
+         event 4 t=7 p=1 tid=7 stack=1 released uid=1 address=0xffffffffffffff00 size=64 status=1 class=mesh\n\
+         event 5 t=8 p=1 tid=7 stack=1 free uid=1 address=0xffffffffffffff00 size=64 status=2\n\
+         event 6 t=9 p=1 tid=7 stack=1 allocated uid=18446744073709551615 address=0x100 size=18446744073709551615 owns=1 class=mesh\n\
          end process=1 time=20 reason=exited\n"
     );
     write_trace(&trace, parse(&lines)?)?;
@@ -165,12 +166,14 @@ fn events_of(life: u32, lives: u32) -> Vec<(u64, String)> {
     let random = u64::from(life).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let begin = u64::from(life) * APART;
     let end = begin + 1000 + random % (u64::from(ADDRESSES) * APART - 5000);
-    let (uid, kind, test, site) = (life + 1, life % 2, 1 + life / (lives / TESTS + 1), 1 + random % u64::from(SITES));
+    let (uid, kind, site) = (life + 1, life % 2, 1 + random % u64::from(SITES));
     let (address, size) = (0x10_0000 + life % ADDRESSES * 0x4_0000, 2048 << (random % 8));
-    let about = format!(
-        "p=1 tid=7 test={test} stack={site} type={kind} uid={uid} address={address:#x} size={size} class=mesh owns=1"
-    );
-    let mut events = vec![(begin, format!("allocated {about}"))];
+    let about =
+        format!("p=1 tid=7 stack={site} type={kind} uid={uid} address={address:#x} size={size} class=mesh owns=1");
+    let each = lives / TESTS + 1;
+    let test = (life % each == 0).then(|| (begin, format!("test-begin p=1 tid=7 text={}", 1 + life / each)));
+    let mut events: Vec<(u64, String)> = test.into_iter().collect();
+    events.push((begin, format!("allocated {about}")));
     if life % 5000 != 17 {
         events.push((end, format!("free {about} status=1")));
         events.push((end + 1, format!("released {about} status=1")));
