@@ -70,7 +70,7 @@ def check_flames(page):
     }
     for measure, wanted in sums.items():
         page.choose("#weigh", measure)
-        equal(number(page.text("#flame-words").split()[0]), wanted, measure)
+        equal(number((page.text("#flame-words") or "0").split()[0]), wanted, measure)
     page.choose("#weigh", "held")
     held_bytes = sum(total["bytes"] for total in held["totals"])
     equal(page.text("#flame-words").split(" held")[0], human(held_bytes), "held")

@@ -2,6 +2,7 @@
 //! The page that `export --to html` writes, in a browser: it shows what the other commands say, and does what it offers.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -86,11 +87,12 @@ fn hostile_names_are_only_text_on_the_page() -> Result<()> {
          frame id=1 module=1 address=0x10\nsymbol frame=1 function=\"{HOSTILE}\" file=\"{HOSTILE}\" line=3\n\
          code id=1 function=\"{HOSTILE}\" file=\"{HOSTILE}\" first_line=3\npython-frame id=2 code=1 line=3\n\
          stack id=1 frames=1,2 end=complete python=\"{HOSTILE}\"\nproblem text=\"{HOSTILE}\"\n\
-         event 1 t=5 p=1 tid=7 test=1 stack=1 allocated uid=1 address=0xffffffffffffff00 size=64 owns=1 class=mesh\n\
-         event 2 t=6 p=1 tid=7 test=1 stack=1 free uid=1 address=0xffffffffffffff00 size=64 status=1\n\
-         event 3 t=7 p=1 tid=7 test=1 stack=1 released uid=1 address=0xffffffffffffff00 size=64 status=1 class=mesh\n\
-         event 4 t=8 p=1 tid=7 test=1 stack=1 free uid=1 address=0xffffffffffffff00 size=64 status=2\n\
-         event 5 t=9 p=1 tid=7 test=1 stack=1 allocated uid=18446744073709551615 address=0x100 size=18446744073709551615 owns=1 class=mesh\n\
+         event 1 t=4 p=1 tid=7 test-begin text=1\n\
+         event 2 t=5 p=1 tid=7 stack=1 allocated uid=1 address=0xffffffffffffff00 size=64 owns=1 class=mesh\n\
+         event 3 t=6 p=1 tid=7 stack=1 free uid=1 address=0xffffffffffffff00 size=64 status=1\n\
+         event 4 t=7 p=1 tid=7 stack=1 released uid=1 address=0xffffffffffffff00 size=64 status=1 class=mesh\n\
+         event 5 t=8 p=1 tid=7 stack=1 free uid=1 address=0xffffffffffffff00 size=64 status=2\n\
+         event 6 t=9 p=1 tid=7 stack=1 allocated uid=18446744073709551615 address=0x100 size=18446744073709551615 owns=1 class=mesh\n\
          end process=1 time=20 reason=exited\n"
     );
     write_trace(&trace, parse(&lines)?)?;
@@ -113,69 +115,73 @@ fn a_trace_without_buffers_is_a_page_too() -> Result<()> {
     Ok(())
 }
 
-/// So many buffers in two memories, each allocated, freed and released; some freed again, some held; of 300 tests, 60 sites
-/// and many sizes. The numbers are made by a fixed rule, so that all runs have the same.
+const SITES: u32 = 60;
+const TESTS: u32 = 300;
+/// Nanoseconds between two allocations, and how many of these later an address is in use again.
+const APART: u64 = 2000;
+const ADDRESSES: u32 = 2000;
+
+/// So many buffers in two memories, each allocated, freed and released; some freed again, some held; of many tests, sites
+/// and sizes. The numbers are made by a fixed rule, so that all runs have the same.
 fn many(lives: u32) -> impl Iterator<Item = Item> {
-    let mut head = String::from(
-        "process id=1 pid=7 command=\"pytest tests\"\nborder process=1 next_unique_id=1\nmodule id=1 path=/lib/libtt_metal.so\n",
-    );
-    for site in 1..=60 {
-        head += &format!(
-            "frame id={site} module=1 address={:#x}\nsymbol frame={site} function=\"model::Layer{site}::forward(int)\"\n",
-            site * 16
-        );
-        head += &format!(
-            "code id={site} function=\"Block{}.run\" file=/src/model{}.py first_line=1\npython-frame id={} code={site} line={site}\n",
-            site % 7,
-            site % 3,
-            100 + site
-        );
-        head += &format!("stack id={site} frames={site},{} end=complete python=complete\n", 100 + site);
-    }
-    for test in 1..=300 {
-        head += &format!("text id={test} text=\"tests/test_model.py::test_layer[{test}] (call)\"\n");
-    }
     let parsed = |text: &str| parse(text).expect("every line is an item");
-    let each = move |life: u32| {
-        let random = u64::from(life).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let (begin, lasts) = (u64::from(life) * 2000, 1000 + random % 4_000_000);
-        let kind = life % 2;
-        let size = 2048 << (random % 8);
-        let address = 0x10_0000 + u64::from(life % 2000) * 0x4_0000;
-        let (uid, test, site) = (life + 1, 1 + life / (lives / 300 + 1), 1 + random % 60);
-        let about = format!(
-            "p=1 tid=7 test={test} stack={site} type={kind} uid={uid} address={address:#x} size={size} class=mesh owns=1"
-        );
-        let mut events = vec![(begin, format!("allocated {about}"))];
-        if life % 5000 != 17 {
-            // An address is in use again after 2000 lives.
-            let end = begin + lasts.min(3_900_000);
-            events.push((end, format!("free {about} status=1")));
-            events.push((end + 1, format!("released {about} status=1")));
-            if life % 1000 == 3 {
-                events.push((end + 2, format!("free {about} status=2")));
-            }
-        }
-        events
-    };
-    let mut waiting: std::collections::BTreeMap<(u64, u32), String> = std::collections::BTreeMap::new();
-    let (mut sequence, mut next) = (0_u32, 0_u32);
-    let mut order = 0_u32;
+    // Events by their time, and in the order in which they were made.
+    let mut waiting: BTreeMap<(u64, u32), String> = BTreeMap::new();
+    let (mut made, mut told, mut next) = (0, 0, 0);
     let events = std::iter::from_fn(move || {
-        while next < lives && waiting.first_key_value().is_none_or(|((time, _), _)| *time >= u64::from(next) * 2000) {
-            for (time, line) in each(next) {
-                order += 1;
-                waiting.insert((time, order), line);
+        while next < lives && waiting.first_key_value().is_none_or(|((time, _), _)| *time >= u64::from(next) * APART) {
+            for (time, line) in events_of(next, lives) {
+                made += 1;
+                waiting.insert((time, made), line);
             }
             next += 1;
         }
         let ((time, _), line) = waiting.pop_first()?;
-        sequence += 1;
-        let (kind, rest) = line.split_once(' ')?;
-        Some(parsed(&format!("event {sequence} t={time} {kind} {rest}")))
+        told += 1;
+        Some(parsed(&format!("event {told} t={time} {line}")))
     });
-    let end = format!("end process=1 time={} reason=exited\n", u64::from(lives) * 2000 + 5_000_000);
-    parsed(&head).into_iter().chain(events.flatten()).chain(parsed(&end))
+    let end = format!("end process=1 time={} reason=exited\n", u64::from(lives) * APART + 5_000_000);
+    parsed(&definitions()).into_iter().chain(events.flatten()).chain(parsed(&end))
+}
+
+fn definitions() -> String {
+    let mut text = String::from("process id=1 pid=7 command=\"pytest tests\"\nborder process=1 next_unique_id=1\n");
+    text += "module id=1 path=/lib/libtt_metal.so\n";
+    for site in 1..=SITES {
+        let (python, address) = (SITES + site, site * 16);
+        text += &format!("frame id={site} module=1 address={address:#x}\n");
+        text += &format!("symbol frame={site} function=\"model::Layer{site}::forward(int)\"\n");
+        text += &format!("code id={site} function=\"Block{}.run\" file=/src/model.py first_line=1\n", site % 7);
+        text += &format!("python-frame id={python} code={site} line={site}\n");
+        text += &format!("stack id={site} frames={site},{python} end=complete python=complete\n");
+    }
+    for test in 1..=TESTS {
+        text += &format!("text id={test} text=\"tests/test_model.py::test_layer[{test}] (call)\"\n");
+    }
+    text
+}
+
+/// What happens to one buffer, with the times.
+fn events_of(life: u32, lives: u32) -> Vec<(u64, String)> {
+    let random = u64::from(life).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let begin = u64::from(life) * APART;
+    let end = begin + 1000 + random % (u64::from(ADDRESSES) * APART - 5000);
+    let (uid, kind, site) = (life + 1, life % 2, 1 + random % u64::from(SITES));
+    let (address, size) = (0x10_0000 + life % ADDRESSES * 0x4_0000, 2048 << (random % 8));
+    let about =
+        format!("p=1 tid=7 stack={site} type={kind} uid={uid} address={address:#x} size={size} class=mesh owns=1");
+    let each = lives / TESTS + 1;
+    let test = (life % each == 0).then(|| (begin, format!("test-begin p=1 tid=7 text={}", 1 + life / each)));
+    let mut events: Vec<(u64, String)> = test.into_iter().collect();
+    events.push((begin, format!("allocated {about}")));
+    if life % 5000 != 17 {
+        events.push((end, format!("free {about} status=1")));
+        events.push((end + 1, format!("released {about} status=1")));
+        if life % 1000 == 3 {
+            events.push((end + 2, format!("free {about} status=2")));
+        }
+    }
+    events
 }
 
 /// BUFTRACE_PAGE_LIVES raises the number to that of the claim: 500,000 lives, more than a million events.

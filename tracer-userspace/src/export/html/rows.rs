@@ -341,11 +341,14 @@ mod tests {
     const TRACE: &str = "process id=1 pid=7\n\
         text id=1 text=\"t.py::a (call)\"\n\
         text id=2 text=\"t.py::a (teardown)\"\n\
-        event 1 t=5 p=1 tid=7 test=1 allocated uid=1 address=0x100 size=64 owns=1 class=mesh\n\
-        event 2 t=6 p=1 tid=7 test=1 allocated uid=2 address=0x200 size=32 owns=1 class=mesh\n\
-        event 3 t=7 p=1 tid=7 test=2 free uid=2 address=0x200 size=32 status=1\n\
-        event 4 t=8 p=1 tid=7 test=2 released uid=2 address=0x200 size=32 status=1 class=mesh\n\
-        event 5 t=9 p=1 tid=7 test=2 free uid=2 address=0x200 size=32 status=2\n\
+        event 1 t=4 p=1 tid=7 test-begin text=1\n\
+        event 2 t=5 p=1 tid=7 allocated uid=1 address=0x100 size=64 owns=1 class=mesh\n\
+        event 3 t=6 p=1 tid=7 allocated uid=2 address=0x200 size=32 owns=1 class=mesh\n\
+        event 4 t=6 p=1 tid=7 test-begin text=2\n\
+        event 5 t=7 p=1 tid=7 free uid=2 address=0x200 size=32 status=1\n\
+        event 6 t=8 p=1 tid=7 released uid=2 address=0x200 size=32 status=1 class=mesh\n\
+        event 7 t=9 p=1 tid=7 free uid=2 address=0x200 size=32 status=2\n\
+        event 8 t=10 p=1 tid=7 test-end\n\
         end process=1 time=20 reason=exited\n";
 
     #[test]
