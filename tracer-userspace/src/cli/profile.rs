@@ -21,7 +21,6 @@ use crate::{
 
 /// What a profile shows.
 #[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Stacks")]
 pub(super) struct ProfileOptions {
     /// What folded and svg show [default: allocated]
     #[arg(long)]
