@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use database::Database;
 use operation::{Key, Operation, stack_trace};
-use rusqlite::params;
+use rusqlite::{params, params_from_iter};
 use serde_json::json;
 
 use super::{Export, folder::Folder};
@@ -144,10 +144,12 @@ impl<'a> Visualizer<'a> {
     }
 
     fn write_devices(&self) -> Result<()> {
+        let columns = format!("device_id, worker_l1_size, rank, {}", schema::UNKNOWN_OF_DEVICES.join(", "));
         for (&process, rank) in &self.ranks {
-            for device in &rank.devices {
-                let row = params![device, integer(rank.l1_end), rank_of(process)];
-                self.database.insert("devices", "device_id, worker_l1_size, rank", row)?;
+            for &device in &rank.devices {
+                let known = [device, integer(rank.l1_end), i64::from(rank_of(process))];
+                let row = known.into_iter().chain(schema::UNKNOWN_OF_DEVICES.map(|_| 0));
+                self.database.insert("devices", &columns, params_from_iter(row))?;
             }
         }
         Ok(())

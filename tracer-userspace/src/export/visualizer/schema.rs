@@ -5,6 +5,27 @@
 /// The version of the schema, for the report's own table of facts.
 pub(super) const VERSION: &str = "3.5";
 
+/// What a trace does not know of a device. The visualizer itself takes 0 for what a report lacks, and draws lines to where
+/// there is nothing.
+pub(super) const UNKNOWN_OF_DEVICES: [&str; 16] = [
+    "num_y_cores",
+    "num_x_cores",
+    "num_y_compute_cores",
+    "num_x_compute_cores",
+    "l1_num_banks",
+    "l1_bank_size",
+    "address_at_first_l1_bank",
+    "address_at_first_l1_cb_buffer",
+    "num_banks_per_storage_core",
+    "num_compute_cores",
+    "num_storage_cores",
+    "total_l1_memory",
+    "total_l1_for_tensors",
+    "total_l1_for_interleaved_buffers",
+    "total_l1_for_sharded_buffers",
+    "cb_limit",
+];
+
 /// Tables with a column more, the rank; each column is a number unless it says otherwise.
 const RANKED: [(&str, &str); 23] = [
     (
