@@ -45,7 +45,7 @@ fn every_link_leads_to_a_file() -> Result<()> {
         Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|it| it == "md")).collect())
     };
     let mut links = 0;
-    for folder in [root(), root().join("docs"), root().join("docs/commands")] {
+    for folder in [root().to_owned(), root().join("docs"), root().join("docs/commands")] {
         for page in pages(&folder)? {
             let text = fs::read_to_string(&page)?;
             for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {

@@ -19,7 +19,7 @@ use crate::{
 
 /// What a script of the tests says that reads an export with other tools.
 pub(crate) fn read_with(python: &Path, script: &str, arguments: &[&str]) -> Result<String> {
-    let script = root().join("tests/export").join(script);
+    let script = root().join("tests/exports").join(script);
     let mut command = Command::new(python);
     let output = command.arg(script).args(arguments).stdin(Stdio::null()).output().context("failed to start Python")?;
     if !output.status.success() {

@@ -171,7 +171,7 @@ fn events_of(life: u32, lives: u32) -> Vec<(u64, String)> {
     let about =
         format!("p=1 tid=7 stack={site} type={kind} uid={uid} address={address:#x} size={size} class=mesh owns=1");
     let each = lives / TESTS + 1;
-    let test = (life % each == 0).then(|| (begin, format!("test-begin p=1 tid=7 text={}", 1 + life / each)));
+    let test = life.is_multiple_of(each).then(|| (begin, format!("test-begin p=1 tid=7 text={}", 1 + life / each)));
     let mut events: Vec<(u64, String)> = test.into_iter().collect();
     events.push((begin, format!("allocated {about}")));
     if life % 5000 != 17 {
