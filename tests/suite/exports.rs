@@ -210,7 +210,7 @@ fn each_site_of_excess_frees_has_its_stack() -> Result<()> {
         let of_line = |line: &str| -> Vec<String> {
             let names = line.rsplit_once(' ').map_or("", |(names, _)| names).split(';');
             names
-                .filter(|name| name.ends_with(".py)"))
+                .filter(|name| name.ends_with(".py)") || name.contains(" (<frozen "))
                 .map(|name| name.split(" (").next().unwrap_or("").to_owned())
                 .collect()
         };

@@ -81,7 +81,8 @@ fn processes_that_there_is_no_room_for_are_counted() -> Result<()> {
     // It finds none of them before they have ended.
     recorder.signal("-STOP")?;
     target.go()?;
-    target.finish()?.succeeded()?;
+    let target = target.finish()?;
+    target.succeeded()?;
     recorder.signal("-CONT")?;
     let (status, said) = recorder.finish()?;
     assert!(status.success() && said.contains(" 0 lost"), "{status}: {said}");

@@ -24,7 +24,7 @@ use crate::{
 };
 
 const LINES: NonZeroU16 = NonZeroU16::new(100).expect("it is not zero");
-const COLUMNS: NonZeroU16 = NonZeroU16::new(150).expect("it is not zero");
+const COLUMNS: NonZeroU16 = NonZeroU16::new(200).expect("it is not zero");
 
 /// The view on a terminal that `script` makes.
 struct Screen {

@@ -86,7 +86,7 @@ fn hostile_names_are_only_text_on_the_page() -> Result<()> {
         "process id=1 pid=7 command=\"{HOSTILE}\"\nmodule id=1 path=\"/lib/{HOSTILE}.so\"\ntext id=1 text=\"t.py::{HOSTILE} (call)\"\n\
          frame id=1 module=1 address=0x10\nsymbol frame=1 function=\"{HOSTILE}\" file=\"{HOSTILE}\" line=3\n\
          code id=1 function=\"{HOSTILE}\" file=\"{HOSTILE}\" first_line=3\npython-frame id=2 code=1 line=3\n\
-         stack id=1 frames=1,2 end=complete python=\"{HOSTILE}\"\nproblem text=\"{HOSTILE}\"\n\
+         stack id=1 frames=1,2 end=complete python=complete\nproblem text=\"{HOSTILE}\"\n\
          event 1 t=4 p=1 tid=7 test-begin text=1\n\
          event 2 t=5 p=1 tid=7 stack=1 allocated uid=1 address=0xffffffffffffff00 size=64 owns=1 class=mesh\n\
          event 3 t=6 p=1 tid=7 stack=1 free uid=1 address=0xffffffffffffff00 size=64 status=1\n\

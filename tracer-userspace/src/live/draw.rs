@@ -44,7 +44,7 @@ pub fn draw(live: &Live, frame: &mut Frame) {
     }
     put(frame, area, area.y, Line::styled(fill(&title(live), area.width), Modifier::REVERSED));
     put(frame, area, area.y + 1, state(live));
-    put(frame, area, area.y + 2, verdicts(live));
+    put(frame, area, area.y + 2, verdicts(live, area.width));
     put(frame, area, area.bottom() - 1, foot(live, area.width));
     let inner = Rect { y: area.y + 3, height: area.height - 4, ..area };
     match &live.screen.pager {
@@ -136,16 +136,25 @@ fn ended(processes: &[ProcessRow]) -> String {
     }
 }
 
-/// How often each verdict was given, the worst first.
-fn verdicts(live: &Live) -> Line<'static> {
+/// How often each verdict was given, the worst first, and how many have no room.
+fn verdicts(live: &Live, width: u16) -> Line<'static> {
+    const MORE: &str = " … 99 more";
     let mut rows: Vec<_> = live.picture.verdicts.iter().collect();
     rows.sort_by_key(|row| std::cmp::Reverse((row.colour, row.confirmed)));
     let mut spans = vec![Span::raw(if rows.is_empty() { " no buffer was freed so far" } else { "" })];
-    for row in rows {
+    let mut room = usize::from(width);
+    for (shown, row) in rows.iter().enumerate() {
         let possible = if row.possible > 0 { format!(" (+{} possible)", row.possible) } else { String::new() };
         let mark = mark(row.colour).trim_end();
         let space = if mark.is_empty() { "" } else { " " };
         let text = format!(" {mark}{space}{} {}{possible} ", row.verdict.name(), row.confirmed);
+        let is_last = shown + 1 == rows.len();
+        let needed = text.chars().count();
+        if room < needed + if is_last { 0 } else { MORE.len() } {
+            spans.push(Span::raw(format!(" … {} more", rows.len() - shown)));
+            break;
+        }
+        room -= needed;
         spans.push(Span::styled(text, style(row.colour, live.screen.colours)));
     }
     Line::from(spans)
