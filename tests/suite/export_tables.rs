@@ -211,7 +211,7 @@ fn lines_are_the_steps_of_the_timeline() -> Result<()> {
                 _ => assert_eq!(&line[name], value, "{name} of {line}"),
             }
         }
-        stacks += usize::from(line["frames"].as_str().is_some_and(|it| it.contains(";Model.unload;")));
+        stacks += usize::from(line["frames"].as_str().is_some_and(|it| it.contains(";Model.unload (")));
     }
     assert!(stacks >= 2, "{stacks}");
     Ok(())

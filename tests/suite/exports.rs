@@ -204,7 +204,7 @@ fn each_site_of_excess_frees_has_its_stack() -> Result<()> {
     let excess = json(&["excess", path(trace)])?;
     let sites = excess["sites"].as_array().context("sites")?;
     assert!(!sites.is_empty());
-    for site in sites.iter().filter(|site| site["other_places"] == 0) {
+    for site in sites {
         let functions = python_functions(&site["free"]);
         assert!(functions.len() > 5, "pytest is below: {functions:?}");
         let of_line = |line: &str| -> Vec<String> {
@@ -216,7 +216,10 @@ fn each_site_of_excess_frees_has_its_stack() -> Result<()> {
         };
         let found = folded.lines().filter(|line| of_line(line) == functions);
         let counts: u64 = found.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
-        assert_eq!(Some(counts), site["count"].as_u64(), "{functions:?} in {folded}");
+        // The same Python functions may call several native ones, which are sites of their own.
+        let same = sites.iter().filter(|site| python_functions(&site["free"]) == functions);
+        let expected: u64 = same.filter_map(|site| site["count"].as_u64()).sum();
+        assert_eq!(counts, expected, "{functions:?} in {folded}");
     }
     assert!(!folded.contains("_PyEval_EvalFrameDefault"), "{folded}");
     let all = text(&["export", "--to", "folded", "--frames", "all", path(trace)])?;

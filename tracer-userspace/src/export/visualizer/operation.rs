@@ -48,7 +48,7 @@ impl Operation {
     pub(super) fn add(&mut self, entry: &Entry, time: u64) {
         self.last = self.last.max(time);
         match entry {
-            Entry::Allocation(it) => {
+            Entry::Allocation(it) if !it.buffer.phantom => {
                 self.allocations += 1;
                 self.bytes = self.bytes.saturating_add(it.buffer.size);
             }
@@ -59,7 +59,7 @@ impl Operation {
                     self.worst = Some((*verdict, *buffer));
                 }
             }
-            Entry::Found(_) | Entry::Alias(_) => {}
+            Entry::Allocation(_) | Entry::Found(_) | Entry::Alias(_) => {}
         }
     }
 
