@@ -77,7 +77,13 @@ class Painter {
         context.fillStyle = colours.soft;
         const from = Math.max(x0, GUTTER);
         const room = Math.min(x1, GUTTER + layout.inner) - from - 8;
-        if (room > 24) context.fillText(fitted(context, shortTest(name), room), from + 4, index * RIBBON + 12);
+        if (room > 24) {
+          const words = shortTest(name);
+          const fits = context.measureText(words).width <= room;
+          // Neighbours are mostly of one file: the function tells them apart.
+          const shown = fits ? words : words.replace(/^.*?::/, "");
+          context.fillText(fitted(context, shown, room), from + 4, index * RIBBON + 12);
+        }
       });
     });
     context.restore();

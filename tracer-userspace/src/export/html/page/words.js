@@ -66,7 +66,7 @@ function byteTicks(high, most) {
   return at;
 }
 
-/** Drops the middle of a text that is too wide. */
+/** Drops the end of a text that is too wide. */
 function fitted(context, text, width) {
   if (context.measureText(text).width <= width) return text;
   const each = context.measureText("n").width;
