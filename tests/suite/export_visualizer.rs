@@ -35,7 +35,9 @@ fn the_visualizer_shows_what_the_trace_has() -> Result<()> {
     excess_frees_are_errors(&shown, &json(&["excess", path(&trace)])?)?;
     for (operation, detail) in operations.iter().zip(shown["details"].as_array().context("details")?) {
         assert_eq!((&operation["name"], &operation["id"]), (&detail["name"], &detail["id"]));
-        assert_eq!(operation["stack_trace"], detail["stack_trace"]);
+        // Without a stack one answer has nothing, the other an empty text.
+        let [listed, alone] = [operation, detail].map(|it| it["stack_trace"].as_str().unwrap_or_default());
+        assert_eq!(listed, alone);
     }
     let unload = "in Model.unload\n";
     assert!(operations.iter().any(|it| it["stack_trace"].as_str().is_some_and(|trace| trace.contains(unload))));
