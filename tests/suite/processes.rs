@@ -39,7 +39,7 @@ os.waitpid(child, 0)
 for tensor in tensors:
     assert tensor.status == lookalike.ALLOCATED
     tensor.deallocate()
-print(child)
+print(child, flush=True)
 lookalike.write_truth()
 os._exit(0)
 ";
