@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A redacted trace: no name is left in its bytes, and all commands read it.
 
-use std::{fs, path::Path};
+use std::{fs, io::Read as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -11,15 +11,15 @@ use crate::{
     tool::{can_probe, json, path, root, run, stderr, text},
 };
 
-/// All that a trace holds, without its compression: the chunks as the format's documentation has them.
+/// How a frame of zstd's begins.
+const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+
+/// All that a trace holds: as it is, and what is compressed in it.
 fn bytes(trace: &Path) -> Result<Vec<u8>> {
     let file = fs::read(trace)?;
-    let mut rest = &file[12..];
-    let mut bytes = Vec::new();
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let (chunk, after) = after[4..].split_at(u32::from_le_bytes(*length) as usize);
-        bytes.extend(zstd::stream::decode_all(chunk)?);
-        rest = after;
+    let mut bytes = file.clone();
+    for at in (0..file.len()).filter(|&at| file[at..].starts_with(&ZSTD_MAGIC)) {
+        zstd::stream::read::Decoder::with_buffer(&file[at..])?.single_frame().read_to_end(&mut bytes)?;
     }
     Ok(bytes)
 }

@@ -2,7 +2,7 @@
 //! The processes that a recording follows: from the first look, or the fork, to the end.
 
 use std::{
-    mem,
+    fs, io, mem,
     os::fd::OwnedFd,
     rc::Rc,
     time::{Duration, Instant},
@@ -106,9 +106,21 @@ impl Followed {
 
     /// Whether it has ended: all of its threads.
     pub(super) fn has_ended(&self) -> bool {
+        self.ends_within(Timespec { tv_sec: 0, tv_nsec: 0 })
+    }
+
+    /// Whether it has ended or is about to: its memory is gone a little before.
+    pub(super) fn is_ending(&self, pid: u32) -> bool {
+        let program = fs::read_link(format!("/proc/{pid}/exe"));
+        // A thread of the kernel has none either, and does not end.
+        let gone = program.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        self.ends_within(if gone { ENDING } else { Timespec { tv_sec: 0, tv_nsec: 0 } })
+    }
+
+    fn ends_within(&self, time: Timespec) -> bool {
         let Some(exit) = &self.exit else { return true };
         let mut fds = [PollFd::new(exit, PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+        poll(&mut fds, Some(&time)).is_ok_and(|ready| ready > 0)
     }
 
     /// Whether it is a forked child that goes on without executing another program.
@@ -116,6 +128,9 @@ impl Followed {
         matches!(&self.stage, Stage::Forked(forked) if forked.since.elapsed() >= SETTLED) && !self.has_ended()
     }
 }
+
+/// How long it takes a process to end whose memory is gone, on a busy machine.
+const ENDING: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// What becomes readable when a process ends.
 fn watch(pid: u32) -> Result<OwnedFd> {

@@ -273,7 +273,9 @@ impl<'a> Recording<'a> {
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<()> {
         // What failed because the process ended is no failure.
-        let Some(process) = self.processes.get_mut(&pid).filter(|process| !process.has_ended()) else { return Ok(()) };
+        let Some(process) = self.processes.get_mut(&pid).filter(|process| !process.is_ending(pid)) else {
+            return Ok(());
+        };
         if wanted && !self.recorder.has_begun() {
             return Err(error);
         }

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::{
     container::{self, Inside},
@@ -56,23 +56,29 @@ impl Process {
             stat => stat.with_context(|| format!("failed to look at process {pid}"))?,
         };
         let stat = parse_stat(&stat).with_context(|| format!("failed to understand /proc/{pid}/stat"))?;
+        if stat.state == 'Z' {
+            bail!("process {pid} has ended");
+        }
         let command = command_line(&read_at_most(&proc.join("cmdline"), LONGEST_COMMAND).unwrap_or_default());
         let uid = fs::metadata(&proc).with_context(|| format!("failed to look at process {pid}"))?.uid();
-        let not_ours = || {
-            format!(
+        let failed = |error: io::Error| {
+            match error.kind() {
+            io::ErrorKind::NotFound => anyhow!("process {pid} has ended, or is a part of the kernel"),
+            _ => anyhow!(error).context(format!(
                 "failed to look at process {pid} of user {uid}: another user's, or a protected one, takes CAP_SYS_PTRACE"
-            )
+            )),
+        }
         };
         Ok(Self {
             pid,
             start: stat.start,
             command: if command.is_empty() { stat.name } else { command },
             uid,
-            program: match (fs::read_link(proc.join("exe")).with_context(not_ours)?, maps::changed_root(pid)) {
+            program: match (fs::read_link(proc.join("exe")).map_err(failed)?, maps::changed_root(pid)) {
                 (program, Some(root)) => maps::below(&root, &program),
                 (program, None) => program,
             },
-            inside: Inside::of(pid).with_context(not_ours)?,
+            inside: Inside::of(pid).map_err(failed)?,
         })
     }
 
