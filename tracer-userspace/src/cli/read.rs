@@ -16,7 +16,7 @@ use super::{
 use crate::{
     analysis::{Cause, ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selection, TimelineFold},
     model::{self, Entry, Model, Source, Verdict},
-    trace::{Damage, Item, Reader, escape, text},
+    trace::{Damage, Item, ReadError, Reader, escape, text},
     view,
 };
 
@@ -98,10 +98,10 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
 }
 
 /// Reads traces for the entries that a filter takes. One that goes by names has to know them before the first entry, so
-/// that the traces are read twice.
+/// that their records are read before.
 pub(super) fn read(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entry)) -> Result<(Model, Selection)> {
     let known = match filter.needs_definitions() {
-        true => model::read(open(paths)?, &mut |_| {}),
+        true => model::read(records(paths)?, &mut |_| {}),
         false => Model::default(),
     };
     let mut selection = filter.select(&known.definitions);
@@ -115,7 +115,12 @@ pub(super) fn read(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entr
 }
 
 pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
-    paths.iter().map(|path| TraceFile::open(path)).collect()
+    paths.iter().map(|path| TraceFile::open(path, Reader::open)).collect()
+}
+
+/// The same without events.
+fn records(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
+    paths.iter().map(|path| TraceFile::open(path, Reader::records)).collect()
 }
 
 /// A trace file and its name.
@@ -125,9 +130,9 @@ pub(super) struct TraceFile {
 }
 
 impl TraceFile {
-    fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path, open: impl Fn(&Path) -> Result<Reader, ReadError>) -> Result<Self> {
         let name = path.display().to_string();
-        let reader = Reader::open(path).with_context(|| format!("failed to read {name}"))?;
+        let reader = open(path).with_context(|| format!("failed to read {name}"))?;
         Ok(Self { name, reader })
     }
 }

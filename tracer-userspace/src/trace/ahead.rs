@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Damage,
-    chunk::Decoder,
+    chunk::{Decoder, Want},
     column::Unpacker,
     reader::{Bodies, Body, Chunks},
 };
@@ -31,14 +31,14 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    pub(super) fn new<R: Read + Send + 'static>(mut bodies: Bodies<R>) -> Self {
+    pub(super) fn new<R: Read + Send + 'static>(mut bodies: Bodies<R>, want: Want) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut senders = Vec::new();
         let mut decoded = Vec::new();
         for _ in 0..(cores - 1).clamp(1, MOST) {
             let (sender, receiver) = sync_channel(WAITING);
             let (result, results) = sync_channel(WAITING);
-            thread::spawn(move || decode(&receiver, &result));
+            thread::spawn(move || decode(&receiver, want, &result));
             senders.push(sender);
             decoded.push(results);
         }
@@ -70,10 +70,10 @@ impl Chunks for Ahead {
 }
 
 /// Until there is no more to do, or nobody to do it for.
-fn decode(bodies: &Receiver<Next<Body>>, decoded: &SyncSender<Next<Decoder>>) {
+fn decode(bodies: &Receiver<Next<Body>>, want: Want, decoded: &SyncSender<Next<Decoder>>) {
     let mut unpacker = Unpacker::default();
     for body in bodies {
-        let next = body.and_then(|body| body.map(|body| body.decode(&mut unpacker)).transpose());
+        let next = body.and_then(|body| body.map(|body| body.decode(want, &mut unpacker)).transpose());
         if decoded.send(next).is_err() {
             return;
         }

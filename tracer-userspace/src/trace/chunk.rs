@@ -145,10 +145,19 @@ impl Kinds {
     }
 }
 
+/// What is wanted of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    Everything,
+    /// Records only: events are not even unpacked.
+    Records,
+}
+
 /// A body that is being read, item by item, so that memory stays in proportion to the body.
 pub struct Decoder {
     /// Offset of the chunk in the file.
     pub(super) at: u64,
+    want: Want,
     items: Vec<u8>,
     position: usize,
     events: Vec<Event>,
@@ -166,22 +175,26 @@ impl Decoder {
     /// # Errors
     ///
     /// What is malformed.
-    pub(super) fn new(at: u64, body: &[u8], unpacker: &mut Unpacker) -> Result<Self, &'static str> {
+    pub(super) fn new(at: u64, body: &[u8], want: Want, unpacker: &mut Unpacker) -> Result<Self, &'static str> {
         let mut rest = body;
         let items = get_bytes(&mut rest).ok_or("the items of a chunk are cut")?;
         let items = unpacker.bytes(items, MAX_BODY).ok_or("the items of a chunk cannot be unpacked")?.to_vec();
         let count = get_varint(&mut rest).filter(|&count| count <= MAX_EVENTS).ok_or("a chunk has too many events")?;
         let mut decoder = Self {
             at,
+            want,
             items,
             position: 0,
-            events: vec![Event::NONE; count as usize],
+            events: Vec::new(),
             next: 0,
             strange: BTreeSet::new(),
             run: 0,
             skipped: 0,
         };
-        decoder.read_columns(rest, unpacker)?;
+        if want == Want::Everything {
+            decoder.events = vec![Event::NONE; count as usize];
+            decoder.read_columns(rest, unpacker)?;
+        }
         Ok(decoder)
     }
 
@@ -221,7 +234,7 @@ impl Decoder {
     /// The next item, `None` at the end.
     pub(super) fn next(&mut self) -> Option<Result<Item, &'static str>> {
         loop {
-            if self.run > 0 {
+            if self.run > 0 && self.want == Want::Everything {
                 self.run -= 1;
                 let Some(event) = self.events.get(self.next) else {
                     return Some(Err("events are missing"));
@@ -271,7 +284,7 @@ mod tests {
     use super::*;
 
     fn items(body: &[u8]) -> (Result<Vec<Item>, &'static str>, u64) {
-        match Decoder::new(0, body, &mut Unpacker::default()) {
+        match Decoder::new(0, body, Want::Everything, &mut Unpacker::default()) {
             Err(what) => (Err(what), 0),
             Ok(mut decoder) => {
                 let items = std::iter::from_fn(|| decoder.next()).collect();

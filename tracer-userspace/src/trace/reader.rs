@@ -13,7 +13,7 @@ use std::{
 use super::{
     Item, MAGIC, MINIMUM, VERSION,
     ahead::Ahead,
-    chunk::{Checksum, Decoder, MAX_BODY},
+    chunk::{Checksum, Decoder, MAX_BODY, Want},
     column::Unpacker,
 };
 
@@ -123,7 +123,20 @@ impl Reader<Ahead> {
     ///
     /// See [`ReadError`].
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Ok(Self::of(Ahead::new(Bodies::new(BufReader::with_capacity(BUFFER, open(path)?))?)))
+        Self::ahead(path, Want::Everything)
+    }
+
+    /// Opens a file for its records alone.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn records(path: &Path) -> Result<Self, ReadError> {
+        Self::ahead(path, Want::Records)
+    }
+
+    fn ahead(path: &Path, want: Want) -> Result<Self, ReadError> {
+        Ok(Self::of(Ahead::new(Bodies::new(BufReader::with_capacity(BUFFER, open(path)?))?, want)))
     }
 }
 
@@ -207,7 +220,7 @@ pub struct Here<R> {
 impl<R: Read> Chunks for Here<R> {
     fn next(&mut self) -> Result<Option<Decoder>, Damage> {
         let Some(body) = self.bodies.next()? else { return Ok(None) };
-        body.decode(&mut self.unpacker).map(Some)
+        body.decode(Want::Everything, &mut self.unpacker).map(Some)
     }
 }
 
@@ -233,9 +246,9 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn decode(&self, unpacker: &mut Unpacker) -> Result<Decoder, Damage> {
+    pub(super) fn decode(&self, want: Want, unpacker: &mut Unpacker) -> Result<Decoder, Damage> {
         let at = self.at;
-        Decoder::new(at, &self.bytes[CHUNK_HEAD..], unpacker).map_err(|what| Damage { at, what: what.to_owned() })
+        Decoder::new(at, &self.bytes[CHUNK_HEAD..], want, unpacker).map_err(|what| Damage { at, what: what.to_owned() })
     }
 }
 
