@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    hostile::assert_harmless,
     target::{lookalike_pytest, record},
     tool::{can_probe, json, path, root, run, stderr, text},
 };
@@ -162,13 +163,6 @@ fn printed(command: &mut Command) -> Result<String> {
         bail!("{command:?} failed: {}", stderr(&output));
     }
     Ok(String::from_utf8(output.stdout)?)
-}
-
-#[track_caller]
-fn assert_harmless(what: &str, text: &str) {
-    let harmful = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
-    assert!(!text.contains(harmful), "{what}: {text:?}");
-    assert!(!text.lines().any(|line| line.starts_with("FORGED")), "{what}: {text}");
 }
 
 #[test]

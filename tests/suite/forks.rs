@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A target that forks without a pause: children that are gone before anybody could look at them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 use buftrace::trace::{Item, Kind, Record};
 
 use crate::{
     survival::events,
-    target::{Target, lookalike},
+    target::{Finished, Target, lookalike},
     tool::{Recorder, can_probe, confirmed, items, json, path},
 };
 
@@ -35,16 +35,11 @@ for tensor in tensors:
 os._exit(0)
 ";
 
-#[test]
-fn children_without_a_pause_lose_nothing() -> Result<()> {
-    if !can_probe() {
-        return Ok(());
-    }
-    let numbers = [CHILDREN, BUFFERS].map(|number| number.to_string());
-    let target = Target::start(lookalike("pimpl", &["-c", WITHOUT_A_PAUSE, &numbers[0], &numbers[1]]))?;
+/// Records a target and its children by a recorder that sleeps from before the first to after the last of them.
+pub(crate) fn recorded_while_asleep(command: Command) -> Result<(Finished, PathBuf)> {
+    let target = Target::start(command)?;
     let trace = target.path("trace.ttb");
     let recorder = Recorder::attach(&["-p", &target.pid(), "--follow-forks", "-o", path(&trace)])?;
-    // Whatever the recorder may come to: it does not look while they live.
     recorder.signal("-STOP")?;
     target.go()?;
     let target = target.finish()?;
@@ -52,7 +47,17 @@ fn children_without_a_pause_lose_nothing() -> Result<()> {
     recorder.signal("-CONT")?;
     let (status, said) = recorder.finish()?;
     assert!(status.success() && said.contains(" 0 lost"), "{status}: {said}");
+    Ok((target, trace))
+}
 
+#[test]
+fn children_without_a_pause_lose_nothing() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let numbers = [CHILDREN, BUFFERS].map(|number| number.to_string());
+    let command = lookalike("pimpl", &["-c", WITHOUT_A_PAUSE, &numbers[0], &numbers[1]]);
+    let (_target, trace) = recorded_while_asleep(command)?;
     let items = items(&trace)?;
     let processes = items.iter().filter(|item| matches!(item, Item::Record(Record::Process(_)))).count() as u64;
     assert_eq!(processes, 1 + CHILDREN);

@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use crate::{
     account::{by_trace, by_truth},
-    target::{Target, lookalike, record},
-    tool::{Recorder, can_probe, confirmed, items, json, path},
+    forks::recorded_while_asleep,
+    target::{lookalike, record},
+    tool::{can_probe, confirmed, items, json, path},
 };
 
 /// Processes that can be recorded at the same time, and children that are more than that.
@@ -75,17 +76,7 @@ fn processes_that_there_is_no_room_for_are_counted() -> Result<()> {
     if !can_probe() {
         return Ok(());
     }
-    let target = Target::start(lookalike("pimpl", &["-c", CROWD, &CHILDREN.to_string()]))?;
-    let trace = target.path("trace.ttb");
-    let recorder = Recorder::attach(&["-p", &target.pid(), "--follow-forks", "-o", path(&trace)])?;
-    // It finds none of them before they have ended.
-    recorder.signal("-STOP")?;
-    target.go()?;
-    let target = target.finish()?;
-    target.succeeded()?;
-    recorder.signal("-CONT")?;
-    let (status, said) = recorder.finish()?;
-    assert!(status.success() && said.contains(" 0 lost"), "{status}: {said}");
+    let (_target, trace) = recorded_while_asleep(lookalike("pimpl", &["-c", CROWD, &CHILDREN.to_string()]))?;
 
     let recorded = MOST_PROCESSES - 1;
     let report = json(&["report", path(&trace)])?;

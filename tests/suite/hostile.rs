@@ -15,7 +15,7 @@ const HOSTILE: &str = "\x1b[2J\x1b]0;owned\x07\r\nFORGED \u{202e}";
 
 /// Asserts that nothing moves a terminal's cursor or reorders what it shows, and that no name looks like a line.
 #[track_caller]
-fn assert_harmless(what: &str, text: &str) {
+pub(crate) fn assert_harmless(what: &str, text: &str) {
     let harmful = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
     assert!(!text.contains(harmful), "{what}: {text:?}");
     assert!(!text.lines().any(|line| line.starts_with("FORGED")), "{what}: {text}");
