@@ -9,8 +9,7 @@ use std::{
 
 use super::{
     Damage,
-    chunk::{Decoder, Want},
-    column::Unpacker,
+    chunk::{Decoder, Scratch, Want},
     reader::{Bodies, Body, Chunks},
 };
 
@@ -71,9 +70,9 @@ impl Chunks for Ahead {
 
 /// Until there is no more to do, or nobody to do it for.
 fn decode(bodies: &Receiver<Next<Body>>, want: Want, decoded: &SyncSender<Next<Decoder>>) {
-    let mut unpacker = Unpacker::default();
+    let mut scratch = Scratch::default();
     for body in bodies {
-        let next = body.and_then(|body| body.map(|body| body.decode(want, &mut unpacker)).transpose());
+        let next = body.and_then(|body| body.map(|body| body.decode(want, &mut scratch)).transpose());
         if decoded.send(next).is_err() {
             return;
         }

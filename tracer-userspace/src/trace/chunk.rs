@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The body of a chunk: items in order, with the events' fields in columns.
 
-use std::collections::BTreeSet;
-
 use super::{
     Event, Item, Record,
     column::{Packer, Unpacker},
@@ -145,6 +143,14 @@ impl Kinds {
     }
 }
 
+/// What decoding needs meanwhile, and the next time again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    unpacker: Unpacker,
+    /// By the order of [`Event::COLUMNS`]; empty where all numbers are 0.
+    columns: [Vec<u64>; Event::COLUMNS.len()],
+}
+
 /// What is wanted of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
@@ -160,11 +166,10 @@ pub struct Decoder {
     want: Want,
     items: Vec<u8>,
     position: usize,
-    events: Vec<Event>,
+    /// `None` where a number has no meaning for its field, e.g. a kind of event that is not known.
+    events: Vec<Option<Event>>,
     /// Which event comes next.
     next: usize,
-    /// Those that have a number without a meaning for its field, e.g. a kind of event that is not known.
-    strange: BTreeSet<usize>,
     /// Events to give before the next item.
     run: u64,
     /// Items of kinds that this version does not know.
@@ -175,59 +180,55 @@ impl Decoder {
     /// # Errors
     ///
     /// What is malformed.
-    pub(super) fn new(at: u64, body: &[u8], want: Want, unpacker: &mut Unpacker) -> Result<Self, &'static str> {
+    pub(super) fn new(at: u64, body: &[u8], want: Want, scratch: &mut Scratch) -> Result<Self, &'static str> {
         let mut rest = body;
         let items = get_bytes(&mut rest).ok_or("the items of a chunk are cut")?;
-        let items = unpacker.bytes(items, MAX_BODY).ok_or("the items of a chunk cannot be unpacked")?.to_vec();
+        let items = scratch.unpacker.bytes(items, MAX_BODY).ok_or("the items of a chunk cannot be unpacked")?.to_vec();
         let count = get_varint(&mut rest).filter(|&count| count <= MAX_EVENTS).ok_or("a chunk has too many events")?;
-        let mut decoder = Self {
-            at,
-            want,
-            items,
-            position: 0,
-            events: Vec::new(),
-            next: 0,
-            strange: BTreeSet::new(),
-            run: 0,
-            skipped: 0,
-        };
+        let mut decoder = Self { at, want, items, position: 0, events: Vec::new(), next: 0, run: 0, skipped: 0 };
         if want == Want::Everything {
-            decoder.events = vec![Event::NONE; count as usize];
-            decoder.read_columns(rest, unpacker)?;
+            decoder.read_columns(rest, count as usize, scratch)?;
         }
         Ok(decoder)
     }
 
-    fn read_columns(&mut self, mut rest: &[u8], unpacker: &mut Unpacker) -> Result<(), &'static str> {
-        let count = self.events.len();
-        let mut numbers = vec![0; count];
-        let all: Vec<u32> = (0..count as u32).collect();
-        let mut kinds = Kinds { order: Vec::new(), lengths: Vec::new() };
+    fn read_columns(&mut self, mut rest: &[u8], count: usize, scratch: &mut Scratch) -> Result<(), &'static str> {
+        let Scratch { unpacker, columns } = scratch;
+        columns.iter_mut().for_each(Vec::clear);
+        let mut kinds = None;
         while !rest.is_empty() {
             let number = get_varint(&mut rest).ok_or("a column has no number")?;
             let part = get_bytes(&mut rest).ok_or("a column is cut")?;
-            let ordered = number <= ORDERED as u64;
-            let (order, lengths) = if ordered { (&all, &[count][..]) } else { (&kinds.order, &kinds.lengths[..]) };
-            if !Event::COLUMNS.iter().any(|column| column.number == number) {
+            let Some(index) = Event::COLUMNS.iter().position(|column| column.number == number) else {
                 self.skipped += 1;
                 continue;
-            }
-            if order.len() != count {
-                return Err("a column comes before that of the kinds");
-            }
-            unpacker.numbers(part, lengths, &mut numbers).ok_or("a column is malformed")?;
-            Event::put_column(&mut self.events, number, order, &numbers, &mut self.strange);
-            if number == ORDERED as u64 {
-                if numbers.iter().any(|&kind| kind > 255) {
+            };
+            let all = [count];
+            let lengths = match &kinds {
+                _ if index < ORDERED => &all[..],
+                None => return Err("a column comes before that of the kinds"),
+                Some(Kinds { lengths, .. }) => lengths,
+            };
+            let column = &mut columns[index];
+            column.resize(count, 0);
+            unpacker.numbers(part, lengths, column).ok_or("a column is malformed")?;
+            if index == ORDERED - 1 {
+                if column.iter().any(|&kind| kind > 255) {
                     return Err("a column is malformed");
                 }
-                kinds = Kinds::of(numbers.iter().map(|&kind| kind as u8));
+                kinds = Some(Kinds::of(column.iter().map(|&kind| kind as u8)));
             }
         }
-        if kinds.order.len() != count {
+        let Some(kinds) = kinds else {
             // No event has a kind.
-            self.strange.extend(0..count);
+            self.events.resize(count, None);
+            return Ok(());
+        };
+        let mut places = vec![0; count];
+        for (place, &at) in kinds.order.iter().enumerate() {
+            places[at as usize] = place;
         }
+        self.events.extend(places.iter().enumerate().map(|(at, &place)| Event::from_columns(columns, at, place)));
         Ok(())
     }
 
@@ -240,10 +241,10 @@ impl Decoder {
                     return Some(Err("events are missing"));
                 };
                 self.next += 1;
-                if self.strange.is_empty() || !self.strange.contains(&(self.next - 1)) {
-                    return Some(Ok(Item::Event(*event)));
+                match event {
+                    Some(event) => return Some(Ok(Item::Event(*event))),
+                    None => self.skipped += 1,
                 }
-                self.skipped += 1;
             } else if self.position == self.items.len() {
                 return (self.next < self.events.len()).then_some(Err("events are in no place"));
             } else {
@@ -284,7 +285,7 @@ mod tests {
     use super::*;
 
     fn items(body: &[u8]) -> (Result<Vec<Item>, &'static str>, u64) {
-        match Decoder::new(0, body, Want::Everything, &mut Unpacker::default()) {
+        match Decoder::new(0, body, Want::Everything, &mut Scratch::default()) {
             Err(what) => (Err(what), 0),
             Ok(mut decoder) => {
                 let items = std::iter::from_fn(|| decoder.next()).collect();

@@ -13,8 +13,7 @@ use std::{
 use super::{
     Item, MAGIC, MINIMUM, VERSION,
     ahead::Ahead,
-    chunk::{Checksum, Decoder, MAX_BODY, Want},
-    column::Unpacker,
+    chunk::{Checksum, Decoder, MAX_BODY, Scratch, Want},
 };
 
 /// Bytes before the first chunk.
@@ -147,7 +146,7 @@ impl<R: Read> Reader<Here<R>> {
     ///
     /// See [`ReadError`].
     pub fn new(input: R) -> Result<Self, ReadError> {
-        Ok(Self::of(Here { bodies: Bodies::new(input)?, unpacker: Unpacker::default() }))
+        Ok(Self::of(Here { bodies: Bodies::new(input)?, scratch: Scratch::default() }))
     }
 
     /// Lets reading go on where the file ended, in case that it has grown: what was cut there may be whole by now.
@@ -214,13 +213,13 @@ impl<C: Chunks> Iterator for Reader<C> {
 /// Chunks that are read when they are asked for.
 pub struct Here<R> {
     bodies: Bodies<R>,
-    unpacker: Unpacker,
+    scratch: Scratch,
 }
 
 impl<R: Read> Chunks for Here<R> {
     fn next(&mut self) -> Result<Option<Decoder>, Damage> {
         let Some(body) = self.bodies.next()? else { return Ok(None) };
-        body.decode(Want::Everything, &mut self.unpacker).map(Some)
+        body.decode(Want::Everything, &mut self.scratch).map(Some)
     }
 }
 
@@ -246,9 +245,9 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn decode(&self, want: Want, unpacker: &mut Unpacker) -> Result<Decoder, Damage> {
+    pub(super) fn decode(&self, want: Want, scratch: &mut Scratch) -> Result<Decoder, Damage> {
         let at = self.at;
-        Decoder::new(at, &self.bytes[CHUNK_HEAD..], want, unpacker).map_err(|what| Damage { at, what: what.to_owned() })
+        Decoder::new(at, &self.bytes[CHUNK_HEAD..], want, scratch).map_err(|what| Damage { at, what: what.to_owned() })
     }
 }
 
