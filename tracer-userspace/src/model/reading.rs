@@ -31,9 +31,15 @@ impl Reading {
         reading
     }
 
+    /// Counts by place of allocation, too, what the server's ledger has.
+    pub(super) fn count_origins(&mut self) {
+        self.model.server.count_origins();
+    }
+
     /// Takes the next item, and gives what the ledger makes of it to `sink`.
-    pub fn item(&mut self, item: Item, sink: &mut impl FnMut(&Entry)) {
-        match self.merge.item(item) {
+    pub fn item(&mut self, mut item: Item, sink: &mut impl FnMut(&Entry)) {
+        self.merge.item(&mut item);
+        match item {
             Item::Event(event) => self.event(&event, sink),
             Item::Record(record) => self.record(record, sink),
         }

@@ -7,15 +7,17 @@ mod ends;
 mod found;
 mod frees;
 mod live;
+mod threads;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use blocks::{Blocks, Place};
 use live::{Live, Owners};
+use threads::{Pending, Threads};
 
-use super::{Allocation, Buffer, Device, Entry, Gaps, Moment, Outcome, Previous, rule::Origin};
+use super::{Allocation, Buffer, Device, Entry, Gaps, Moment, Outcome, Previous};
 use crate::{
-    model::{Certainty, Verdict, recent::Recent},
+    model::{Certainty, Verdict, map::Map, recent::Recent},
     trace::{DeviceClass, Event, Kind},
 };
 
@@ -41,11 +43,11 @@ pub(super) struct Account {
     live: Owners,
     blocks: Blocks,
     recent: Recent,
-    threads: HashMap<u32, Pending>,
+    threads: Threads,
     /// Allocators that released everything, of processes that have made buffers before the recording.
     emptied: BTreeSet<u64>,
     /// How often each device was opened.
-    generations: HashMap<Device, u32>,
+    generations: Map<Device, u32>,
     /// The test that runs; pytest's variable belongs to the process.
     pub(super) test: u32,
     /// Time of the first event behind the latest gap.
@@ -62,17 +64,8 @@ pub(super) struct Account {
 /// What a child gets from its parent.
 pub(super) struct Parent {
     seen: u64,
-    generations: HashMap<Device, u32>,
+    generations: Map<Device, u32>,
     test: u32,
-}
-
-/// What a thread began, and its next event about a buffer decides.
-#[derive(Clone, Copy, Debug)]
-enum Pending {
-    Request(Buffer, Moment),
-    Free(Outcome, Origin),
-    /// The mark of this buffer has its verdict; some builds report it as a release, too.
-    Marked(u64),
 }
 
 impl Account {
@@ -86,9 +79,9 @@ impl Account {
             live: Owners::default(),
             blocks: Blocks::default(),
             recent: Recent::default(),
-            threads: HashMap::new(),
+            threads: Threads::default(),
             emptied: BTreeSet::new(),
-            generations: HashMap::new(),
+            generations: Map::default(),
             test: 0,
             gap: None,
             gaps: gaps.count,
@@ -148,13 +141,13 @@ impl Account {
             self.seen = self.seen.max(event.unique_id.saturating_add(1));
         }
         if event.kind.is_about_buffer() || event.kind == Kind::ThreadExit {
-            pending = self.threads.remove(&event.thread);
+            pending = self.threads.of(event.thread).take();
         }
         match event.kind {
             Kind::Request => {
                 self.settle(pending, true, sink);
                 let request = self.with_device(self.buffer(event), event);
-                self.threads.insert(event.thread, Pending::Request(request, moment));
+                *self.threads.of(event.thread) = Some(Pending::Request(request, moment));
             }
             Kind::Allocated if !event.owns && !is_requested(pending, event.unique_id) => {
                 self.settle(pending, true, sink);
@@ -200,7 +193,7 @@ impl Account {
     /// Tells the request that the thread is in what it takes in each bank. Across a gap it may be another one by now.
     fn bank(&mut self, event: &Event) {
         let gap = self.gap;
-        if let Some(Pending::Request(buffer, requested)) = self.threads.get_mut(&event.thread)
+        if let Some(Pending::Request(buffer, requested)) = self.threads.of(event.thread)
             && gap.is_none_or(|gap| gap < requested.time)
         {
             // Where other devices mirror an allocation, its own comes first.

@@ -9,7 +9,7 @@ use crate::{
 
 impl Account {
     pub(super) fn marked(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        self.threads.insert(moment.thread, Pending::Marked(event.unique_id));
+        *self.threads.of(moment.thread) = Some(Pending::Marked(event.unique_id));
         if let Some(live) = self.remove_live(event.unique_id, moment) {
             self.forget_block(&live.buffer);
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
@@ -95,9 +95,7 @@ impl Account {
         complete: bool,
         sink: &mut impl FnMut(&Entry),
     ) {
-        let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
-        threads.sort_by_key(|(thread, _)| *thread);
-        for (_, pending) in threads {
+        for pending in std::mem::take(&mut self.threads).into_all() {
             self.settle(Some(pending), exited, sink);
         }
         self.blocks = Blocks::default();

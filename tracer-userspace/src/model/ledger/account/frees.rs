@@ -25,7 +25,7 @@ impl Account {
         if origin != Origin::Alias {
             self.remember(&outcome);
         }
-        self.threads.insert(moment.thread, Pending::Free(outcome, origin));
+        *self.threads.of(moment.thread) = Some(Pending::Free(outcome, origin));
     }
 
     /// What is freed, with the verdict that stands if no allocator is called.
