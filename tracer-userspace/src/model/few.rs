@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 #[derive(Debug)]
 pub(super) struct Few<T> {
     one: Option<T>,
-    more: BTreeSet<T>,
+    more: Option<Box<BTreeSet<T>>>,
 }
 
 impl<T> Default for Few<T> {
     fn default() -> Self {
-        Self { one: None, more: BTreeSet::new() }
+        Self { one: None, more: None }
     }
 }
 
@@ -21,32 +21,55 @@ impl<T: Copy + Ord> Few<T> {
     pub(super) fn insert(&mut self, it: T) {
         match self.one {
             None => self.one = Some(it),
-            Some(_) => drop(self.more.insert(it)),
+            Some(_) => drop(self.more.get_or_insert_default().insert(it)),
         }
     }
 
     pub(super) fn remove(&mut self, it: T) {
-        match self.one {
-            Some(one) if one == it => self.one = None,
-            _ => drop(self.more.remove(&it)),
+        if self.one == Some(it) {
+            self.one = None;
+        } else if let Some(more) = &mut self.more {
+            more.remove(&it);
+            if more.is_empty() {
+                self.more = None;
+            }
         }
     }
 
     /// The greatest element below a bound.
     pub(super) fn below(&self, bound: T) -> Option<T> {
         let one = self.one.filter(|one| *one < bound);
-        match self.more.is_empty() {
-            true => one,
-            false => self.more.range(..bound).next_back().copied().max(one),
+        match &self.more {
+            None => one,
+            Some(more) => more.range(..bound).next_back().copied().max(one),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.one.is_none() && self.more.is_empty()
+        self.one.is_none() && self.more.is_none()
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        usize::from(self.one.is_some()) + self.more.len()
+        usize::from(self.one.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whichever_came_first_the_order_is_that_of_values() {
+        let mut few = Few::default();
+        [5, 2, 9].into_iter().for_each(|it| few.insert(it));
+        assert_eq!([10, 9, 5, 2].map(|bound| few.below(bound)), [Some(9), Some(5), Some(2), None]);
+        few.remove(5);
+        few.remove(7);
+        assert_eq!((few.below(9), few.len()), (Some(2), 2));
+        few.insert(3);
+        assert_eq!((few.below(9), few.is_empty()), (Some(3), false));
+        [2, 3, 9].into_iter().for_each(|it| few.remove(it));
+        assert!(few.is_empty());
     }
 }

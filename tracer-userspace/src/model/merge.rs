@@ -67,15 +67,9 @@ impl Merge {
         self.file = File::default();
     }
 
-    /// Renumbers an item. What it names must have come before, or becomes 0.
-    pub(super) fn item(&mut self, item: &mut Item) {
-        match item {
-            Item::Event(event) => self.event(event),
-            Item::Record(record) => self.record(record),
-        }
-    }
-
-    fn event(&mut self, event: &mut Event) {
+    /// Renumbers an event. What it names must have come before, or becomes 0.
+    #[inline]
+    pub(super) fn event(&mut self, event: &mut Event) {
         event.time = self.time(event.time);
         event.process = self.process(event.process);
         event.stack = self.file.stacks.get(event.stack);
@@ -83,7 +77,8 @@ impl Merge {
         event.child = self.process(event.child);
     }
 
-    fn record(&mut self, record: &mut Record) {
+    /// Renumbers a record, likewise.
+    pub(super) fn record(&mut self, record: &mut Record) {
         match record {
             Record::Session(it) => self.shift = it.wall_ns.saturating_sub(self.wall_ns),
             Record::Process(it) => {
@@ -173,11 +168,8 @@ impl Merge {
 
     /// Processes are never the same in two files; one that is named before it is defined has its number already.
     fn process(&mut self, number: u32) -> u32 {
-        if number == 0 {
-            return 0;
-        }
         match self.file.processes.get(number) {
-            0 => {
+            0 if number != 0 => {
                 self.processes += 1;
                 self.file.processes.define(number, self.processes);
                 self.processes
@@ -209,6 +201,15 @@ mod tests {
 
     use super::*;
 
+    fn renumber(merge: &mut Merge, items: &mut [Item]) {
+        for item in items {
+            match item {
+                Item::Event(event) => merge.event(event),
+                Item::Record(record) => merge.record(record),
+            }
+        }
+    }
+
     #[test]
     fn native_and_python_frames_are_counted_together() {
         let text = "code id=7 function=\"f\" file=\"a.py\" first_line=1\npython-frame id=3 code=7 line=2\n\
@@ -216,7 +217,7 @@ mod tests {
         let mut merge = Merge::new(std::iter::empty());
         merge.begin();
         let mut items = parse(text).expect("parsed");
-        items.iter_mut().for_each(|item| merge.item(item));
+        renumber(&mut merge, &mut items);
         let shown: Vec<String> = items.iter().map(show).collect();
         assert_eq!(shown[1], "python-frame id=1 code=1 line=2");
         assert_eq!(shown[4], "stack id=1 frames=3,2,1 python=complete");
@@ -235,7 +236,7 @@ mod tests {
         let mut events = Vec::new();
         for mut items in files {
             merge.begin();
-            items.iter_mut().for_each(|item| merge.item(item));
+            renumber(&mut merge, &mut items);
             events.extend(items.iter().map(show).filter(|line| line.starts_with("event")));
         }
         assert_eq!(

@@ -5,6 +5,7 @@ mod circular;
 mod definitions;
 mod explain;
 mod few;
+mod ids;
 mod ledger;
 mod map;
 mod merge;

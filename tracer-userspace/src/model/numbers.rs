@@ -18,13 +18,19 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// What a number stands for, 0 if it is not defined.
+    /// What a number stands for, 0 if it is not defined. 0 itself stands for none.
+    #[inline]
     pub(super) fn get(&self, number: u32) -> u32 {
         match self.near.get(number as usize) {
+            _ if number == 0 => 0,
             Some(&common) if common != 0 => common,
-            _ if self.far.is_empty() => 0,
-            _ => self.far.get(&number).copied().unwrap_or(0),
+            _ => self.get_far(number),
         }
+    }
+
+    #[cold]
+    fn get_far(&self, number: u32) -> u32 {
+        self.far.get(&number).copied().unwrap_or(0)
     }
 
     /// Defines a number, perhaps anew. What it stands for is not 0.

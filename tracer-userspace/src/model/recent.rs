@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The memory of buffers freed lately, by which a repeat is told from a free of something unknown.
 
-use std::{
-    collections::{BTreeSet, VecDeque, hash_map::Entry},
-    mem,
-};
+use std::collections::{BTreeSet, hash_map::Entry};
 
-use super::{Buffer, Moment, Verdict, map::Map};
+use super::{Buffer, Moment, Verdict, ids::Ids, map::Map};
 
 /// How many freed buffers are remembered for each process, the latest first to stay.
 pub const REMEMBERED: usize = 65_536;
@@ -22,65 +19,68 @@ pub(super) struct Ended {
 /// The last [`REMEMBERED`] ended buffers by their unique id.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// In the order in which they ended.
-    ended: VecDeque<Ended>,
-    /// How many were forgotten before the first of these.
-    forgotten: u64,
-    /// How many ended before each: by unique id.
-    places: Map<u64, u64>,
+    /// In the order in which they ended, from `first` on and then from the start.
+    ended: Vec<Ended>,
+    /// The one that ended first, when there are as many as are remembered.
+    first: usize,
+    /// Where they are.
+    by_id: Ids,
     /// When the last of them ended at an address: type, address.
     ends: Map<(u32, u64), u64>,
     /// Of those whose allocation was seen: type, address, unique id. From when they are first asked for: few targets report
     /// frees of aliases.
     addresses: Option<BTreeSet<(u32, u64, u64)>>,
+    forgotten: bool,
 }
 
 impl Recent {
+    /// Adds a buffer. Of one that is there already the end changes, but not its place in their order.
     pub(super) fn insert(&mut self, ended: Ended) {
         let Buffer { unique_id, buffer_type, address, .. } = ended.buffer;
-        let before = self.get_mut(unique_id).map(|before| mem::replace(before, ended));
-        if before.is_none() {
-            self.places.insert(unique_id, self.forgotten + self.ended.len() as u64);
-            self.ended.push_back(ended);
+        if let Some(at) = self.by_id.get(unique_id) {
+            self.remove_address(at);
+            self.ended[at] = ended;
+        } else if self.ended.len() < REMEMBERED {
+            self.by_id.insert(unique_id, self.ended.len());
+            self.ended.push(ended);
+        } else {
+            self.forget(self.first);
+            self.by_id.insert(unique_id, self.first);
+            self.ended[self.first] = ended;
+            self.first = (self.first + 1) % REMEMBERED;
         }
         self.ends.insert((buffer_type, address), ended.moment.time);
         if let Some(addresses) = &mut self.addresses {
-            if let Some(address) = before.and_then(|before| known_address(&before.buffer)) {
-                addresses.remove(&address);
-            }
             addresses.extend(known_address(&ended.buffer));
-        }
-        if self.ended.len() > REMEMBERED {
-            self.forget();
         }
     }
 
-    /// Forgets the one that ended first.
-    fn forget(&mut self) {
-        let Some(Ended { buffer, moment, .. }) = self.ended.pop_front() else { return };
-        self.forgotten += 1;
-        self.places.remove(&buffer.unique_id);
+    fn forget(&mut self, at: usize) {
+        let Ended { buffer, moment, .. } = &self.ended[at];
+        self.by_id.remove(buffer.unique_id);
         if let Entry::Occupied(end) = self.ends.entry((buffer.buffer_type, buffer.address))
             && *end.get() == moment.time
         {
             end.remove();
         }
-        if let (Some(addresses), Some(address)) = (&mut self.addresses, known_address(&buffer)) {
+        self.remove_address(at);
+        self.forgotten = true;
+    }
+
+    fn remove_address(&mut self, at: usize) {
+        if let Some(addresses) = &mut self.addresses
+            && let Some(address) = known_address(&self.ended[at].buffer)
+        {
             addresses.remove(&address);
         }
     }
 
     pub(super) fn get(&self, unique_id: u64) -> Option<&Ended> {
-        self.ended.get(self.index(unique_id)?)
+        self.by_id.get(unique_id).map(|at| &self.ended[at])
     }
 
     pub(super) fn get_mut(&mut self, unique_id: u64) -> Option<&mut Ended> {
-        let index = self.index(unique_id)?;
-        self.ended.get_mut(index)
-    }
-
-    fn index(&self, unique_id: u64) -> Option<usize> {
-        self.places.get(&unique_id).map(|place| (place - self.forgotten) as usize)
+        self.by_id.get(unique_id).map(|at| &mut self.ended[at])
     }
 
     /// The latest of the owners that lived at an address and are older than a buffer, on whatever device.
@@ -99,14 +99,14 @@ impl Recent {
 
     /// Whether any buffer had to be forgotten.
     pub(super) fn has_forgotten(&self) -> bool {
-        self.forgotten > 0
+        self.forgotten
     }
 
     /// How many entries are kept.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         let addresses = self.addresses.as_ref().map_or(0, BTreeSet::len);
-        [self.ended.len(), self.places.len(), addresses, self.ends.len()].into_iter().max().unwrap_or(0)
+        [self.ended.len(), self.by_id.len(), addresses, self.ends.len()].into_iter().max().unwrap_or(0)
     }
 }
 

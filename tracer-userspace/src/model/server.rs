@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Device, Entry, Outcome, Verdict,
+    ids::Ids,
     map::Map,
     origins::{Origin, Origins, Tally},
 };
@@ -44,7 +45,7 @@ struct Client {
     /// Whether its source tells no buffers apart.
     nameless: bool,
     /// Reported allocations that no free was set against: by unique id, where they were counted.
-    live: Map<u64, usize>,
+    live: Ids,
     /// What the last event on each thread that was no report of a free was to the other ledger, and of which buffer.
     verdicts: Map<u32, (u64, Verdict)>,
 }
@@ -147,7 +148,7 @@ impl Server {
                 self.client(process.id).nameless = true;
             }
             Record::End(end) => {
-                self.client(end.process).live = Map::default();
+                self.client(end.process).live = Ids::default();
                 self.origins.iter_mut().for_each(|origins| origins.end(end.process));
             }
             _ => {}
@@ -172,7 +173,7 @@ impl Server {
         let nameless = client.nameless;
         let before = client.verdicts.remove(&event.thread).filter(|(unique_id, _)| *unique_id == event.unique_id);
         let verdict = verdict.or(before.map(|(_, verdict)| verdict));
-        let known = client.live.remove(&event.unique_id);
+        let known = client.live.remove(event.unique_id);
         let matched = match nameless {
             true => !matches!(verdict, Some(Verdict::PreAttach | Verdict::Unmatched)),
             false => known.is_some(),

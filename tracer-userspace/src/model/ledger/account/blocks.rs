@@ -4,16 +4,23 @@
 //! An allocator frees by address and knows no owners; so what it gave out and whose it is are kept apart. They differ
 //! after a stolen free: the owner lives on, over memory that the allocator may give to the next.
 
-use std::{collections::hash_map::Entry, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, hash_map::Entry},
+    ops::RangeInclusive,
+};
 
-use crate::model::{Buffer, Device, few::Few, map::Map};
+use crate::{
+    model::{Buffer, Device, few::Few, map::Map},
+    trace::DeviceClass,
+};
 
 /// Most bytes of a block that are compared with others. How the pages of a buffer are spread over the banks is not
 /// recorded, so only its first page is known to be at its address, and a part of that will do.
 const COMPARED: u64 = 4096;
 
-/// An address space: the memory of one type that one allocator gives out, in one generation of its device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// An address space: the memory of one type that one allocator gives out, in one generation of its device. Those of one
+/// allocator are neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Space {
     allocator: u64,
     device: Device,
@@ -50,12 +57,19 @@ impl Place {
 /// The blocks of one process.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
-    /// What the allocators gave out and did not get back, by allocator: who got it.
-    given: Map<u64, Map<(Space, u64), u64>>,
-    /// Live owners by the pages that they have bytes of: address, end, unique id.
-    pages: Map<(Space, u64), Few<(u64, u64, u64)>>,
+    /// Spaces in which there are some.
+    spaces: BTreeMap<Space, Memory>,
     /// Live owners by type and address, whatever their device.
     addresses: Map<(u32, u64), Address>,
+}
+
+/// What there is in an address space.
+#[derive(Debug, Default)]
+struct Memory {
+    /// What the allocator gave out and did not get back: who got it, by address.
+    given: Map<u64, u64>,
+    /// Live owners by the pages that they have bytes of: address, end, unique id.
+    pages: Map<u64, Few<(u64, u64, u64)>>,
 }
 
 /// Who lives at an address.
@@ -68,67 +82,67 @@ struct Address {
 }
 
 impl Blocks {
-    /// An owner that has bytes of a place: of several, the one with the highest address, and the longest and latest of these.
+    /// An owner that has bytes of a place: of several the one with the highest address, and of those the longest.
     pub(super) fn owner_in(&self, place: Place) -> Option<u64> {
-        let Place { space, address, end } = place;
-        let in_page = |page| {
-            let owners = self.pages.get(&(space, page))?;
-            let mut before = (end, 0, 0);
-            // Of those that begin at one address, the longest comes last; so this looks at each address once.
-            while let Some(owner @ (start, its_end, _)) = owners.below(before) {
-                if its_end > address {
-                    return Some(owner);
-                }
-                before = (start, 0, 0);
-            }
-            None
-        };
-        place.pages().filter_map(in_page).max().map(|(_, _, unique_id)| unique_id)
+        let memory = self.spaces.get(&place.space)?;
+        let in_pages = place.pages().filter_map(|page| memory.pages.get(&page)?.owner_in(place));
+        in_pages.max().map(|(_, _, unique_id)| unique_id)
     }
 
     /// An allocator gave a block to an owner.
     pub(super) fn give(&mut self, place: Place, unique_id: u64) {
-        self.given_by(place).insert((place.space, place.address), unique_id);
-        self.own(place, unique_id);
+        self.own(place, unique_id).insert(place.address, unique_id);
     }
 
     /// The same, before anything that is known: whoever got the block since has it.
     pub(super) fn give_before(&mut self, place: Place, unique_id: u64) {
-        self.given_by(place).entry((place.space, place.address)).or_insert(unique_id);
-        self.own(place, unique_id);
+        self.own(place, unique_id).entry(place.address).or_insert(unique_id);
     }
 
-    fn given_by(&mut self, place: Place) -> &mut Map<(Space, u64), u64> {
-        self.given.entry(place.space.allocator).or_default()
-    }
-
-    fn own(&mut self, place: Place, unique_id: u64) {
+    /// Adds an owner, and returns what its allocator gave out.
+    fn own(&mut self, place: Place, unique_id: u64) -> &mut Map<u64, u64> {
         let Place { space, address, end } = place;
-        for page in place.pages() {
-            self.pages.entry((space, page)).or_default().insert((address, end, unique_id));
-        }
         self.addresses.entry((space.buffer_type, address)).or_default().owners.insert(unique_id);
+        let memory = self.spaces.entry(space).or_default();
+        for page in place.pages() {
+            memory.pages.entry(page).or_default().insert((address, end, unique_id));
+        }
+        &mut memory.given
     }
 
     /// An allocator is told to take back what is at an address: whose it was.
     pub(super) fn take_back(&mut self, place: Place) -> Option<u64> {
-        self.given.get_mut(&place.space.allocator)?.remove(&(place.space, place.address))
+        let memory = self.spaces.get_mut(&place.space)?;
+        let owner = memory.given.remove(&place.address);
+        if memory.is_empty() {
+            self.spaces.remove(&place.space);
+        }
+        owner
     }
 
     /// An allocator took everything back.
     pub(super) fn take_all_back(&mut self, allocator: u64) {
-        self.given.remove(&allocator);
+        let device = Device { class: DeviceClass::Unknown, id: 0 };
+        let first = Space { allocator, device, generation: 0, buffer_type: 0 };
+        for (_, memory) in self.spaces.range_mut(first..).take_while(|(space, _)| space.allocator == allocator) {
+            memory.given = Map::default();
+        }
     }
 
     /// An owner is no more, or about to be.
     pub(super) fn leave(&mut self, place: Place, unique_id: u64, time: u64) {
         let Place { space, address, end } = place;
-        for page in place.pages() {
-            if let Entry::Occupied(mut owners) = self.pages.entry((space, page)) {
-                owners.get_mut().remove((address, end, unique_id));
-                if owners.get().is_empty() {
-                    owners.remove();
+        if let Some(memory) = self.spaces.get_mut(&space) {
+            for page in place.pages() {
+                if let Entry::Occupied(mut owners) = memory.pages.entry(page) {
+                    owners.get_mut().remove((address, end, unique_id));
+                    if owners.get().is_empty() {
+                        owners.remove();
+                    }
                 }
+            }
+            if memory.is_empty() {
+                self.spaces.remove(&space);
             }
         }
         if let Entry::Occupied(mut there) = self.addresses.entry((space.buffer_type, address)) {
@@ -154,11 +168,9 @@ impl Blocks {
 
     /// The block of an owner went without its allocator being told.
     pub(super) fn forget(&mut self, place: Place, unique_id: u64) {
-        let key = (place.space, place.address);
-        if let Some(given) = self.given.get_mut(&place.space.allocator)
-            && given.get(&key) == Some(&unique_id)
-        {
-            given.remove(&key);
+        let owner = self.spaces.get(&place.space).and_then(|memory| memory.given.get(&place.address));
+        if owner == Some(&unique_id) {
+            self.take_back(place);
         }
     }
 
@@ -170,11 +182,32 @@ impl Blocks {
     /// How many blocks and owners are kept.
     #[cfg(test)]
     pub(super) fn kept(&self) -> [usize; 4] {
-        let given = self.given.values().map(Map::len).sum();
+        let given = self.spaces.values().map(|memory| memory.given.len()).sum();
         // Each is in one or two pages.
-        let owners = self.pages.values().map(Few::len).sum();
+        let owners = self.spaces.values().flat_map(|memory| memory.pages.values()).map(Few::len).sum();
         let addresses = self.addresses.values().map(|there| there.owners.len()).sum();
         let left = self.addresses.values().filter(|there| there.left.is_some()).count();
         [given, owners, addresses, left]
+    }
+}
+
+impl Memory {
+    fn is_empty(&self) -> bool {
+        self.given.is_empty() && self.pages.is_empty()
+    }
+}
+
+impl Few<(u64, u64, u64)> {
+    /// The one that has bytes of a place; see [`Blocks::owner_in`].
+    fn owner_in(&self, place: Place) -> Option<(u64, u64, u64)> {
+        let mut before = (place.end, 0, 0);
+        // Of those that begin at one address, the longest comes last; so this looks at each address once.
+        while let Some(owner @ (start, end, _)) = self.below(before) {
+            if end > place.address {
+                return Some(owner);
+            }
+            before = (start, 0, 0);
+        }
+        None
     }
 }

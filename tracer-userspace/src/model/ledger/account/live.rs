@@ -3,7 +3,7 @@
 
 use slab::Slab;
 
-use crate::model::{Buffer, Moment, map::Map};
+use crate::model::{Buffer, Moment, ids::Ids, map::Map};
 
 /// A live owner.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Live {
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     all: Slab<Owner>,
-    by_id: Map<u64, usize>,
+    by_id: Ids,
     /// Where those are that have their memory of an allocator: a bulk release of one must not cost what all others hold.
     by_allocator: Map<u64, Vec<usize>>,
 }
@@ -33,16 +33,16 @@ struct Owner {
 
 impl Owners {
     pub(super) fn contains(&self, unique_id: u64) -> bool {
-        self.by_id.contains_key(&unique_id)
+        self.by_id.get(unique_id).is_some()
     }
 
     pub(super) fn get(&self, unique_id: u64) -> Option<&Live> {
-        self.by_id.get(&unique_id).map(|&owner| &self.all[owner].live)
+        self.by_id.get(unique_id).map(|owner| &self.all[owner].live)
     }
 
     /// Notes that the free of another buffer released the block of an owner.
     pub(super) fn rob(&mut self, unique_id: u64, moment: Moment) {
-        if let Some(&owner) = self.by_id.get(&unique_id) {
+        if let Some(owner) = self.by_id.get(unique_id) {
             self.all[owner].live.robbed = Some(moment);
         }
     }
@@ -67,7 +67,7 @@ impl Owners {
     }
 
     pub(super) fn remove(&mut self, unique_id: u64) -> Option<Live> {
-        let owner = self.by_id.remove(&unique_id)?;
+        let owner = self.by_id.remove(unique_id)?;
         Some(self.take(owner))
     }
 

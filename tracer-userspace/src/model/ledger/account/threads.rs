@@ -6,10 +6,10 @@ use std::mem;
 use crate::model::{Buffer, Moment, Outcome, ledger::rule::Origin, map::Map};
 
 /// What a thread began, and its next event about a buffer decides.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Pending {
     Request(Buffer, Moment),
-    Free(Outcome, Origin),
+    Free(Box<Outcome>, Origin),
     /// The mark of this buffer has its verdict; some builds report it as a release, too.
     Marked(u64),
 }
@@ -33,6 +33,15 @@ impl Threads {
             self.thread = thread;
         }
         &mut self.pending
+    }
+
+    /// Takes what a thread began.
+    pub(super) fn take(&mut self, thread: u32) -> Option<Pending> {
+        match self.of(thread) {
+            // Mostly there is nothing, which costs nothing.
+            None => None,
+            pending => pending.take(),
+        }
     }
 
     /// What all of them began, in the order of their ids.
