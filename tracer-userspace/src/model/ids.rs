@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A table of what belongs to unique ids.
 
+use std::mem;
+
 use super::map::Map;
 
 /// Ids of one page. It is a line of the cache.
@@ -16,6 +18,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
+    #[inline]
     pub(super) fn get(&self, unique_id: u64) -> Option<usize> {
         let (page, at) = place(unique_id);
         self.pages.get(&page).and_then(|page| index(page[at]))
@@ -25,14 +28,14 @@ impl Ids {
     pub(super) fn insert(&mut self, unique_id: u64, index: usize) -> Option<usize> {
         let (page, at) = place(unique_id);
         let page = self.pages.entry(page).or_insert([NONE; PAGE]);
-        self::index(std::mem::replace(&mut page[at], index as u32))
+        self::index(mem::replace(&mut page[at], index as u32))
     }
 
     pub(super) fn remove(&mut self, unique_id: u64) -> Option<usize> {
         let (number, at) = place(unique_id);
         let page = self.pages.get_mut(&number)?;
-        let before = index(std::mem::replace(&mut page[at], NONE));
-        if *page == [NONE; PAGE] {
+        let before = index(mem::replace(&mut page[at], NONE));
+        if page.iter().all(|index| *index == NONE) {
             self.pages.remove(&number);
         }
         before

@@ -167,6 +167,7 @@ impl Merge {
     }
 
     /// Processes are never the same in two files; one that is named before it is defined has its number already.
+    #[inline]
     fn process(&mut self, number: u32) -> u32 {
         match self.file.processes.get(number) {
             0 if number != 0 => {

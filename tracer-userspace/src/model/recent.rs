@@ -27,6 +27,8 @@ pub(super) struct Recent {
     by_id: Ids,
     /// When the last of them ended at an address: type, address.
     ends: Map<(u32, u64), u64>,
+    /// When the last of all ended.
+    last_end: u64,
     /// Of those whose allocation was seen: type, address, unique id. From when they are first asked for: few targets report
     /// frees of aliases.
     addresses: Option<BTreeSet<(u32, u64, u64)>>,
@@ -38,6 +40,12 @@ impl Recent {
     pub(super) fn insert(&mut self, ended: Ended) {
         let Buffer { unique_id, buffer_type, address, .. } = ended.buffer;
         if let Some(at) = self.by_id.get(unique_id) {
+            let before = &self.ended[at];
+            if before.moment == ended.moment && before.buffer.address == address {
+                // The same end, of which more is known. Another buffer's may have come since.
+                self.ended[at] = ended;
+                return;
+            }
             self.remove_address(at);
             self.ended[at] = ended;
         } else if self.ended.len() < REMEMBERED {
@@ -50,6 +58,7 @@ impl Recent {
             self.first = (self.first + 1) % REMEMBERED;
         }
         self.ends.insert((buffer_type, address), ended.moment.time);
+        self.last_end = self.last_end.max(ended.moment.time);
         if let Some(addresses) = &mut self.addresses {
             addresses.extend(known_address(&ended.buffer));
         }
@@ -94,7 +103,7 @@ impl Recent {
 
     /// Whether a buffer at an address ended since a time, on whatever device.
     pub(super) fn ended_since(&self, buffer_type: u32, address: u64, since: u64) -> bool {
-        self.ends.get(&(buffer_type, address)).is_some_and(|&end| end >= since)
+        since <= self.last_end && self.ends.get(&(buffer_type, address)).is_some_and(|&end| end >= since)
     }
 
     /// Whether any buffer had to be forgotten.

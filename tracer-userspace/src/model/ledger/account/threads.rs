@@ -24,6 +24,7 @@ pub(super) struct Threads {
 
 impl Threads {
     /// What a thread began.
+    #[inline]
     pub(super) fn of(&mut self, thread: u32) -> &mut Option<Pending> {
         if thread != self.thread {
             let before = mem::replace(&mut self.pending, self.others.remove(&thread));
@@ -36,6 +37,7 @@ impl Threads {
     }
 
     /// Takes what a thread began.
+    #[inline]
     pub(super) fn take(&mut self, thread: u32) -> Option<Pending> {
         match self.of(thread) {
             // Mostly there is nothing, which costs nothing.
