@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 #[derive(Debug)]
 pub(super) struct Few<T> {
     one: Option<T>,
-    more: Option<Box<BTreeSet<T>>>,
+    more: BTreeSet<T>,
 }
 
 impl<T> Default for Few<T> {
     fn default() -> Self {
-        Self { one: None, more: None }
+        Self { one: None, more: BTreeSet::new() }
     }
 }
 
@@ -21,37 +21,31 @@ impl<T: Copy + Ord> Few<T> {
     pub(super) fn insert(&mut self, it: T) {
         match self.one {
             None => self.one = Some(it),
-            Some(_) => drop(self.more.get_or_insert_default().insert(it)),
+            Some(_) => drop(self.more.insert(it)),
         }
     }
 
     pub(super) fn remove(&mut self, it: T) {
         if self.one == Some(it) {
             self.one = None;
-        } else if let Some(more) = &mut self.more {
-            more.remove(&it);
-            if more.is_empty() {
-                self.more = None;
-            }
+        } else {
+            self.more.remove(&it);
         }
     }
 
     /// The greatest element below a bound.
     pub(super) fn below(&self, bound: T) -> Option<T> {
         let one = self.one.filter(|one| *one < bound);
-        match &self.more {
-            None => one,
-            Some(more) => more.range(..bound).next_back().copied().max(one),
-        }
+        self.more.range(..bound).next_back().copied().max(one)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.one.is_none() && self.more.is_none()
+        self.one.is_none() && self.more.is_empty()
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        usize::from(self.one.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
+        usize::from(self.one.is_some()) + self.more.len()
     }
 }
 

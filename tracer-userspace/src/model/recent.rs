@@ -40,9 +40,9 @@ impl Recent {
     pub(super) fn insert(&mut self, ended: Ended) {
         let Buffer { unique_id, buffer_type, address, .. } = ended.buffer;
         if let Some(at) = self.by_id.get(unique_id) {
-            let before = &self.ended[at];
-            if before.moment == ended.moment && before.buffer.address == address {
-                // The same end, of which more is known. Another buffer's may have come since.
+            let Ended { buffer: before, moment, .. } = self.ended[at];
+            if (moment, before.buffer_type, before.address) == (ended.moment, buffer_type, address) {
+                // The same end, of which more is known. At its address, another buffer's may have come since.
                 self.ended[at] = ended;
                 return;
             }
