@@ -194,7 +194,7 @@ impl BalanceFold {
 
     /// Ends in a balance that names at most so many offenders of each ledger.
     pub(super) fn finish(&self, top: usize, server: &Server) -> Balance {
-        let reports: Vec<Reported> = server.addresses.iter().filter(|it| self.server.has(*it.0)).collect();
+        let reports: Vec<Reported> = server.addresses().into_iter().filter(|it| self.server.has(*it.0)).collect();
         let (server_offenders, hidden_server_offenders) = cut(server_offenders(&reports), top);
         let (allocator_offenders, hidden_allocator_offenders) = cut(self.offenders(), top);
         Balance {

@@ -13,7 +13,7 @@ use super::{
     Status,
     args::{Check, Diff},
     file::{is_trace, read_text, refuse_same, save},
-    read::read,
+    read::{read, read_with_origins},
 };
 use crate::{
     analysis::{
@@ -96,12 +96,16 @@ fn parse_text<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Resu
 }
 
 fn summary(paths: &[PathBuf], filter: Filter) -> Result<Summary> {
-    Ok(summary_and_counts(paths, filter)?.0)
+    let mut fold = SummaryFold::default();
+    let (model, selection) = read(paths, filter, |entry| fold.entry(entry))?;
+    let mut summary = fold.finish(&model);
+    summary.integrity.selected = selection.told();
+    Ok(summary)
 }
 
 fn summary_and_counts(paths: &[PathBuf], filter: Filter) -> Result<(Summary, Counts)> {
     let (mut fold, mut counts) = (SummaryFold::default(), CountedFold::default());
-    let (model, selection) = read(paths, filter, |entry| {
+    let (model, selection) = read_with_origins(paths, filter, |entry| {
         fold.entry(entry);
         counts.entry(entry);
     })?;

@@ -99,7 +99,25 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
 
 /// Reads traces for the entries that a filter takes. One that goes by names has to know them before the first entry, so
 /// that their records are read before.
-pub(super) fn read(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entry)) -> Result<(Model, Selection)> {
+pub(super) fn read(paths: &[PathBuf], filter: Filter, sink: impl FnMut(&Entry)) -> Result<(Model, Selection)> {
+    read_all(paths, filter, false, sink)
+}
+
+/// The same, with what the server's ledger has by place of allocation.
+pub(super) fn read_with_origins(
+    paths: &[PathBuf],
+    filter: Filter,
+    sink: impl FnMut(&Entry),
+) -> Result<(Model, Selection)> {
+    read_all(paths, filter, true, sink)
+}
+
+fn read_all(
+    paths: &[PathBuf],
+    filter: Filter,
+    origins: bool,
+    mut sink: impl FnMut(&Entry),
+) -> Result<(Model, Selection)> {
     let known = match filter.needs_definitions() {
         true => model::read(records(paths)?, &mut |_| {}),
         false => Model::default(),
@@ -110,7 +128,10 @@ pub(super) fn read(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entr
             sink(entry);
         }
     };
-    let model = model::read(open(paths)?, &mut take);
+    let model = match origins {
+        true => model::read_with_origins(open(paths)?, &mut take),
+        false => model::read(open(paths)?, &mut take),
+    };
     Ok((model, selection))
 }
 

@@ -33,11 +33,8 @@ pub struct Circular {
 }
 
 impl Circular {
-    /// Takes the next event.
-    pub fn event(&mut self, event: &Event) {
-        if !matches!(event.kind, Kind::Circular | Kind::CircularFreed) {
-            return;
-        }
+    /// Takes the next event of one.
+    pub(super) fn event(&mut self, event: &Event) {
         let known = event.device_class != DeviceClass::Unknown;
         let device = known.then_some(Device { class: event.device_class, id: event.device_id });
         let sum = self.devices.entry((event.process, device)).or_default();

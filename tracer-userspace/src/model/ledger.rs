@@ -43,7 +43,11 @@ use crate::trace::{Event, Kind, Record};
 /// The account of one trace.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    accounts: BTreeMap<u32, Account>,
+    accounts: Vec<Account>,
+    /// Where the account of each process is.
+    by_process: BTreeMap<u32, usize>,
+    /// Where that is which was asked for last: mostly it is so again.
+    latest: usize,
     /// Losses of nobody knows whose events.
     gaps: Gaps,
     /// Time of the last event, where accounts end that nothing else ended.
@@ -105,7 +109,8 @@ impl Ledger {
 
     /// Ends the accounts of processes that no `end` ended: the trace was cut.
     pub fn finish(&mut self, sink: &mut impl FnMut(&Entry)) {
-        for account in self.accounts.values_mut() {
+        for &at in self.by_process.values() {
+            let account = &mut self.accounts[at];
             account.add_gaps(self.gaps);
             account.end(self.last, false, false, sink);
         }
@@ -113,22 +118,33 @@ impl Ledger {
 
     /// The tests that run now: process and text numbers.
     pub fn running_tests(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.accounts.iter().filter(|(_, account)| account.test != 0).map(|(&process, account)| (process, account.test))
+        self.all().filter(|account| account.test != 0).map(|account| (account.process, account.test))
     }
 
     /// What was odd, as sentences.
     pub fn problems(&self) -> Vec<String> {
-        self.accounts.values().flat_map(Account::problems).collect()
+        self.all().flat_map(Account::problems).collect()
     }
 
     /// How much is kept: live buffers, blocks given, owners, their addresses, addresses that some left, ended buffers.
     #[cfg(test)]
     fn kept(&self) -> [usize; 6] {
-        self.accounts.values().map(Account::kept).fold([0; 6], |sum, kept| std::array::from_fn(|at| sum[at] + kept[at]))
+        self.all().map(Account::kept).fold([0; 6], |sum, kept| std::array::from_fn(|at| sum[at] + kept[at]))
+    }
+
+    /// In the order of their processes.
+    fn all(&self) -> impl Iterator<Item = &Account> {
+        self.by_process.values().map(|&at| &self.accounts[at])
     }
 
     fn account(&mut self, process: u32) -> &mut Account {
-        let account = self.accounts.entry(process).or_insert_with(|| Account::new(process, self.gaps));
+        if self.accounts.get(self.latest).is_none_or(|account| account.process != process) {
+            self.latest = *self.by_process.entry(process).or_insert_with(|| {
+                self.accounts.push(Account::new(process, self.gaps));
+                self.accounts.len() - 1
+            });
+        }
+        let account = &mut self.accounts[self.latest];
         // Not when there is one: there may be many, and many accounts.
         account.add_gaps(self.gaps);
         account

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Several traces under common numbers and one clock, so that the same stack in two of them is one stack.
 
-use std::{collections::HashMap, hash::Hash};
+use std::hash::Hash;
 
+use super::{map::Map, numbers::Numbers};
 use crate::trace::{Event, Item, Record, Session};
 
 /// Gives out common numbers for the definitions of one file after the other.
@@ -17,7 +18,7 @@ pub(super) struct Merge {
     codes: Interner<(String, String, u32, String)>,
     frames: Interner<AnyFrame>,
     stacks: Interner<(Vec<u32>, String, String)>,
-    file: Numbers,
+    file: File,
 }
 
 /// Native and Python frames have their numbers together.
@@ -31,13 +32,13 @@ enum AnyFrame {
 
 /// The common numbers by those of the file.
 #[derive(Default)]
-struct Numbers {
-    codes: HashMap<u32, u32>,
-    processes: HashMap<u32, u32>,
-    modules: HashMap<u32, u32>,
-    texts: HashMap<u32, u32>,
-    frames: HashMap<u32, u32>,
-    stacks: HashMap<u32, u32>,
+struct File {
+    codes: Numbers,
+    processes: Numbers,
+    modules: Numbers,
+    texts: Numbers,
+    frames: Numbers,
+    stacks: Numbers,
 }
 
 impl Merge {
@@ -56,37 +57,29 @@ impl Merge {
             codes: Interner::default(),
             frames: Interner::default(),
             stacks: Interner::default(),
-            file: Numbers::default(),
+            file: File::default(),
         }
     }
 
     /// Begins the next file.
     pub(super) fn begin(&mut self) {
         self.shift = 0;
-        self.file = Numbers::default();
+        self.file = File::default();
     }
 
-    /// Renumbers an item. What it names must have come before, or becomes 0.
-    pub(super) fn item(&mut self, item: Item) -> Item {
-        match item {
-            Item::Event(event) => Item::Event(self.event(event)),
-            Item::Record(record) => Item::Record(self.record(record)),
-        }
+    /// Renumbers an event. What it names must have come before, or becomes 0.
+    #[inline]
+    pub(super) fn event(&mut self, event: &mut Event) {
+        event.time = self.time(event.time);
+        event.process = self.process(event.process);
+        event.stack = self.file.stacks.get(event.stack);
+        event.text = self.file.texts.get(event.text);
+        event.child = self.process(event.child);
     }
 
-    fn event(&mut self, event: Event) -> Event {
-        Event {
-            time: self.time(event.time),
-            process: self.process(event.process),
-            stack: common(&self.file.stacks, event.stack),
-            text: common(&self.file.texts, event.text),
-            child: self.process(event.child),
-            ..event
-        }
-    }
-
-    fn record(&mut self, mut record: Record) -> Record {
-        match &mut record {
+    /// Renumbers a record, likewise.
+    pub(super) fn record(&mut self, record: &mut Record) {
+        match record {
             Record::Session(it) => self.shift = it.wall_ns.saturating_sub(self.wall_ns),
             Record::Process(it) => {
                 it.id = self.process(it.id);
@@ -94,53 +87,59 @@ impl Merge {
             }
             Record::Module(it) => {
                 let number = self.modules.number((it.path.clone(), it.build_id.clone()));
-                it.id = define(&mut self.file.modules, it.id, number);
+                self.file.modules.define(it.id, number);
+                it.id = number;
             }
             Record::Mapping(it) => {
                 it.process = self.process(it.process);
-                it.module = common(&self.file.modules, it.module);
+                it.module = self.file.modules.get(it.module);
                 it.time = self.time(it.time);
             }
             Record::LayoutField(it) => it.process = self.process(it.process),
             Record::Interpreter(it) => {
                 it.process = self.process(it.process);
-                it.module = common(&self.file.modules, it.module);
+                it.module = self.file.modules.get(it.module);
             }
             Record::Probe(it) => {
                 it.process = self.process(it.process);
-                it.module = common(&self.file.modules, it.module);
+                it.module = self.file.modules.get(it.module);
             }
             Record::Border(it) => {
                 it.process = self.process(it.process);
-                it.test = common(&self.file.texts, it.test);
+                it.test = self.file.texts.get(it.test);
                 it.time = self.time(it.time);
             }
             Record::Text(it) => {
                 let number = self.texts.number(it.text.clone());
-                it.id = define(&mut self.file.texts, it.id, number);
+                self.file.texts.define(it.id, number);
+                it.id = number;
             }
             Record::Frame(it) => {
-                it.module = common(&self.file.modules, it.module);
+                it.module = self.file.modules.get(it.module);
                 let number = self.frames.number(AnyFrame::Native(it.module, it.address.0, it.returns));
-                it.id = define(&mut self.file.frames, it.id, number);
+                self.file.frames.define(it.id, number);
+                it.id = number;
             }
             Record::Code(it) => {
                 let key = (it.function.clone(), it.file.clone(), it.first_line, it.missing.to_string());
                 let number = self.codes.number(key);
-                it.id = define(&mut self.file.codes, it.id, number);
+                self.file.codes.define(it.id, number);
+                it.id = number;
             }
             Record::PythonFrame(it) => {
-                it.code = common(&self.file.codes, it.code);
+                it.code = self.file.codes.get(it.code);
                 let number = self.frames.number(AnyFrame::Python(it.code, it.line));
-                it.id = define(&mut self.file.frames, it.id, number);
+                self.file.frames.define(it.id, number);
+                it.id = number;
             }
-            Record::Symbol(it) => it.frame = common(&self.file.frames, it.frame),
+            Record::Symbol(it) => it.frame = self.file.frames.get(it.frame),
             Record::Stack(it) => {
                 for frame in &mut it.frames {
-                    *frame = common(&self.file.frames, *frame);
+                    *frame = self.file.frames.get(*frame);
                 }
                 let number = self.stacks.number((it.frames.clone(), it.end.to_string(), it.python.to_string()));
-                it.id = define(&mut self.file.stacks, it.id, number);
+                self.file.stacks.define(it.id, number);
+                it.id = number;
             }
             Record::Loss(it) => {
                 it.process = self.process(it.process);
@@ -161,7 +160,6 @@ impl Merge {
             }
             Record::CounterValue(_) | Record::Problem(_) => {}
         }
-        record
     }
 
     fn time(&self, time: u64) -> u64 {
@@ -169,32 +167,25 @@ impl Merge {
     }
 
     /// Processes are never the same in two files; one that is named before it is defined has its number already.
+    #[inline]
     fn process(&mut self, number: u32) -> u32 {
-        if number == 0 {
-            return 0;
+        match self.file.processes.get(number) {
+            0 if number != 0 => {
+                self.processes += 1;
+                self.file.processes.define(number, self.processes);
+                self.processes
+            }
+            known => known,
         }
-        *self.file.processes.entry(number).or_insert_with(|| {
-            self.processes += 1;
-            self.processes
-        })
     }
 }
 
-fn define(numbers: &mut HashMap<u32, u32>, number: u32, common: u32) -> u32 {
-    numbers.insert(number, common);
-    common
-}
-
-fn common(numbers: &HashMap<u32, u32>, number: u32) -> u32 {
-    numbers.get(&number).copied().unwrap_or(0)
-}
-
 /// Gives equal values equal numbers, from 1.
-struct Interner<T>(HashMap<T, u32>);
+struct Interner<T>(Map<T, u32>);
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(Map::default())
     }
 }
 
@@ -211,14 +202,24 @@ mod tests {
 
     use super::*;
 
+    fn renumber(merge: &mut Merge, items: &mut [Item]) {
+        for item in items {
+            match item {
+                Item::Event(event) => merge.event(event),
+                Item::Record(record) => merge.record(record),
+            }
+        }
+    }
+
     #[test]
     fn native_and_python_frames_are_counted_together() {
         let text = "code id=7 function=\"f\" file=\"a.py\" first_line=1\npython-frame id=3 code=7 line=2\n\
             frame id=4 address=0x10\npython-frame id=5 code=7 line=3\nstack id=1 frames=5,4,3 python=complete";
         let mut merge = Merge::new(std::iter::empty());
         merge.begin();
-        let items = parse(text).expect("parsed");
-        let shown: Vec<String> = items.into_iter().map(|item| show(&merge.item(item))).collect();
+        let mut items = parse(text).expect("parsed");
+        renumber(&mut merge, &mut items);
+        let shown: Vec<String> = items.iter().map(show).collect();
         assert_eq!(shown[1], "python-frame id=1 code=1 line=2");
         assert_eq!(shown[4], "stack id=1 frames=3,2,1 python=complete");
     }
@@ -234,10 +235,10 @@ mod tests {
         let files = [parse(first).expect("parsed"), parse(second).expect("parsed")];
         let mut merge = Merge::new(files.iter().filter_map(|items| items.first()));
         let mut events = Vec::new();
-        for items in files {
+        for mut items in files {
             merge.begin();
-            events
-                .extend(items.into_iter().map(|item| show(&merge.item(item))).filter(|line| line.starts_with("event")));
+            renumber(&mut merge, &mut items);
+            events.extend(items.iter().map(show).filter(|line| line.starts_with("event")));
         }
         assert_eq!(
             events,

@@ -4,8 +4,13 @@
 mod circular;
 mod definitions;
 mod explain;
+mod few;
+mod ids;
 mod ledger;
+mod map;
 mod merge;
+mod numbers;
+mod origins;
 mod reading;
 mod recent;
 mod reported;
@@ -17,9 +22,10 @@ pub use circular::{Circular, CircularSum};
 pub use definitions::{Definitions, Line, LineKind, StackLines};
 pub use explain::Explanation;
 pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Found, Ledger, Moment, Outcome, Previous};
+pub use origins::{Origin, Tally};
 pub use reading::Reading;
 pub use recent::REMEMBERED;
-pub use server::{Origin, Reports, Server, Tally};
+pub use server::{Reports, Server};
 pub use spans::{TestSpan, TestSpans};
 pub use verdict::{Certainty, Colour, Verdict};
 
@@ -63,8 +69,20 @@ pub struct Model {
 /// there, so whoever needs a name keeps the number until then. Times are nanoseconds after the start of the earliest
 /// trace, by the wall clocks of their hosts.
 pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model {
+    read_all(sources, false, sink)
+}
+
+/// The same, with what the server's ledger has [by place of allocation](Server::origins).
+pub fn read_with_origins<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model {
+    read_all(sources, true, sink)
+}
+
+fn read_all<S: Source>(sources: Vec<S>, origins: bool, sink: &mut impl FnMut(&Entry)) -> Model {
     let mut sources: Vec<_> = sources.into_iter().map(|mut source| (source.next(), source)).collect();
     let mut reading = Reading::new(sources.iter().filter_map(|(first, _)| first.as_ref()));
+    if origins {
+        reading.count_origins();
+    }
     for (first, source) in &mut sources {
         for item in first.take().into_iter().chain(source.by_ref()) {
             reading.item(item, sink);
@@ -96,5 +114,5 @@ pub(crate) fn read_text(text: &str, sink: &mut impl FnMut(&Entry)) -> Model {
         }
     }
     let items = crate::trace::text::parse(text).expect("every line is an item");
-    read(vec![Lines(items.into_iter())], sink)
+    read_with_origins(vec![Lines(items.into_iter())], sink)
 }

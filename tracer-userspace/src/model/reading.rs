@@ -2,7 +2,7 @@
 //! Reading item by item: what [`read`](super::read) does with a whole trace, and the live view with one that grows.
 
 use super::{Entry, Ledger, Model, merge::Merge, reported::Reported};
-use crate::trace::{Damage, Event, Item, Record};
+use crate::trace::{Damage, Event, Item, Kind, Record};
 
 /// Traces that are being read, one after the other.
 pub struct Reading {
@@ -31,10 +31,15 @@ impl Reading {
         reading
     }
 
+    /// Counts by place of allocation, too, what the server's ledger has.
+    pub(super) fn count_origins(&mut self) {
+        self.model.server.count_origins();
+    }
+
     /// Takes the next item, and gives what the ledger makes of it to `sink`.
     pub fn item(&mut self, item: Item, sink: &mut impl FnMut(&Entry)) {
-        match self.merge.item(item) {
-            Item::Event(event) => self.event(&event, sink),
+        match item {
+            Item::Event(event) => self.event(event, sink),
             Item::Record(record) => self.record(record, sink),
         }
     }
@@ -83,11 +88,15 @@ impl Reading {
         self.model.server.begin();
     }
 
-    fn event(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
-        let model = &mut self.model;
+    fn event(&mut self, mut event: Event, sink: &mut impl FnMut(&Entry)) {
+        self.merge.event(&mut event);
+        let (model, event) = (&mut self.model, &event);
         model.events += 1;
-        model.circular.event(event);
-        model.spans.event(event);
+        match event.kind {
+            Kind::Circular | Kind::CircularFreed => model.circular.event(event),
+            Kind::TestBegin | Kind::TestEnd => model.spans.event(event),
+            _ => {}
+        }
         let server = &mut model.server;
         let mut sink = |entry: &Entry| {
             server.entry(event, entry);
@@ -100,7 +109,8 @@ impl Reading {
         model.server.event(event);
     }
 
-    fn record(&mut self, record: Record, sink: &mut impl FnMut(&Entry)) {
+    fn record(&mut self, mut record: Record, sink: &mut impl FnMut(&Entry)) {
+        self.merge.record(&mut record);
         self.model.server.record(&record);
         self.model.spans.record(&record);
         if !self.reported.record(&record, sink) {

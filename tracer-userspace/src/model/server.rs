@@ -10,59 +10,44 @@
 //! Each free is set against the allocation of the same buffer; what finds none has the verdict of the other ledger, and
 //! that is what explains an excess. Memory grows with the number of addresses and of live buffers.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
-use super::{Device, Entry, Moment, Outcome, Verdict};
+use super::{
+    Device, Entry, Outcome, Verdict,
+    ids::Ids,
+    map::Map,
+    origins::{Origin, Origins, Tally},
+};
 use crate::trace::{ALLOCATION_SERVER, Event, Kind, Record};
 
 /// The account of every server: of each trace, and of each imported file, one.
 #[derive(Debug, Default)]
 pub struct Server {
-    /// What was reported of buffers that were allocated in one place and test at one address, by the device that it was
-    /// reported of.
-    pub origins: HashMap<(Origin, Device), Tally>,
-    /// What was reported, by server (each trace and each imported file has its own, from 1), device number and address.
-    pub addresses: BTreeMap<(u32, u32, u64), Reports>,
+    /// Where the reports of each place are.
+    places: Map<Place, usize>,
+    reports: Vec<Reports>,
+    /// The same by place of allocation, if that is asked for.
+    origins: Option<Origins>,
     server: u32,
     /// Whether the server has a session already.
     begun: bool,
-    /// Processes whose source tells no buffers apart.
-    nameless: HashSet<u32>,
-    /// Reported allocations that no free was set against: by process and unique id, where they were counted.
-    live: BTreeMap<(u32, u64), Counted>,
-    /// The latest reported allocation of each process at each type and address.
-    latest: HashMap<(u32, u32, u64), Origin>,
-    /// When and where the event that comes next was done, and the owner of what it is about.
-    moment: Option<(Moment, Option<u64>)>,
-    /// What the last event on each thread was to the other ledger.
-    verdicts: HashMap<(u32, u32), (u64, Verdict)>,
+    clients: Map<u32, Client>,
+    /// What the event that comes next was to the other ledger.
+    verdict: Option<Verdict>,
 }
 
-/// Device number and address, and the origin, by which a reported allocation was counted.
-type Counted = ((u32, u64), Origin);
+/// A server (each trace and each imported file has its own, from 1), device number and address.
+type Place = (u32, u32, u64);
 
-/// What reported buffers have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Origin {
-    /// Process number.
-    pub process: u32,
-    /// Type of memory, as the target numbers them.
-    pub buffer_type: u32,
-    /// The address.
-    pub address: u64,
-    /// Text number of the test that allocated, 0 for none.
-    pub test: u32,
-    /// Stack number of the allocation, or of its owner's where an alias has none; 0 for none.
-    pub stack: u32,
-}
-
-/// How much was reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Allocations.
-    pub allocations: u64,
-    /// Frees. One whose buffer no allocation was reported of belongs to the latest allocation at its address.
-    pub frees: u64,
+/// What is known of a process that reports.
+#[derive(Debug, Default)]
+struct Client {
+    /// Whether its source tells no buffers apart.
+    nameless: bool,
+    /// Reported allocations that no free was set against: by unique id, where they were counted.
+    live: Ids,
+    /// What the last event on each thread that was no report of a free was to the other ledger, and of which buffer.
+    verdicts: Map<u32, (u64, Verdict)>,
 }
 
 /// What was reported about one address of one device.
@@ -92,39 +77,61 @@ impl Reports {
 }
 
 impl Server {
+    /// Counts by place of allocation, too.
+    pub(super) fn count_origins(&mut self) {
+        self.origins = Some(Origins::default());
+    }
+
+    /// What was reported, by server, device number and address, in their order.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(&(u32, u32, u64), &Reports)> {
+        let mut addresses: Vec<_> = self.places.iter().map(|(place, &at)| (place, &self.reports[at])).collect();
+        addresses.sort_unstable_by_key(|(place, _)| **place);
+        addresses
+    }
+
+    /// What was reported of buffers that were allocated in one place and test at one address, by the device that it was
+    /// reported of. In no order, and nothing unless the traces were [read for it](super::read_with_origins).
+    pub fn origins(&self) -> impl Iterator<Item = (&(Origin, Device), &Tally)> {
+        self.origins.iter().flat_map(Origins::tallies)
+    }
+
     /// Begins the next trace.
     pub(super) fn begin(&mut self) {
         self.server += 1;
         self.begun = false;
-        self.live.clear();
-        self.latest.clear();
-        self.verdicts.clear();
+        for client in self.clients.values_mut() {
+            *client = Client { nameless: client.nameless, ..Client::default() };
+        }
+        self.origins.iter_mut().for_each(Origins::begin);
     }
 
     /// Takes what the other ledger made of an event, before the event itself.
     pub(super) fn entry(&mut self, event: &Event, entry: &Entry) {
-        match entry {
-            Entry::Allocation(allocation) => self.moment = Some((allocation.moment, None)),
-            Entry::Alias(alias) => self.moment = Some((alias.moment, alias.owner)),
-            // Other entries of this event are about what was pending.
-            Entry::Outcome(Outcome { buffer, verdict, .. })
-                if self.nameless.contains(&event.process) || event.unique_id == buffer.unique_id =>
-            {
-                self.verdicts.insert((event.process, event.thread), (event.unique_id, *verdict));
-            }
-            Entry::Found(_) | Entry::Outcome(_) => {}
+        // Other entries of this event are about what was pending.
+        if let Entry::Outcome(Outcome { buffer, verdict, .. }) = entry
+            && (event.unique_id == buffer.unique_id || self.is_nameless(event.process))
+        {
+            self.verdict = Some(*verdict);
+        }
+        if let Some(origins) = &mut self.origins
+            && event.kind == Kind::Allocated
+        {
+            origins.entry(entry);
         }
     }
 
     /// Takes the next event.
     pub(super) fn event(&mut self, event: &Event) {
-        let (moment, owner) = self.moment.take().unwrap_or_default();
+        let verdict = self.verdict.take();
         match event.kind {
-            _ if event.unreadable => {}
-            Kind::Allocated => self.allocated(event, moment, owner),
-            Kind::Released => self.released(event),
-            Kind::ThreadExit => drop(self.verdicts.remove(&(event.process, event.thread))),
+            Kind::Released if !event.unreadable => return self.released(event, verdict),
+            Kind::ThreadExit if !event.unreadable => return self.end_thread(event),
+            Kind::Allocated if !event.unreadable => self.allocated(event),
             _ => {}
+        }
+        if let Some(verdict) = verdict {
+            self.client(event.process).verdicts.insert(event.thread, (event.unique_id, verdict));
         }
     }
 
@@ -138,56 +145,42 @@ impl Server {
                 self.begun = true;
             }
             Record::Process(process) if process.origin.as_str() == ALLOCATION_SERVER => {
-                self.nameless.insert(process.id);
+                self.client(process.id).nameless = true;
             }
             Record::End(end) => {
-                let ended: Vec<_> =
-                    self.live.range((end.process, 0)..=(end.process, u64::MAX)).map(|it| *it.0).collect();
-                for key in ended {
-                    self.live.remove(&key);
-                }
+                self.client(end.process).live = Ids::default();
+                self.origins.iter_mut().for_each(|origins| origins.end(end.process));
             }
             _ => {}
         }
     }
 
-    fn allocated(&mut self, event: &Event, moment: Moment, owner: Option<u64>) {
-        let place = (event.device_id, event.address);
-        let owner = owner.and_then(|owner| self.live.get(&(event.process, owner)));
-        let origin = Origin {
-            process: event.process,
-            buffer_type: event.buffer_type,
-            address: event.address,
-            test: moment.test,
-            stack: owner
-                .map_or(moment.stack, |(_, origin)| if moment.stack == 0 { origin.stack } else { moment.stack }),
-        };
-        if !self.nameless.contains(&event.process) {
-            self.live.insert((event.process, event.unique_id), (place, origin));
+    fn allocated(&mut self, event: &Event) {
+        let at = self.place(event);
+        let client = self.client(event.process);
+        let nameless = client.nameless;
+        if !nameless {
+            client.live.insert(event.unique_id, at);
         }
-        self.latest.insert(self.memory(event), origin);
-        self.tally(origin, event).allocations += 1;
-        let reports = self.reports(event, place);
+        let reports = self.report(at, event);
         reports.allocations += 1;
         reports.references += 1;
+        self.origins.iter_mut().for_each(|origins| origins.allocated(event, nameless));
     }
 
-    fn released(&mut self, event: &Event) {
-        let verdict = self.verdicts.remove(&(event.process, event.thread));
-        let verdict = verdict.filter(|(unique_id, _)| *unique_id == event.unique_id).map(|(_, verdict)| verdict);
-        // A device may be gone by now; where the allocation was counted, the free is.
-        let known = self.live.remove(&(event.process, event.unique_id));
-        let nameless = self.nameless.contains(&event.process);
+    fn released(&mut self, event: &Event, verdict: Option<Verdict>) {
+        let client = self.client(event.process);
+        let nameless = client.nameless;
+        let before = client.verdicts.remove(&event.thread).filter(|(unique_id, _)| *unique_id == event.unique_id);
+        let verdict = verdict.or(before.map(|(_, verdict)| verdict));
+        let known = client.live.remove(event.unique_id);
         let matched = match nameless {
             true => !matches!(verdict, Some(Verdict::PreAttach | Verdict::Unmatched)),
             false => known.is_some(),
         };
-        let older = matches!(verdict, Some(Verdict::PreAttach | Verdict::Inherited));
-        let latest = self.latest.get(&self.memory(event)).copied().filter(|_| !older);
-        if let Some(origin) = known.map(|(_, origin)| origin).or(latest) {
-            self.tally(origin, event).frees += 1;
-        }
-        let reports = self.reports(event, known.map_or((event.device_id, event.address), |(place, _)| place));
+        // A device may be gone by now; where the allocation was counted, the free is.
+        let at = known.unwrap_or_else(|| self.place(event));
+        let reports = self.report(at, event);
         reports.frees += 1;
         let unknown = if nameless { !matched } else { reports.references == 0 };
         reports.unknown += u64::from(unknown);
@@ -195,24 +188,33 @@ impl Server {
         if !matched {
             *reports.unmatched.entry(verdict).or_default() += 1;
         }
+        let older = matches!(verdict, Some(Verdict::PreAttach | Verdict::Inherited));
+        self.origins.iter_mut().for_each(|origins| origins.released(event, nameless, older));
     }
 
-    /// Where an event's memory is, whatever the device. A log tells neither processes nor types apart.
-    fn memory(&self, event: &Event) -> (u32, u32, u64) {
-        match self.nameless.contains(&event.process) {
-            true => (0, 0, event.address),
-            false => (event.process, event.buffer_type, event.address),
-        }
+    fn end_thread(&mut self, event: &Event) {
+        self.client(event.process).verdicts.remove(&event.thread);
     }
 
-    fn tally(&mut self, origin: Origin, event: &Event) -> &mut Tally {
-        let device = Device { class: event.device_class, id: event.device_id };
-        self.origins.entry((origin, device)).or_default()
+    fn client(&mut self, process: u32) -> &mut Client {
+        self.clients.entry(process).or_default()
     }
 
-    fn reports(&mut self, event: &Event, (device, address): (u32, u64)) -> &mut Reports {
-        let new = || Reports { process: event.process, ..Reports::default() };
-        let reports = self.addresses.entry((self.server, device, address)).or_insert_with(new);
+    fn is_nameless(&self, process: u32) -> bool {
+        self.clients.get(&process).is_some_and(|client| client.nameless)
+    }
+
+    /// Where the reports are of what is where an event is.
+    fn place(&mut self, event: &Event) -> usize {
+        let place = (self.server, event.device_id, event.address);
+        *self.places.entry(place).or_insert_with(|| {
+            self.reports.push(Reports { process: event.process, ..Reports::default() });
+            self.reports.len() - 1
+        })
+    }
+
+    fn report(&mut self, at: usize, event: &Event) -> &mut Reports {
+        let reports = &mut self.reports[at];
         reports.types |= 1_u8.checked_shl(event.buffer_type).unwrap_or(0);
         reports
     }
@@ -234,7 +236,7 @@ mod tests {
             let sums = format!("{}-{} unknown {}", it.allocations, it.frees, it.unknown);
             format!("{device} {address:#x}: {sums} types {:#b} [{}]", it.types, unmatched.join(", "))
         };
-        server.addresses.iter().map(row).collect()
+        server.addresses().into_iter().map(row).collect()
     }
 
     #[test]

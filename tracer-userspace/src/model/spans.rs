@@ -28,7 +28,7 @@ pub struct TestSpan {
 }
 
 impl TestSpans {
-    /// Takes the next event.
+    /// Takes the next event; only some matter here.
     pub(super) fn event(&mut self, event: &Event) {
         match event.kind {
             Kind::TestBegin => self.begin(event.process, event.text, event.time),

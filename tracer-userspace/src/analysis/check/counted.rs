@@ -95,14 +95,15 @@ impl CountedFold {
         }
     }
 
-    /// Ends in rows of both ledgers, in no order that matters. Of the server ledger, those that a filter takes.
+    /// Ends in rows of both ledgers, in no order that matters. Of the server ledger, those that a filter takes, and none
+    /// unless the traces were read [for it](crate::model::read_with_origins).
     #[must_use]
     pub fn finish(self, model: &Model, selection: &Selection) -> Counts {
         let mut sites = Sites::new(&model.definitions);
         let allocator = self.counts.into_iter().map(|(key, count)| key.row(&count, &mut sites)).collect();
         let losses: HashSet<u32> = model.definitions.losses.iter().map(|loss| loss.process).collect();
         let mut server = Vec::new();
-        for (&(origin, device), tally) in &model.server.origins {
+        for (&(origin, device), tally) in model.server.origins() {
             if selection.takes_origin(&origin, device) {
                 let possible = losses.contains(&0) || losses.contains(&origin.process);
                 let count = Count { allocations: tally.allocations, frees: tally.frees, possible };

@@ -235,7 +235,7 @@ impl CounterRow {
 impl ReportedRow {
     /// What was reported.
     pub(crate) fn all(model: &Model) -> impl Iterator<Item = Self> {
-        model.server.addresses.iter().map(|(&(source, device, address), it)| {
+        model.server.addresses().into_iter().map(|(&(source, device, address), it)| {
             let types = (0..u8::BITS).filter(|bit| it.types >> bit & 1 == 1).map(buffer_type);
             Self {
                 source,

@@ -7,15 +7,17 @@ mod ends;
 mod found;
 mod frees;
 mod live;
+mod threads;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use blocks::{Blocks, Place};
 use live::{Live, Owners};
+use threads::{Pending, Threads};
 
-use super::{Allocation, Buffer, Device, Entry, Gaps, Moment, Outcome, Previous, rule::Origin};
+use super::{Allocation, Buffer, Device, Entry, Gaps, Moment, Outcome, Previous};
 use crate::{
-    model::{Certainty, Verdict, recent::Recent},
+    model::{Certainty, Verdict, map::Map, recent::Recent},
     trace::{DeviceClass, Event, Kind},
 };
 
@@ -29,7 +31,7 @@ const DEALLOCATED: u8 = 2;
 /// What is known of one process. It ends more than once if the trace goes on after its end.
 #[derive(Debug)]
 pub(super) struct Account {
-    process: u32,
+    pub(super) process: u32,
     /// The `next_unique_id` when recording began.
     pub(super) border: Option<u64>,
     /// In a forked child: the parent had given all unique ids below this.
@@ -41,11 +43,11 @@ pub(super) struct Account {
     live: Owners,
     blocks: Blocks,
     recent: Recent,
-    threads: HashMap<u32, Pending>,
+    threads: Threads,
     /// Allocators that released everything, of processes that have made buffers before the recording.
     emptied: BTreeSet<u64>,
     /// How often each device was opened.
-    generations: HashMap<Device, u32>,
+    generations: Map<Device, u32>,
     /// The test that runs; pytest's variable belongs to the process.
     pub(super) test: u32,
     /// Time of the first event behind the latest gap.
@@ -62,17 +64,8 @@ pub(super) struct Account {
 /// What a child gets from its parent.
 pub(super) struct Parent {
     seen: u64,
-    generations: HashMap<Device, u32>,
+    generations: Map<Device, u32>,
     test: u32,
-}
-
-/// What a thread began, and its next event about a buffer decides.
-#[derive(Clone, Copy, Debug)]
-enum Pending {
-    Request(Buffer, Moment),
-    Free(Outcome, Origin),
-    /// The mark of this buffer has its verdict; some builds report it as a release, too.
-    Marked(u64),
 }
 
 impl Account {
@@ -86,9 +79,9 @@ impl Account {
             live: Owners::default(),
             blocks: Blocks::default(),
             recent: Recent::default(),
-            threads: HashMap::new(),
+            threads: Threads::default(),
             emptied: BTreeSet::new(),
-            generations: HashMap::new(),
+            generations: Map::default(),
             test: 0,
             gap: None,
             gaps: gaps.count,
@@ -148,15 +141,15 @@ impl Account {
             self.seen = self.seen.max(event.unique_id.saturating_add(1));
         }
         if event.kind.is_about_buffer() || event.kind == Kind::ThreadExit {
-            pending = self.threads.remove(&event.thread);
+            pending = self.threads.take(event.thread);
         }
         match event.kind {
             Kind::Request => {
                 self.settle(pending, true, sink);
-                let request = self.with_device(self.buffer(event), event);
-                self.threads.insert(event.thread, Pending::Request(request, moment));
+                let request = self.buffer_on_device(event);
+                *self.threads.of(event.thread) = Some(Pending::Request(request, moment));
             }
-            Kind::Allocated if !event.owns && !is_requested(pending, event.unique_id) => {
+            Kind::Allocated if !event.owns && !is_requested(pending.as_ref(), event.unique_id) => {
                 self.settle(pending, true, sink);
                 self.alias(event, Some(event.unique_id), moment, sink);
             }
@@ -200,7 +193,7 @@ impl Account {
     /// Tells the request that the thread is in what it takes in each bank. Across a gap it may be another one by now.
     fn bank(&mut self, event: &Event) {
         let gap = self.gap;
-        if let Some(Pending::Request(buffer, requested)) = self.threads.get_mut(&event.thread)
+        if let Some(Pending::Request(buffer, requested)) = self.threads.of(event.thread)
             && gap.is_none_or(|gap| gap < requested.time)
         {
             // Where other devices mirror an allocation, its own comes first.
@@ -219,8 +212,8 @@ impl Account {
                 (moment, 0, None)
             }
         };
-        let buffer = self.with_device(self.buffer(event), event);
-        let buffer = Buffer { alias: false, allocated: Some(moment), bank_bytes, ..buffer };
+        let mut buffer = self.buffer_on_device(event);
+        (buffer.alias, buffer.allocated, buffer.bank_bytes) = (false, Some(moment), bank_bytes);
         if let Some(lost) = self.remove_live(event.unique_id, moment) {
             self.contradictions += 1;
             self.end_unseen(lost.buffer, Verdict::Marked, moment, sink);
@@ -243,13 +236,14 @@ impl Account {
     fn give(&mut self, buffer: &Buffer, moment: Moment, sink: &mut impl FnMut(&Entry)) -> Option<Buffer> {
         let place = Place::of(buffer, buffer.generation)?;
         let mut overlapped = None;
-        while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.live.get(owner)).copied() {
-            if self.certainty_since_allocation(&live.buffer) == Certainty::Confirmed {
-                overlapped = Some(live.buffer);
+        while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.live.get(owner)) {
+            let there = live.buffer;
+            if self.certainty_since_allocation(&there) == Certainty::Confirmed {
+                overlapped = Some(there);
                 break;
             }
-            self.remove_live(live.buffer.unique_id, moment);
-            self.end_unseen(live.buffer, Verdict::Released, moment, sink);
+            self.remove_live(there.unique_id, moment);
+            self.end_unseen(there, Verdict::Released, moment, sink);
         }
         self.blocks.give(place, buffer.unique_id);
         overlapped
@@ -273,7 +267,7 @@ impl Account {
     fn settle(&mut self, pending: Option<Pending>, went_on: bool, sink: &mut impl FnMut(&Entry)) {
         match pending {
             None | Some(Pending::Marked(_)) => {}
-            Some(Pending::Free(outcome, origin)) => self.settle_free(outcome, origin, went_on, sink),
+            Some(Pending::Free(outcome, origin)) => self.settle_free(*outcome, origin, went_on, sink),
             // The thread went on without the allocation and without the free that tells of a failure.
             Some(Pending::Request(buffer, moment)) => {
                 let certainty = Certainty::Possible;
@@ -355,19 +349,25 @@ impl Account {
         }
     }
 
-    /// The buffer with the device of the event. Right for a request, an allocation and a release: there the device is
-    /// alive. At a free the pointer to it may be dangling.
-    fn with_device(&self, buffer: Buffer, event: &Event) -> Buffer {
-        if buffer.device.is_some() {
-            return buffer;
+    /// The buffer of an event with its device.
+    fn buffer_on_device(&self, event: &Event) -> Buffer {
+        let mut buffer = self.buffer(event);
+        self.add_device(&mut buffer, event);
+        buffer
+    }
+
+    /// Adds the device of the event, if none is known. Right for a request, an allocation and a release: there the device
+    /// is alive. At a free the pointer to it may be dangling.
+    fn add_device(&self, buffer: &mut Buffer, event: &Event) {
+        if buffer.device.is_none() {
+            buffer.device = device(event);
+            buffer.generation = self.generation(buffer.device);
         }
-        let device = device(event);
-        Buffer { device, generation: self.generation(device), ..buffer }
     }
 }
 
 /// Whether an allocation was asked for: only owners ask.
-fn is_requested(pending: Option<Pending>, unique_id: u64) -> bool {
+fn is_requested(pending: Option<&Pending>, unique_id: u64) -> bool {
     matches!(pending, Some(Pending::Request(request, _)) if request.unique_id == unique_id)
 }
 

@@ -46,7 +46,9 @@ impl Account {
         } else if let Some((verdict, certainty)) = self.older(buffer.unique_id) {
             // If a free before this was lost, it did release memory.
             Outcome { verdict, certainty: both(certainty, self.certainty_since(0)), ..possible }
-        } else if let Some(owner) = self.recent.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id) {
+        } else if let Some(owner) =
+            self.recent.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id).copied()
+        {
             // Behind a gap, the next owner may be there unseen; and if there were buffers before the recording, so may one
             // of those, on another device.
             let gap = self.certainty_since(owner.moment.time) == Certainty::Possible;

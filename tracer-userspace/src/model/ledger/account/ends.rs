@@ -9,22 +9,22 @@ use crate::{
 
 impl Account {
     pub(super) fn marked(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        self.threads.insert(moment.thread, Pending::Marked(event.unique_id));
+        *self.threads.of(moment.thread) = Some(Pending::Marked(event.unique_id));
         if let Some(live) = self.remove_live(event.unique_id, moment) {
             self.forget_block(&live.buffer);
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
-            self.decide(end(live.buffer, verdict, moment), sink);
+            self.decide(&end(live.buffer, verdict, moment), sink);
         } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
         } else if self.buffer(event).phantom {
-            self.decide(end(self.buffer(event), Verdict::Phantom, moment), sink);
+            self.decide(&end(self.buffer(event), Verdict::Phantom, moment), sink);
         } else if !event.owns {
             // A pointer that dangles does not point to a device's table of functions, so that no class is read there.
-            let buffer = self.with_device(self.buffer(event), event);
+            let buffer = self.buffer_on_device(event);
             self.report(Outcome { ends: false, ..end(buffer, Verdict::AliasFree, moment) }, false, sink);
         } else {
             let (verdict, certainty) = self.older(event.unique_id).unwrap_or((Verdict::Marked, Certainty::Possible));
-            self.decide(Outcome { certainty, ..end(self.buffer(event), verdict, moment) }, sink);
+            self.decide(&Outcome { certainty, ..end(self.buffer(event), verdict, moment) }, sink);
         }
     }
 
@@ -34,7 +34,7 @@ impl Account {
             let certainty = self.certainty_since_allocation(&live.buffer);
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
             self.forget_block(&live.buffer);
-            self.decide(Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
+            self.decide(&Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
         } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
         } else {
@@ -68,7 +68,7 @@ impl Account {
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
             // A free of its own may be among what was lost.
             let certainty = self.certainty_of_block(&live.buffer);
-            self.decide(Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
+            self.decide(&Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
         }
     }
 
@@ -84,7 +84,7 @@ impl Account {
         self.forget_block(&buffer);
         let verdict = if buffer.found && verdict == Verdict::Released { Verdict::PreAttach } else { verdict };
         let unseen = Moment { stack: 0, thread: 0, ..moment };
-        self.decide(Outcome { certainty: Certainty::Possible, ..end(buffer, verdict, unseen) }, sink);
+        self.decide(&Outcome { certainty: Certainty::Possible, ..end(buffer, verdict, unseen) }, sink);
     }
 
     /// Ends the account: what is live is held. `exited` if the process itself ended, `complete` if the trace says how.
@@ -95,9 +95,7 @@ impl Account {
         complete: bool,
         sink: &mut impl FnMut(&Entry),
     ) {
-        let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
-        threads.sort_by_key(|(thread, _)| *thread);
-        for (_, pending) in threads {
+        for pending in std::mem::take(&mut self.threads).into_all() {
             self.settle(Some(pending), exited, sink);
         }
         self.blocks = Blocks::default();
@@ -110,9 +108,9 @@ impl Account {
         }
     }
 
-    pub(super) fn decide(&mut self, outcome: Outcome, sink: &mut impl FnMut(&Entry)) {
-        self.remember(&outcome);
-        sink(&Entry::Outcome(outcome));
+    pub(super) fn decide(&mut self, outcome: &Outcome, sink: &mut impl FnMut(&Entry)) {
+        self.remember(outcome);
+        sink(&Entry::Outcome(*outcome));
     }
 
     pub(super) fn remember(&mut self, outcome: &Outcome) {

@@ -19,13 +19,13 @@ impl Account {
         }
         let (outcome, origin) = self.begin_free(event, moment);
         if outcome.verdict == Verdict::Phantom {
-            self.decide(outcome, sink);
+            self.decide(&outcome, sink);
             return;
         }
         if origin != Origin::Alias {
             self.remember(&outcome);
         }
-        self.threads.insert(moment.thread, Pending::Free(outcome, origin));
+        *self.threads.of(moment.thread) = Some(Pending::Free(Box::new(outcome), origin));
     }
 
     /// What is freed, with the verdict that stands if no allocator is called.
@@ -97,9 +97,9 @@ impl Account {
         sink: &mut impl FnMut(&Entry),
     ) {
         match pending {
-            Some(Pending::Free(outcome, origin)) if outcome.buffer.unique_id == event.unique_id => {
-                let buffer = self.with_device(outcome.buffer, event);
-                self.release(Outcome { buffer, ..outcome }, origin, sink);
+            Some(Pending::Free(mut outcome, origin)) if outcome.buffer.unique_id == event.unique_id => {
+                self.add_device(&mut outcome.buffer, event);
+                self.release(&mut outcome, origin, sink);
             }
             Some(Pending::Marked(unique_id)) if unique_id == event.unique_id => {}
             other => {
@@ -122,23 +122,26 @@ impl Account {
             return;
         }
         if !event.owns && ended.is_none() && !self.live.contains(event.unique_id) {
-            let buffer = self.with_device(self.buffer(event), event);
+            let buffer = self.buffer_on_device(event);
             self.report(Outcome { ends: false, ..end(buffer, Verdict::AliasFree, moment) }, false, sink);
             return;
         }
-        let (outcome, origin) = self.begin_free(event, moment);
-        let outcome = Outcome { buffer: self.with_device(outcome.buffer, event), ..outcome };
+        let (mut outcome, origin) = self.begin_free(event, moment);
+        self.add_device(&mut outcome.buffer, event);
         match origin {
-            _ if outcome.verdict == Verdict::Phantom => self.decide(outcome, sink),
-            Origin::Older(_) => self.release(outcome, origin, sink),
-            _ => self.release(Outcome { certainty: Certainty::Possible, ..outcome }, origin, sink),
+            _ if outcome.verdict == Verdict::Phantom => self.decide(&outcome, sink),
+            Origin::Older(_) => self.release(&mut outcome, origin, sink),
+            _ => {
+                outcome.certainty = Certainty::Possible;
+                self.release(&mut outcome, origin, sink);
+            }
         }
     }
 
     /// A free that reaches its allocator.
-    fn release(&mut self, outcome: Outcome, origin: Origin, sink: &mut impl FnMut(&Entry)) {
+    fn release(&mut self, outcome: &mut Outcome, origin: Origin, sink: &mut impl FnMut(&Entry)) {
         let mut effect = self.take_back(&outcome.buffer);
-        if let (Effect::Theirs(other), Origin::Unseen) = (effect, origin)
+        if let (&Effect::Theirs(other), Origin::Unseen) = (&effect, origin)
             && self.certainty_since_allocation(&other) == Certainty::Possible
         {
             // What was lost is the free of the other, and the allocation of this one in its place.
@@ -147,20 +150,21 @@ impl Account {
             }
             effect = Effect::Nothing;
         }
-        self.forget_block(&outcome.buffer);
-        let Some(verdict) = origin.verdict(&effect) else { return self.report(outcome, true, sink) };
-        let certainty = match (origin, effect) {
-            // How old the one is does not matter to the other.
-            (Origin::Older(_), Effect::Theirs(_)) => Certainty::Confirmed,
-            _ => outcome.certainty,
-        };
-        let certainty = both(certainty, self.certainty(&outcome.buffer, origin, &effect));
-        let mut other = None;
+        if effect != Effect::Own {
+            self.forget_block(&outcome.buffer);
+        }
+        let Some(verdict) = origin.verdict(&effect) else { return self.report(*outcome, true, sink) };
+        // How old the one is does not matter to the other.
+        if matches!((origin, &effect), (Origin::Older(_), Effect::Theirs(_))) {
+            outcome.certainty = Certainty::Confirmed;
+        }
+        outcome.certainty = both(outcome.certainty, self.certainty(&outcome.buffer, origin, &effect));
         if let Effect::Theirs(robbed) = effect {
-            other = Some(robbed);
+            outcome.other = Some(robbed);
             self.live.rob(robbed.unique_id, outcome.moment);
         }
-        self.decide(Outcome { verdict, certainty, other, ..outcome }, sink);
+        outcome.verdict = verdict;
+        self.decide(outcome, sink);
     }
 
     /// What the allocator of a buffer does when it is told to free the buffer's address.
@@ -201,7 +205,7 @@ impl Account {
         let certainty = both(outcome.certainty, since);
         self.forget_block(&outcome.buffer);
         let verdict = origin.verdict(&Effect::Silent).unwrap_or(outcome.verdict);
-        self.decide(Outcome { verdict, certainty, ..outcome }, sink);
+        self.decide(&Outcome { verdict, certainty, ..outcome }, sink);
     }
 
     /// Whether a buffer that is not known was there before recording began, or before the fork that made this process.

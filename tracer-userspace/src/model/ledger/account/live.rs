@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The live owners of one process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use slab::Slab;
 
-use crate::model::{Buffer, Moment};
+use crate::model::{Buffer, Moment, ids::Ids, map::Map};
 
 /// A live owner.
 #[derive(Clone, Copy, Debug)]
@@ -18,53 +18,85 @@ pub(super) struct Live {
 /// Live owners, by their unique ids.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    all: BTreeMap<u64, Live>,
-    /// Allocator and unique id: a bulk release of one allocator must not cost what all others hold.
-    by_allocator: BTreeSet<(u64, u64)>,
+    all: Slab<Owner>,
+    by_id: Ids,
+    /// Where those are that have their memory of an allocator: a bulk release of one must not cost what all others hold.
+    by_allocator: Map<u64, Vec<usize>>,
+}
+
+#[derive(Debug)]
+struct Owner {
+    live: Live,
+    /// Its place among those of its allocator.
+    at: usize,
 }
 
 impl Owners {
     pub(super) fn contains(&self, unique_id: u64) -> bool {
-        self.all.contains_key(&unique_id)
+        self.by_id.get(unique_id).is_some()
     }
 
     pub(super) fn get(&self, unique_id: u64) -> Option<&Live> {
-        self.all.get(&unique_id)
+        self.by_id.get(unique_id).map(|owner| &self.all[owner].live)
     }
 
     /// Notes that the free of another buffer released the block of an owner.
     pub(super) fn rob(&mut self, unique_id: u64, moment: Moment) {
-        if let Some(live) = self.all.get_mut(&unique_id) {
-            live.robbed = Some(moment);
+        if let Some(owner) = self.by_id.get(unique_id) {
+            self.all[owner].live.robbed = Some(moment);
         }
     }
 
     /// The unique ids of those that have their memory of an allocator, in their order.
     pub(super) fn of(&self, allocator: u64) -> Vec<u64> {
-        self.by_allocator.range((allocator, 0)..=(allocator, u64::MAX)).map(|&(_, unique_id)| unique_id).collect()
+        let owners = self.by_allocator.get(&allocator).into_iter().flatten();
+        let mut unique_ids: Vec<u64> = owners.map(|&owner| self.all[owner].live.buffer.unique_id).collect();
+        unique_ids.sort_unstable();
+        unique_ids
     }
 
+    /// Adds an owner, in place of one that has its unique id.
     pub(super) fn insert(&mut self, live: Live) {
-        let unique_id = live.buffer.unique_id;
-        self.remove(unique_id);
-        self.by_allocator.insert((live.buffer.allocator, unique_id));
-        self.all.insert(unique_id, live);
+        let Buffer { unique_id, allocator, .. } = live.buffer;
+        let others = self.by_allocator.entry(allocator).or_default();
+        let owner = self.all.insert(Owner { live, at: others.len() });
+        others.push(owner);
+        if let Some(before) = self.by_id.insert(unique_id, owner) {
+            self.take(before);
+        }
     }
 
     pub(super) fn remove(&mut self, unique_id: u64) -> Option<Live> {
-        let live = self.all.remove(&unique_id)?;
-        self.by_allocator.remove(&(live.buffer.allocator, unique_id));
-        Some(live)
+        let owner = self.by_id.remove(unique_id)?;
+        Some(self.take(owner))
+    }
+
+    /// Takes an owner out of all but `by_id`.
+    fn take(&mut self, owner: usize) -> Live {
+        let Owner { live, at } = self.all.remove(owner);
+        let allocator = live.buffer.allocator;
+        if let Some(others) = self.by_allocator.get_mut(&allocator) {
+            others.swap_remove(at);
+            match others.get(at) {
+                Some(&moved) => self.all[moved].at = at,
+                None if others.is_empty() => drop(self.by_allocator.remove(&allocator)),
+                None => {}
+            }
+        }
+        live
     }
 
     /// All of them, in the order of their unique ids.
     pub(super) fn into_all(self) -> impl Iterator<Item = Live> {
-        self.all.into_values()
+        let mut all: Vec<Live> = self.all.into_iter().map(|(_, owner)| owner.live).collect();
+        all.sort_unstable_by_key(|live| live.buffer.unique_id);
+        all.into_iter()
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        assert_eq!(self.all.len(), self.by_allocator.len());
+        let of_allocators: usize = self.by_allocator.values().map(Vec::len).sum();
+        assert_eq!((self.all.len(), self.all.len()), (self.by_id.len(), of_allocators));
         self.all.len()
     }
 }
