@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     analysis::{
-        self, Baseline, CountedFold, CountedIn, Counts, Expectations, Filter, Gate, Summary, SummaryFold, Suppressions,
+        self, Baseline, CountedFold, CountedIn, Counts, Expectations, Filter, Gate, Selection, Summary, SummaryFold,
+        Suppressions,
     },
     view,
 };
@@ -35,7 +36,11 @@ pub(super) fn diff(args: &Diff, out: &mut impl Write) -> Result<Status> {
 pub(super) fn check(args: &Check, out: &mut impl Write) -> Result<Status> {
     refuse_outputs(args)?;
     let gate = gate(args)?;
-    let (summary, counts) = summary_and_counts(&args.traces.paths, args.scope.filter())?;
+    let filter = args.scope.filter();
+    let (summary, counts) = match gate.expectations.is_empty() {
+        true => (summary(&args.traces.paths, filter)?, Counts::default()),
+        false => summary_and_counts(&args.traces.paths, filter)?,
+    };
     let value = gate.check(&summary, &counts);
     let text = if args.json { view::json("check", &value) } else { view::check(&value) };
     out.write_all(text.as_bytes())?;
@@ -96,7 +101,9 @@ fn parse_text<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Resu
 }
 
 fn summary(paths: &[PathBuf], filter: Filter) -> Result<Summary> {
-    Ok(summary_and_counts(paths, filter)?.0)
+    let mut fold = SummaryFold::default();
+    let (model, selection) = read(paths, filter, |entry| fold.entry(entry))?;
+    Ok(selected(fold.finish(&model), &selection))
 }
 
 fn summary_and_counts(paths: &[PathBuf], filter: Filter) -> Result<(Summary, Counts)> {
@@ -105,7 +112,10 @@ fn summary_and_counts(paths: &[PathBuf], filter: Filter) -> Result<(Summary, Cou
         fold.entry(entry);
         counts.entry(entry);
     })?;
-    let mut summary = fold.finish(&model);
+    Ok((selected(fold.finish(&model), &selection), counts.finish(&model, &selection)))
+}
+
+fn selected(mut summary: Summary, selection: &Selection) -> Summary {
     summary.integrity.selected = selection.told();
-    Ok((summary, counts.finish(&model, &selection)))
+    summary
 }

@@ -61,6 +61,13 @@ pub struct Definitions {
     stacks: HashMap<u32, Stack>,
 }
 
+/// How many lines, and bytes of their names, parts of a stack have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extent {
+    lines: usize,
+    names: usize,
+}
+
 /// A stack with names, innermost function first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StackLines {
@@ -107,7 +114,28 @@ pub struct Line {
     pub missing: Option<String>,
 }
 
+impl Extent {
+    /// That of some lines.
+    pub(crate) fn of(lines: &[Line]) -> Self {
+        Self { lines: lines.len(), names: lines.iter().map(size_of_names).sum() }
+    }
+
+    /// Adds that of the next part.
+    pub(crate) fn add(&mut self, next: Self) {
+        self.lines += next.lines;
+        self.names += next.names;
+    }
+
+    /// Whether a stack has so many lines or names that no more are kept.
+    pub(crate) fn is_full(self) -> bool {
+        self.lines >= MOST_LINES || self.names > MOST_NAMES
+    }
+}
+
 impl StackLines {
+    /// Its end if it has too many lines, or names, to be kept.
+    pub(crate) const TOO_MANY: &str = "too-many-lines";
+
     /// The lines with their numbers; without the interpreter's own where there are Python functions, unless all are
     /// wanted.
     pub fn shown(&self, all: bool) -> impl DoubleEndedIterator<Item = (usize, &Line)> {
@@ -207,22 +235,31 @@ impl Definitions {
     #[must_use]
     pub fn stack(&self, number: u32) -> Option<StackLines> {
         let stack = self.stacks.get(&number)?;
-        let mut lines = Vec::new();
         let python = stack.python.to_string();
-        let mut names = 0;
-        for number in &stack.frames {
-            if lines.len() >= MOST_LINES || names > MOST_NAMES {
-                return Some(StackLines { lines, end: "too-many-lines".to_owned(), python });
+        let (mut lines, mut extent) = (Vec::new(), Extent::default());
+        for &frame in &stack.frames {
+            if extent.is_full() {
+                return Some(StackLines { lines, end: StackLines::TOO_MANY.to_owned(), python });
             }
-            let before = lines.len();
-            if let Some(frame) = self.frames.get(number) {
-                self.add_lines(frame, &mut lines);
-            } else if let Some(frame) = self.python_frames.get(number) {
-                lines.push(self.python_line(frame));
-            }
-            names += lines[before..].iter().map(size_of_names).sum::<usize>();
+            let more = self.lines(frame);
+            extent.add(Extent::of(&more));
+            lines.extend(more);
         }
         Some(StackLines { lines, end: stack.end.to_string(), python })
+    }
+
+    /// The same by the numbers of its frames.
+    pub(crate) fn frames(&self, stack: u32) -> Option<&Stack> {
+        self.stacks.get(&stack)
+    }
+
+    /// The lines of a frame, innermost first.
+    pub(crate) fn lines(&self, frame: u32) -> Vec<Line> {
+        match (self.frames.get(&frame), self.python_frames.get(&frame)) {
+            (Some(frame), _) => self.native_lines(frame),
+            (None, Some(frame)) => vec![self.python_line(frame)],
+            (None, None) => Vec::new(),
+        }
     }
 
     fn add_process(&mut self, process: Process) {
@@ -232,7 +269,7 @@ impl Definitions {
         self.processes.insert(process.id, process);
     }
 
-    fn add_lines(&self, frame: &Frame, lines: &mut Vec<Line>) {
+    fn native_lines(&self, frame: &Frame) -> Vec<Line> {
         let module = self.modules.get(&frame.module).map(|module| module.path.clone());
         let symbols = self.symbols.get(&frame.id).map_or(&[][..], Vec::as_slice);
         let outermost = symbols.first().map(|symbol| symbol.function.as_str());
@@ -252,18 +289,16 @@ impl Definitions {
             missing: None,
         };
         if symbols.is_empty() {
-            lines.push(bare);
-            return;
+            return vec![bare];
         }
-        for (index, symbol) in symbols.iter().enumerate().rev() {
-            lines.push(Line {
-                function: Some(symbol.function.clone()).filter(|name| !name.is_empty()),
-                file: Some(symbol.file.clone()).filter(|file| !file.is_empty()),
-                line: Some(symbol.line).filter(|&line| line != 0),
-                inlined: index > 0,
-                ..bare.clone()
-            });
-        }
+        let line = |(index, symbol): (usize, &Symbol)| Line {
+            function: Some(symbol.function.clone()).filter(|name| !name.is_empty()),
+            file: Some(symbol.file.clone()).filter(|file| !file.is_empty()),
+            line: Some(symbol.line).filter(|&line| line != 0),
+            inlined: index > 0,
+            ..bare.clone()
+        };
+        symbols.iter().enumerate().rev().map(line).collect()
     }
 
     fn python_line(&self, frame: &PythonFrame) -> Line {

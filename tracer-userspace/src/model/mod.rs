@@ -23,6 +23,8 @@ pub use server::{Origin, Reports, Server, Tally};
 pub use spans::{TestSpan, TestSpans};
 pub use verdict::{Certainty, Colour, Verdict};
 
+pub(crate) use definitions::Extent;
+
 use crate::trace::{Damage, Item};
 
 /// One trace file, as a source of items.
