@@ -17,8 +17,7 @@ use super::{
 };
 use crate::{
     analysis::{
-        self, Baseline, CountedFold, CountedIn, Counts, Expectations, Filter, Gate, Selection, Summary, SummaryFold,
-        Suppressions,
+        self, Baseline, CountedFold, CountedIn, Counts, Expectations, Filter, Gate, Summary, SummaryFold, Suppressions,
     },
     view,
 };
@@ -103,7 +102,9 @@ fn parse_text<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Resu
 fn summary(paths: &[PathBuf], filter: Filter) -> Result<Summary> {
     let mut fold = SummaryFold::default();
     let (model, selection) = read(paths, filter, |entry| fold.entry(entry))?;
-    Ok(selected(fold.finish(&model), &selection))
+    let mut summary = fold.finish(&model);
+    summary.integrity.selected = selection.told();
+    Ok(summary)
 }
 
 fn summary_and_counts(paths: &[PathBuf], filter: Filter) -> Result<(Summary, Counts)> {
@@ -112,10 +113,7 @@ fn summary_and_counts(paths: &[PathBuf], filter: Filter) -> Result<(Summary, Cou
         fold.entry(entry);
         counts.entry(entry);
     })?;
-    Ok((selected(fold.finish(&model), &selection), counts.finish(&model, &selection)))
-}
-
-fn selected(mut summary: Summary, selection: &Selection) -> Summary {
+    let mut summary = fold.finish(&model);
     summary.integrity.selected = selection.told();
-    summary
+    Ok((summary, counts.finish(&model, &selection)))
 }
