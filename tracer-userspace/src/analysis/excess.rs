@@ -20,7 +20,7 @@ use super::{
     names::{self, Named},
     sites::Sites,
 };
-use crate::model::{Certainty, Colour, Definitions, Entry, Model, Outcome, Previous, StackLines, Verdict};
+use crate::model::{Certainty, Colour, Definitions, Entry, KnownStacks, Model, Outcome, Previous, StackLines, Verdict};
 
 /// How many buffers are named as examples of a site.
 const EXAMPLES: usize = 5;
@@ -190,11 +190,12 @@ impl ExcessFold {
             kinds.entry(kind).or_default().push(site);
         }
         let (mut hidden, mut functions) = (0, Functions::default());
+        let mut stacks = KnownStacks::new(&model.definitions);
         let [sites, late, inherited] = [ExcessKind::Excess, ExcessKind::Late, ExcessKind::Inherited].map(|kind| {
             let mut ranked = kinds.remove(&kind).unwrap_or_default();
             ranked.sort_by_key(|(_, sum)| (ranking.key(sum.count, sum.bytes, sum.first), sum.first));
             hidden += ranking.cut(&mut ranked);
-            ranked.into_iter().map(|(site, sum)| sum.finish(site, &model.definitions, &mut functions)).collect()
+            ranked.into_iter().map(|(site, sum)| sum.finish(site, &mut stacks, &mut functions)).collect()
         });
         Excess { integrity, sites, late, inherited, by, groups: Vec::new(), hidden }
     }
@@ -207,7 +208,7 @@ impl ExcessSite {
         let site = Site::of(definitions.stack(outcome.moment.stack).as_ref());
         let mut sum = SiteSum::default();
         sum.add(outcome);
-        sum.finish(Rc::new(site), definitions, &mut Functions::default())
+        sum.finish(Rc::new(site), &mut KnownStacks::new(definitions), &mut Functions::default())
     }
 }
 
@@ -269,7 +270,8 @@ impl SiteSum {
         }
     }
 
-    fn finish(self, site: Rc<Site>, definitions: &Definitions, functions: &mut Functions) -> ExcessSite {
+    fn finish(self, site: Rc<Site>, stacks: &mut KnownStacks<'_>, functions: &mut Functions) -> ExcessSite {
+        let definitions = stacks.definitions();
         let usual = self.places.iter().max_by_key(|&(places, &count)| (count, Reverse(*places)));
         let none = Places { free: 0, previous: Before::None, allocation: None };
         let places = usual.map_or(none, |(places, _)| *places);
@@ -279,7 +281,7 @@ impl SiteSum {
                 *tests.entry(name).or_default() += count;
             }
         }
-        let (free, previous) = (definitions.stack(places.free), places.previous.resolve(definitions));
+        let (free, previous) = (stacks.get(places.free), places.previous.resolve(stacks));
         let causes = cause::suspects(&Facts {
             count: self.count,
             free: free.as_ref().map(|stack| functions.in_stack(stack)),
@@ -298,7 +300,7 @@ impl SiteSum {
             examples: self.examples.iter().map(Example::show).collect(),
             free,
             previous,
-            allocation: allocation(places.allocation, definitions),
+            allocation: allocation(places.allocation, stacks),
             other_places: self.places.len().saturating_sub(1),
             causes,
         }
@@ -319,9 +321,9 @@ impl Before {
         }
     }
 
-    fn resolve(self, definitions: &Definitions) -> Place {
+    fn resolve(self, stacks: &mut KnownStacks<'_>) -> Place {
         let (what, stack) = match self {
-            Self::Free(verdict, stack) => (verdict.name(), definitions.stack(stack)),
+            Self::Free(verdict, stack) => (verdict.name(), stacks.get(stack)),
             Self::None => ("none", None),
             Self::Forgotten => ("not known: too many buffers were freed in between", None),
             Self::Unseen => ("not in the recording", None),
@@ -331,8 +333,8 @@ impl Before {
 }
 
 /// Where a buffer was allocated, by the stack of its request.
-pub(super) fn allocation(stack: Option<u32>, definitions: &Definitions) -> Place {
-    let lines = stack.and_then(|stack| definitions.stack(stack));
+pub(super) fn allocation(stack: Option<u32>, stacks: &mut KnownStacks<'_>) -> Place {
+    let lines = stack.and_then(|stack| stacks.get(stack));
     let what = match (stack, &lines) {
         (Some(_), Some(_)) => "allocated",
         (Some(_), None) => "no stack",

@@ -15,7 +15,7 @@ use super::{
     names::{self, Named},
     sites::Sites,
 };
-use crate::model::{Certainty, Definitions, Entry, Model, Outcome, Verdict};
+use crate::model::{Certainty, Definitions, Entry, KnownStacks, Model, Outcome, Verdict};
 
 /// Buffers that were live when something ended, in groups.
 #[derive(Clone, Debug, Serialize)]
@@ -172,7 +172,8 @@ impl HeldFold {
         let mut ranked: Vec<Group> = groups.groups.into_values().collect();
         ranked.sort_by_key(|group| (group.until, ranking.key(group.sum.count, group.sum.bytes, group.sum.first)));
         let hidden = ranking.cut(&mut ranked);
-        let groups = ranked.into_iter().map(|group| group.finish(by, &model.definitions)).collect();
+        let mut stacks = KnownStacks::new(&model.definitions);
+        let groups = ranked.into_iter().map(|group| group.finish(by, &mut stacks)).collect();
         Held { integrity: Integrity::of(model), by, totals, groups, hidden }
     }
 }
@@ -230,7 +231,7 @@ impl Groups<'_> {
 }
 
 impl Group {
-    fn finish(self, by: Grouping, definitions: &Definitions) -> HeldGroup {
+    fn finish(self, by: Grouping, stacks: &mut KnownStacks<'_>) -> HeldGroup {
         HeldGroup {
             until: self.until,
             name: self.name,
@@ -242,7 +243,7 @@ impl Group {
             youngest: self.sum.ages.map(|(_, youngest)| youngest),
             tests: self.tests,
             examples: self.sum.examples.iter().map(Named::to_string).collect(),
-            allocation: (by == Grouping::Site).then(|| allocation(self.stack, definitions)),
+            allocation: (by == Grouping::Site).then(|| allocation(self.stack, stacks)),
         }
     }
 }

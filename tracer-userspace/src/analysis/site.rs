@@ -57,7 +57,7 @@ impl Site {
     #[must_use]
     pub fn of(stack: Option<&StackLines>) -> Self {
         let Some(stack) = stack else { return Self::without_stack() };
-        let marks: Vec<Mark> = stack.lines.iter().filter_map(Mark::of).collect();
+        let marks: Vec<Mark> = stack.lines.iter().filter_map(|line| Mark::of(line)).collect();
         Self::new(&marks.iter().collect::<Vec<_>>(), is_whole(&stack.end, &stack.python))
     }
 

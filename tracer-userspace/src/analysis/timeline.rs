@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::{Clock, Integrity, names};
 use crate::{
     model::{
-        Alias, Allocation, Certainty, Definitions, Device, Entry, Found, Model, Moment, Outcome, StackLines, Verdict,
+        Alias, Allocation, Certainty, Definitions, Device, Entry, Found, KnownStacks, Model, Moment, Outcome,
+        StackLines, Verdict,
     },
     trace::ALLOCATION_SERVER,
 };
@@ -164,8 +165,8 @@ impl TimelineFold {
             steps.sort_by_key(|step| (integrity.clock(step.process) != Clock::Time, step.time));
         }
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
-        let stacks =
-            numbers.into_iter().filter_map(|number| Some((number, model.definitions.stack(number)?))).collect();
+        let mut known = KnownStacks::new(&model.definitions);
+        let stacks = numbers.into_iter().filter_map(|number| Some((number, known.get(number)?))).collect();
         Timeline { integrity, steps, stacks }
     }
 }

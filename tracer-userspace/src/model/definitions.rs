@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use serde::Serialize;
-
-use super::Moment;
+use super::{
+    Moment,
+    stack::{KnownStacks, Line, LineKind, StackLines},
+};
 use crate::trace::{
     Border, Code, End, Frame, Interpreter, LayoutField, Loss, Mapping, Module, Probe, Process, PythonFrame, Record,
     Session, Snapshot, Stack, Symbol,
@@ -13,10 +14,7 @@ use crate::trace::{
 
 /// Most functions at one address; inlining goes nowhere as deep, and a forged trace ends here.
 const MOST_INLINED: usize = 256;
-/// About as many lines of a stack are kept, for the same reason.
-const MOST_LINES: usize = 4096;
-/// About as many bytes of names of a stack, likewise, and as many of one name.
-const MOST_NAMES: usize = 1 << 20;
+/// Most bytes of one name, for the same reason.
 const LONGEST_NAME: usize = 1 << 16;
 
 /// The definitions by their numbers, and the statements in their order.
@@ -59,89 +57,6 @@ pub struct Definitions {
     interpreter_modules: HashSet<u32>,
     symbols: HashMap<u32, Vec<Symbol>>,
     stacks: HashMap<u32, Stack>,
-}
-
-/// How many lines, and bytes of their names, parts of a stack have.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Extent {
-    lines: usize,
-    names: usize,
-}
-
-/// A stack with names, innermost function first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StackLines {
-    /// A function a line; inlined functions have lines of their own.
-    pub lines: Vec<Line>,
-    /// `complete`, why the stack could not be walked further, or `too-many-lines`.
-    pub end: String,
-    /// Its Python frames: empty if there are none, `complete`, `uncertain` if they may be in the wrong places, or why
-    /// some are missing.
-    pub python: String,
-}
-
-/// What a line of a stack is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LineKind {
-    /// A function of machine code.
-    Native,
-    /// A function of machine code in a Python interpreter, or of a library by which Python calls C or C++: it runs, or is
-    /// run by, the functions around it.
-    Interpreter,
-    /// A Python function.
-    Python,
-}
-
-/// One function of a stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
-    /// What it is.
-    pub kind: LineKind,
-    /// Demangled or qualified name, absent if not known.
-    pub function: Option<String>,
-    /// Source file, absent if not known.
-    pub file: Option<String>,
-    /// Line in it, absent if not known.
-    pub line: Option<u32>,
-    /// Path of the module, absent if the address is in none.
-    pub module: Option<String>,
-    /// The module's own address, or the absolute one where there is no module; 0 for a Python function.
-    pub address: u64,
-    /// Whether the function was inlined into the next.
-    pub inlined: bool,
-    /// Why there is no name, where that is known: `gone`, `replaced` or `damaged` for a Python function.
-    pub missing: Option<String>,
-}
-
-impl Extent {
-    /// That of some lines.
-    pub(crate) fn of(lines: &[Line]) -> Self {
-        Self { lines: lines.len(), names: lines.iter().map(size_of_names).sum() }
-    }
-
-    /// Adds that of the next part.
-    pub(crate) fn add(&mut self, next: Self) {
-        self.lines += next.lines;
-        self.names += next.names;
-    }
-
-    /// Whether a stack has so many lines or names that no more are kept.
-    pub(crate) fn is_full(self) -> bool {
-        self.lines >= MOST_LINES || self.names > MOST_NAMES
-    }
-}
-
-impl StackLines {
-    /// Its end if it has too many lines, or names, to be kept.
-    pub(crate) const TOO_MANY: &str = "too-many-lines";
-
-    /// The lines with their numbers; without the interpreter's own where there are Python functions, unless all are
-    /// wanted.
-    pub fn shown(&self, all: bool) -> impl DoubleEndedIterator<Item = (usize, &Line)> {
-        let hides = !all && self.lines.iter().any(|line| line.kind == LineKind::Python);
-        self.lines.iter().enumerate().filter(move |(_, line)| !(hides && line.kind == LineKind::Interpreter))
-    }
 }
 
 impl Definitions {
@@ -234,18 +149,7 @@ impl Definitions {
     /// The stack of a number, absent for 0.
     #[must_use]
     pub fn stack(&self, number: u32) -> Option<StackLines> {
-        let stack = self.stacks.get(&number)?;
-        let python = stack.python.to_string();
-        let (mut lines, mut extent) = (Vec::new(), Extent::default());
-        for &frame in &stack.frames {
-            if extent.is_full() {
-                return Some(StackLines { lines, end: StackLines::TOO_MANY.to_owned(), python });
-            }
-            let more = self.lines(frame);
-            extent.add(Extent::of(&more));
-            lines.extend(more);
-        }
-        Some(StackLines { lines, end: stack.end.to_string(), python })
+        KnownStacks::new(self).get(number)
     }
 
     /// The same by the numbers of its frames.
@@ -359,10 +263,6 @@ fn cut(name: &mut String) {
         name.truncate(name.floor_char_boundary(LONGEST_NAME));
         name.push('…');
     }
-}
-
-fn size_of_names(line: &Line) -> usize {
-    [&line.function, &line.file, &line.module].into_iter().flatten().map(String::len).sum()
 }
 
 /// ctypes and the library that it calls by.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The facts of a site, and the sentences that they make.
 
+use std::rc::Rc;
+
 use super::{
     functions::{Known, Searched},
     signs::{Sign, Signed, Signs},
@@ -109,7 +111,7 @@ impl Facts<'_> {
     /// Who let go of a tensor late, where its stack shows it.
     fn let_go(&self, signed: &Signed) -> Option<String> {
         let stack = self.definitions.stack(signed.moment.stack)?;
-        let ends = |line: &Line| line.function.as_deref().is_some_and(|it| it == "Py_FinalizeEx");
+        let ends = |line: &Rc<Line>| line.function.as_deref().is_some_and(|it| it == "Py_FinalizeEx");
         if stack.lines.iter().any(ends) {
             return Some("the interpreter let go of it at its own end (Py_FinalizeEx)".to_owned());
         }
@@ -139,8 +141,8 @@ fn made_by(which: &str, searched: &Searched<'_>, known: Known) -> Option<String>
 
 /// The innermost Python function of the user's own from a line of a stack on, as far as the stack can tell.
 fn caller(stack: &StackLines, from: usize) -> Option<String> {
-    let own = |line: &&Line| line.kind == LineKind::Python && line.function.is_some() && site::is_own(line);
-    stack.lines.iter().skip(from).find(own).map(place)
+    let own = |line: &&Rc<Line>| line.kind == LineKind::Python && line.function.is_some() && site::is_own(line);
+    stack.lines.iter().skip(from).find(own).map(|line| place(line))
 }
 
 fn place(line: &Line) -> String {
