@@ -3,12 +3,13 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
 };
 
+use foldhash::HashMap;
 use serde::Serialize;
 
-use super::{Filter, VerdictCount, names};
+use super::{Filter, VerdictCount, by_verdict::ByVerdict, names};
 use crate::model::{Buffer, Colour, Device, Outcome, Reports, Server, Verdict};
 
 /// How many addresses have as many frees as allocations, by two ledgers.
@@ -132,7 +133,8 @@ pub struct Offender {
 /// Collects the allocator's side of a [`Balance`]. Its memory grows with the number of addresses.
 #[derive(Debug, Default)]
 pub(super) struct BalanceFold {
-    addresses: HashMap<Place, Sum>,
+    /// By memory and address.
+    addresses: BTreeMap<Memory, HashMap<u64, Sum>>,
     server: ServerScope,
 }
 
@@ -150,15 +152,14 @@ enum ServerScope {
 /// Process, device and type of memory.
 type Memory = (u32, Option<Device>, u32);
 
-/// A memory and an address in it.
-type Place = (Memory, u64);
-
+/// What happened at one address. There may be very many.
 #[derive(Debug, Default)]
 struct Sum {
     /// Allocations seen, and those from before the recording, of which a snapshot or a free tells.
     allocations: u64,
     frees: u64,
-    excess: BTreeMap<Verdict, u64>,
+    /// Most addresses have none.
+    excess: Option<Box<ByVerdict<u64>>>,
 }
 
 impl BalanceFold {
@@ -187,7 +188,7 @@ impl BalanceFold {
             if matches!(verdict, Verdict::PreAttach | Verdict::Inherited) {
                 sum.allocations += u64::from(!buffer.found);
             } else if again || buffer.allocated.is_none() && !buffer.found {
-                *sum.excess.entry(*verdict).or_default() += 1;
+                *sum.excess.get_or_insert_default().of(*verdict) += 1;
             }
         }
     }
@@ -195,8 +196,8 @@ impl BalanceFold {
     /// Ends in a balance that names at most so many offenders of each ledger.
     pub(super) fn finish(&self, top: usize, server: &Server) -> Balance {
         let reports: Vec<Reported> = server.addresses().into_iter().filter(|it| self.server.has(*it.0)).collect();
-        let (server_offenders, hidden_server_offenders) = cut(server_offenders(&reports), top);
-        let (allocator_offenders, hidden_allocator_offenders) = cut(self.offenders(), top);
+        let (server_offenders, hidden_server_offenders) = server_offenders(&reports, top);
+        let (allocator_offenders, hidden_allocator_offenders) = self.offenders(top);
         Balance {
             server: (!matches!(self.server, ServerScope::None)).then(|| server_rows(&reports)),
             server_offenders,
@@ -209,39 +210,43 @@ impl BalanceFold {
 
     fn sum(&mut self, buffer: &Buffer) -> &mut Sum {
         let memory = (buffer.process, buffer.device, buffer.buffer_type);
-        self.addresses.entry((memory, buffer.address)).or_default()
+        self.addresses.entry(memory).or_default().entry(buffer.address).or_default()
     }
 
     fn rows(&self) -> Vec<BalanceRow> {
-        let mut counts: BTreeMap<Memory, [u64; 3]> = BTreeMap::new();
-        for ((memory, _), sum) in &self.addresses {
-            counts.entry(*memory).or_default()[column(sum.allocations, sum.frees)] += 1;
-        }
-        let row = |((process, device, buffer_type), [even, not_freed, freed_more]): (Memory, [u64; 3])| BalanceRow {
+        let row = |(&(process, device, buffer_type), addresses): (&Memory, &HashMap<u64, Sum>)| {
+            let mut columns = [0; 3];
+            addresses.values().for_each(|sum| columns[column(sum.allocations, sum.frees)] += 1);
+            let [even, not_freed, freed_more] = columns;
+            BalanceRow {
+                process,
+                device: names::device(device),
+                buffer_type: names::buffer_type(buffer_type),
+                addresses: even + not_freed + freed_more,
+                even,
+                not_freed,
+                freed_more,
+            }
+        };
+        self.addresses.iter().map(row).collect()
+    }
+
+    /// The worst, and how many are left out.
+    fn offenders(&self, top: usize) -> (Vec<Offender>, usize) {
+        let all = self.addresses.iter().flat_map(|(memory, sums)| sums.iter().map(move |(at, sum)| (memory, at, sum)));
+        let mut worst: Vec<_> = all.filter(|(.., sum)| sum.frees > sum.allocations).collect();
+        worst.sort_by_key(|&(memory, address, sum)| (Reverse(sum.frees - sum.allocations), memory, address));
+        let hidden = cut(&mut worst, top);
+        let row = |(&(process, device, buffer_type), &address, sum): (&Memory, &u64, &Sum)| Offender {
             process,
             device: names::device(device),
             buffer_type: names::buffer_type(buffer_type),
-            addresses: even + not_freed + freed_more,
-            even,
-            not_freed,
-            freed_more,
-        };
-        counts.into_iter().map(row).collect()
-    }
-
-    fn offenders(&self) -> Vec<Offender> {
-        let mut worst: Vec<_> = self.addresses.iter().filter(|(_, sum)| sum.frees > sum.allocations).collect();
-        worst.sort_by_key(|(place, sum)| (Reverse(sum.frees - sum.allocations), *place));
-        let row = |(((process, device, buffer_type), address), sum): (&Place, &Sum)| Offender {
-            process: *process,
-            device: names::device(*device),
-            buffer_type: names::buffer_type(*buffer_type),
-            address: *address,
+            address,
             allocations: sum.allocations,
             frees: sum.frees,
-            excess: sum.excess.iter().map(|(&verdict, &count)| VerdictCount { verdict, count }).collect(),
+            excess: sum.excess.as_ref().map(|excess| excess.rows()).unwrap_or_default(),
         };
-        worst.into_iter().map(row).collect()
+        (worst.into_iter().map(row).collect(), hidden)
     }
 }
 
@@ -258,11 +263,11 @@ impl ServerScope {
 /// Source, device and address in the server ledger, with what was reported there.
 type Reported<'a> = (&'a (u32, u32, u64), &'a Reports);
 
-/// The first rows, and how many are left out.
-fn cut<T>(mut rows: Vec<T>, top: usize) -> (Vec<T>, usize) {
+/// Leaves the first rows, and returns how many it leaves out.
+fn cut<T>(rows: &mut Vec<T>, top: usize) -> usize {
     let hidden = rows.len().saturating_sub(top);
     rows.truncate(top);
-    (rows, hidden)
+    hidden
 }
 
 /// 0 for as many frees as allocations, 1 for fewer, 2 for more.
@@ -308,9 +313,11 @@ fn server_row(source: Option<u32>, device: Option<u32>, reports: &[&Reports]) ->
     }
 }
 
-fn server_offenders(reported: &[Reported]) -> Vec<ServerOffender> {
+/// The worst, and how many are left out.
+fn server_offenders(reported: &[Reported], top: usize) -> (Vec<ServerOffender>, usize) {
     let mut worst: Vec<_> = reported.iter().copied().filter(|(_, it)| it.excess() > 0).collect();
     worst.sort_by_key(|(place, it)| (Reverse(it.excess()), *place));
+    let hidden = cut(&mut worst, top);
     let row = |(&(source, device, address), it): Reported| ServerOffender {
         source,
         process: it.process,
@@ -322,25 +329,25 @@ fn server_offenders(reported: &[Reported]) -> Vec<ServerOffender> {
         unknown: it.unknown,
         explained: Explained::of([it].into_iter()),
     };
-    worst.into_iter().map(row).collect()
+    (worst.into_iter().map(row).collect(), hidden)
 }
 
 impl Explained {
     fn of<'a>(reports: impl Iterator<Item = &'a Reports>) -> Self {
-        let mut counts: BTreeMap<Verdict, u64> = BTreeMap::new();
+        let mut counts: ByVerdict<u64> = ByVerdict::default();
         let mut explained = Self::default();
         for it in reports {
             let mut unmatched = 0;
             for (verdict, count) in &it.unmatched {
                 unmatched += count;
                 match verdict {
-                    Some(verdict) => *counts.entry(*verdict).or_default() += count,
+                    Some(verdict) => *counts.of(*verdict) += count,
                     None => explained.without_verdict += count,
                 }
             }
             explained.not_freed += unmatched.saturating_sub(it.excess());
         }
-        explained.verdicts = counts.into_iter().map(|(verdict, count)| VerdictCount { verdict, count }).collect();
+        explained.verdicts = counts.rows();
         explained
     }
 }

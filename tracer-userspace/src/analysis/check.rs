@@ -9,6 +9,7 @@ mod suppress;
 
 use std::collections::BTreeSet;
 
+use foldhash::HashMap;
 use serde::Serialize;
 use time::Date;
 
@@ -124,7 +125,7 @@ impl Gate {
     }
 
     /// Parts the findings into those that count, those that are known, and those that are suppressed.
-    fn sort(&self, findings: &[Finding]) -> Sorted {
+    fn sort<'a>(&self, findings: &'a [Finding]) -> Sorted<'a> {
         let mut sorted = Sorted::default();
         for finding in findings {
             // Only what asks for attention can be known or suppressed; the rest is there to be counted.
@@ -135,21 +136,15 @@ impl Gate {
             } else if bad && self.baseline.as_ref().is_some_and(|baseline| baseline.has(finding)) {
                 sorted.known.push(finding.clone());
             } else {
-                sorted.counting.push(finding.clone());
+                sorted.counting.push(finding);
             }
         }
         sorted
     }
 
-    fn rule(&self, rule: Rule, counting: &[Finding], summary: &Summary) -> Ruling {
+    fn rule(&self, rule: Rule, counting: &[&Finding], summary: &Summary) -> Ruling {
         let count = |finding: &Finding| if self.strict { finding.count() } else { finding.confirmed };
-        let sum = |test: Option<Option<&str>>| {
-            let findings = counting.iter().filter(|it| rule.subject.has(it.verdict));
-            let findings = findings.filter(|it| test.is_none_or(|test| it.test.as_deref() == test));
-            findings.fold((0, 0), |(sum, all): (u64, u64), it| {
-                (sum.saturating_add(count(it)), all.saturating_add(it.count()))
-            })
-        };
+        let subject: Vec<&Finding> = counting.iter().copied().filter(|it| rule.subject.has(it.verdict)).collect();
         let own = match rule.subject {
             Subject::Lost => Some(summary.integrity.lost()),
             Subject::Damaged => Some(u64::from(summary.integrity.damaged)),
@@ -157,19 +152,24 @@ impl Gate {
         };
         let mut tests = Vec::new();
         if rule.by_test {
+            let mut counts: HashMap<Option<&str>, u64> = HashMap::default();
+            for finding in &subject {
+                let sum = counts.entry(finding.test.as_deref()).or_default();
+                *sum = sum.saturating_add(count(finding));
+            }
             let outside = counting.iter().any(|it| it.test.is_none()).then_some(None);
             for test in summary.ran.iter().map(|test| Some(test.as_str())).chain(outside) {
-                let (count, _) = sum(Some(test));
+                let count = counts.get(&test).copied().unwrap_or(0);
                 tests.push(TestRuling { test: test.map(str::to_owned), passed: count <= rule.allowed, count });
             }
         }
-        let (total, with_possible) = own.map_or_else(|| sum(None), |own| (own, own));
+        let all = |count: &dyn Fn(&Finding) -> u64| subject.iter().fold(0_u64, |sum, it| sum.saturating_add(count(it)));
+        let (total, with_possible) = own.map_or_else(|| (all(&count), all(&Finding::count)), |own| (own, own));
         let worst = tests.iter().map(|test| test.count).max().unwrap_or(0);
         let counted = if rule.by_test { worst } else { total };
         let broken: BTreeSet<Option<&str>> =
             tests.iter().filter(|test| !test.passed).map(|test| test.test.as_deref()).collect();
-        let listed = counting.iter().filter(|it| rule.subject.has(it.verdict));
-        let listed = listed.filter(|it| !rule.by_test || broken.contains(&it.test.as_deref()));
+        let listed = subject.into_iter().filter(|it| !rule.by_test || broken.contains(&it.test.as_deref()));
         Ruling {
             rule: rule.to_string(),
             passed: counted <= rule.allowed,
@@ -180,7 +180,7 @@ impl Gate {
         }
     }
 
-    fn notices(&self, sorted: &Sorted) -> Vec<String> {
+    fn notices(&self, sorted: &Sorted<'_>) -> Vec<String> {
         let mut notices = self.suppressions.notices(&sorted.used, self.today);
         if let Some(baseline) = &self.baseline {
             notices.extend(baseline.notices(&sorted.known));
@@ -190,8 +190,8 @@ impl Gate {
 }
 
 #[derive(Default)]
-struct Sorted {
-    counting: Vec<Finding>,
+struct Sorted<'a> {
+    counting: Vec<&'a Finding>,
     known: Vec<Finding>,
     suppressed: Vec<Suppressed>,
     /// Suppressions that were of use.

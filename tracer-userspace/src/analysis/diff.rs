@@ -4,8 +4,10 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
 };
 
+use foldhash::HashMap;
 use serde::Serialize;
 
 use super::{BalanceSum, Finding, Integrity, Site, Summary, TestRow};
@@ -66,7 +68,7 @@ pub struct Change {
     /// How much attention it asks for.
     pub colour: Colour,
     /// The site.
-    pub site: Site,
+    pub site: Rc<Site>,
     /// The test, `null` for what happened outside of any.
     pub test: Option<String>,
     /// How often in the earlier run.
@@ -167,7 +169,7 @@ pub fn diff(before: &Summary, after: &Summary) -> Diff {
 }
 
 /// Verdict, site and test.
-type Key = (Verdict, String, Option<String>);
+type Key<'a> = (Verdict, &'a str, Option<&'a str>);
 
 /// Both runs, in a form to look things up in.
 struct Sides<'a> {
@@ -177,7 +179,9 @@ struct Sides<'a> {
 
 struct Side<'a> {
     summary: &'a Summary,
-    findings: BTreeMap<Key, &'a Finding>,
+    findings: BTreeMap<Key<'a>, &'a Finding>,
+    /// How many there are at a site in a test, whatever the verdict.
+    places: HashMap<(&'a str, Option<&'a str>), u64>,
     tests: BTreeMap<Option<&'a str>, TestSum>,
     /// Why what this side does not show may have happened all the same.
     gaps: Vec<String>,
@@ -189,15 +193,16 @@ impl<'a> Sides<'a> {
     }
 
     fn changes(&self) -> Vec<Change> {
-        let keys: BTreeSet<&Key> = self.before.findings.keys().chain(self.after.findings.keys()).collect();
+        let keys: BTreeSet<Key> = self.before.findings.keys().chain(self.after.findings.keys()).copied().collect();
         let bad = keys.into_iter().filter(|(verdict, ..)| verdict.colour() != Colour::Normal);
         bad.filter_map(|key| self.change(key)).collect()
     }
 
-    fn change(&self, key: &Key) -> Option<Change> {
-        let [before, after] = [&self.before, &self.after].map(|side| side.findings.get(key).copied());
+    fn change(&self, key: Key) -> Option<Change> {
+        let (verdict, id, test) = key;
+        let [before, after] = [&self.before, &self.after].map(|side| side.findings.get(&key).copied());
         let site = &after.or(before)?.site;
-        let what = self.what(key.2.as_deref(), before.map_or(0, Finding::count), after.map_or(0, Finding::count));
+        let what = self.what(test, before.map_or(0, Finding::count), after.map_or(0, Finding::count));
         // A loss where there is less of it may hide it; what is only possible where there is more may be nothing.
         let (more, less_side) = match what {
             ChangeKind::Appeared | ChangeKind::More => (after, &self.before),
@@ -205,20 +210,16 @@ impl<'a> Sides<'a> {
         };
         let exact = [before, after].into_iter().flatten().all(|finding| finding.site.exact);
         let stands = exact && less_side.gaps.is_empty() && more.is_some_and(|finding| finding.possible == 0);
-        let otherwise = self
-            .after
-            .findings
-            .iter()
-            .filter(|((verdict, id, test), _)| *verdict != key.0 && *id == key.1 && *test == key.2);
+        let here = self.after.places.get(&(id, test)).copied().unwrap_or(0);
         Some(Change {
             what,
-            verdict: key.0,
-            colour: key.0.colour(),
-            site: site.clone(),
-            test: key.2.clone(),
+            verdict,
+            colour: verdict.colour(),
+            site: Rc::clone(site),
+            test: test.map(str::to_owned),
             before: before.map_or(0, Finding::count),
             after: after.map_or(0, Finding::count),
-            after_otherwise: otherwise.map(|(_, finding)| finding.count()).sum(),
+            after_otherwise: here.saturating_sub(after.map_or(0, Finding::count)),
             certainty: if stands { Certainty::Confirmed } else { Certainty::Possible },
         })
     }
@@ -273,12 +274,18 @@ impl<'a> Sides<'a> {
 
 impl<'a> Side<'a> {
     fn new(summary: &'a Summary, name: &str) -> Self {
-        let key = |finding: &Finding| (finding.verdict, finding.site.id.clone(), finding.test.clone());
+        let mut places: HashMap<_, u64> = HashMap::default();
+        for finding in &summary.findings {
+            let (_, id, test) = finding.key();
+            let sum = places.entry((id, test)).or_default();
+            *sum = sum.saturating_add(finding.count());
+        }
         let sum =
             |row: &TestRow| TestSum { allocations: row.allocations, frees: row.frees, bytes_left: row.bytes_left };
         Self {
             summary,
-            findings: summary.findings.iter().map(|finding| (key(finding), finding)).collect(),
+            findings: summary.findings.iter().map(|finding| (finding.key(), finding)).collect(),
+            places,
             tests: summary.tests.iter().map(|row| (row.test.as_deref(), sum(row))).collect(),
             gaps: gaps(&summary.integrity, name),
         }
@@ -313,7 +320,7 @@ pub(super) fn gaps(integrity: &Integrity, name: &str) -> Vec<String> {
     gaps
 }
 
-fn is_bad((verdict, ..): &Key) -> bool {
+fn is_bad((verdict, ..): &Key<'_>) -> bool {
     verdict.colour() != Colour::Normal
 }
 

@@ -6,6 +6,7 @@ mod groups;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
+    rc::Rc,
 };
 
 use serde::Serialize;
@@ -14,11 +15,12 @@ pub use groups::{ExcessGroup, ExcessGrouping};
 
 use super::{
     Integrity, Ranking, Site, Suspect, VerdictCount,
-    cause::{self, Facts, Signs},
-    names,
-    site::Sites,
+    by_verdict::ByVerdict,
+    cause::{self, Facts, Functions, Signs},
+    names::{self, Named},
+    sites::Sites,
 };
-use crate::model::{Buffer, Certainty, Colour, Definitions, Entry, Model, Outcome, Previous, StackLines, Verdict};
+use crate::model::{Certainty, Colour, Definitions, Entry, KnownStacks, Model, Outcome, Previous, StackLines, Verdict};
 
 /// How many buffers are named as examples of a site.
 const EXAMPLES: usize = 5;
@@ -47,7 +49,7 @@ pub struct Excess {
 #[derive(Clone, Debug, Serialize)]
 pub struct ExcessSite {
     /// The site.
-    pub site: Site,
+    pub site: Rc<Site>,
     /// Frees.
     pub count: u64,
     /// Of these, how many a loss could change.
@@ -109,7 +111,7 @@ struct SiteSum {
     possible: u64,
     bytes: u64,
     first: u64,
-    verdicts: BTreeMap<Verdict, u64>,
+    verdicts: ByVerdict<u64>,
     tests: BTreeMap<u32, u64>,
     examples: Vec<Example>,
     places: BTreeMap<Places, u64>,
@@ -133,19 +135,22 @@ enum Before {
     Unseen,
 }
 
-/// A buffer, and the owner of the memory that it is about: the buffer itself, or an alias's.
+/// A buffer, by the owner of the memory that it is about: the buffer itself, or an alias's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Example {
-    buffer: Buffer,
-    owner: Buffer,
+    unique_id: u64,
+    owner: Named,
 }
 
 impl Example {
+    fn of(outcome: &Outcome) -> Self {
+        Self { unique_id: outcome.buffer.unique_id, owner: Named::of(outcome.owner()) }
+    }
+
     fn show(&self) -> String {
-        let owner = names::example(&self.owner);
-        match self.owner.unique_id == self.buffer.unique_id {
-            true => owner,
-            false => format!("buffer {}, an alias of {owner}", self.buffer.unique_id),
+        match self.owner.unique_id == self.unique_id {
+            true => self.owner.to_string(),
+            false => format!("buffer {}, an alias of {}", self.unique_id, self.owner),
         }
     }
 }
@@ -157,7 +162,7 @@ impl ExcessFold {
             return;
         };
         if let Some(kind) = ExcessKind::of(outcome.verdict) {
-            self.stacks.entry((outcome.moment.stack, kind)).or_default().merge(SiteSum::of(outcome));
+            self.stacks.entry((outcome.moment.stack, kind)).or_default().add(outcome);
             self.groups.add(kind, outcome);
         }
     }
@@ -172,24 +177,25 @@ impl ExcessFold {
             return Excess { integrity, sites, late, inherited, by: Some(by), groups, hidden };
         }
         let mut sites = Sites::new(&model.definitions);
-        let mut sums: BTreeMap<(ExcessKind, String), (Site, SiteSum)> = BTreeMap::new();
+        let mut sums: BTreeMap<(ExcessKind, String), (Rc<Site>, SiteSum)> = BTreeMap::new();
         let mut stacks: Vec<_> = self.stacks.into_iter().collect();
         stacks.sort_by_key(|&((stack, _), ref sum)| (sum.first, stack));
         for ((stack, kind), sum) in stacks {
             let site = sites.get(stack);
-            let empty = || (site.clone(), SiteSum::default());
+            let empty = || (Rc::clone(site), SiteSum::default());
             sums.entry((kind, site.id.clone())).or_insert_with(empty).1.merge(sum);
         }
-        let mut kinds: BTreeMap<ExcessKind, Vec<(Site, SiteSum)>> = BTreeMap::new();
+        let mut kinds: BTreeMap<ExcessKind, Vec<(Rc<Site>, SiteSum)>> = BTreeMap::new();
         for ((kind, _), site) in sums {
             kinds.entry(kind).or_default().push(site);
         }
-        let mut hidden = 0;
+        let (mut hidden, mut functions) = (0, Functions::default());
+        let mut stacks = KnownStacks::new(&model.definitions);
         let [sites, late, inherited] = [ExcessKind::Excess, ExcessKind::Late, ExcessKind::Inherited].map(|kind| {
             let mut ranked = kinds.remove(&kind).unwrap_or_default();
             ranked.sort_by_key(|(_, sum)| (ranking.key(sum.count, sum.bytes, sum.first), sum.first));
             hidden += ranking.cut(&mut ranked);
-            ranked.into_iter().map(|(site, sum)| sum.finish(site, &model.definitions)).collect()
+            ranked.into_iter().map(|(site, sum)| sum.finish(site, &mut stacks, &mut functions)).collect()
         });
         Excess { integrity, sites, late, inherited, by, groups: Vec::new(), hidden }
     }
@@ -199,7 +205,10 @@ impl ExcessSite {
     /// A site with one free, in the names that are known by now.
     #[must_use]
     pub fn of(outcome: &Outcome, definitions: &Definitions) -> Self {
-        SiteSum::of(outcome).finish(Site::of(definitions.stack(outcome.moment.stack).as_ref()), definitions)
+        let site = Site::of(definitions.stack(outcome.moment.stack).as_ref());
+        let mut sum = SiteSum::default();
+        sum.add(outcome);
+        sum.finish(Rc::new(site), &mut KnownStacks::new(definitions), &mut Functions::default())
     }
 }
 
@@ -218,7 +227,7 @@ impl ExcessKind {
 }
 
 impl SiteSum {
-    fn of(outcome: &Outcome) -> Self {
+    fn add(&mut self, outcome: &Outcome) {
         let previous = match outcome.previous {
             Previous::None => Before::None,
             Previous::Free(moment, verdict) => Before::Free(verdict, moment.stack),
@@ -227,34 +236,42 @@ impl SiteSum {
         };
         let allocation = outcome.owner().allocated.map(|moment| moment.stack);
         let places = Places { free: outcome.moment.stack, previous, allocation };
-        Self {
-            count: 1,
-            possible: u64::from(outcome.certainty == Certainty::Possible),
-            bytes: outcome.buffer.size,
-            first: outcome.moment.time,
-            verdicts: BTreeMap::from([(outcome.verdict, 1)]),
-            tests: BTreeMap::from([(outcome.moment.test, 1)]),
-            examples: vec![Example { buffer: outcome.buffer, owner: *outcome.owner() }],
-            places: BTreeMap::from([(places, 1)]),
-            signs: Signs::of(outcome),
-        }
+        self.begin(outcome.moment.time);
+        self.count += 1;
+        self.possible += u64::from(outcome.certainty == Certainty::Possible);
+        self.bytes = self.bytes.saturating_add(outcome.buffer.size);
+        *self.verdicts.of(outcome.verdict) += 1;
+        *self.tests.entry(outcome.moment.test).or_default() += 1;
+        *self.places.entry(places).or_default() += 1;
+        self.signs.add(outcome);
+        self.example(Example::of(outcome));
     }
 
     fn merge(&mut self, other: Self) {
-        self.first = if self.count == 0 { other.first } else { self.first.min(other.first) };
+        self.begin(other.first);
         self.count += other.count;
         self.possible += other.possible;
         self.bytes = self.bytes.saturating_add(other.bytes);
-        add(&mut self.verdicts, other.verdicts);
+        self.verdicts.merge(&other.verdicts);
         add(&mut self.tests, other.tests);
         add(&mut self.places, other.places);
         self.signs.merge(other.signs);
-        self.examples.extend(other.examples);
-        self.examples.dedup();
-        self.examples.truncate(EXAMPLES);
+        other.examples.into_iter().for_each(|example| self.example(example));
     }
 
-    fn finish(self, site: Site, definitions: &Definitions) -> ExcessSite {
+    /// Notes when a free was made, before it counts.
+    fn begin(&mut self, time: u64) {
+        self.first = if self.count == 0 { time } else { self.first.min(time) };
+    }
+
+    fn example(&mut self, example: Example) {
+        if self.examples.len() < EXAMPLES && self.examples.last() != Some(&example) {
+            self.examples.push(example);
+        }
+    }
+
+    fn finish(self, site: Rc<Site>, stacks: &mut KnownStacks<'_>, functions: &mut Functions) -> ExcessSite {
+        let definitions = stacks.definitions();
         let usual = self.places.iter().max_by_key(|&(places, &count)| (count, Reverse(*places)));
         let none = Places { free: 0, previous: Before::None, allocation: None };
         let places = usual.map_or(none, |(places, _)| *places);
@@ -264,11 +281,11 @@ impl SiteSum {
                 *tests.entry(name).or_default() += count;
             }
         }
-        let (free, previous) = (definitions.stack(places.free), places.previous.resolve(definitions));
+        let (free, previous) = (stacks.get(places.free), places.previous.resolve(stacks));
         let causes = cause::suspects(&Facts {
             count: self.count,
-            free: free.as_ref(),
-            previous: places.previous.verdict().and_then(|verdict| Some((previous.stack.as_ref()?, verdict))),
+            free: free.as_ref().map(|stack| functions.in_stack(stack)),
+            previous: places.previous.verdict().and_then(|it| Some((functions.in_stack(previous.stack.as_ref()?), it))),
             signs: &self.signs,
             definitions,
         });
@@ -278,12 +295,12 @@ impl SiteSum {
             possible: self.possible,
             bytes: self.bytes,
             first: self.first,
-            verdicts: self.verdicts.into_iter().map(|(verdict, count)| VerdictCount { verdict, count }).collect(),
+            verdicts: self.verdicts.rows(),
             tests,
             examples: self.examples.iter().map(Example::show).collect(),
             free,
             previous,
-            allocation: allocation(places.allocation, definitions),
+            allocation: allocation(places.allocation, stacks),
             other_places: self.places.len().saturating_sub(1),
             causes,
         }
@@ -304,9 +321,9 @@ impl Before {
         }
     }
 
-    fn resolve(self, definitions: &Definitions) -> Place {
+    fn resolve(self, stacks: &mut KnownStacks<'_>) -> Place {
         let (what, stack) = match self {
-            Self::Free(verdict, stack) => (verdict.name(), definitions.stack(stack)),
+            Self::Free(verdict, stack) => (verdict.name(), stacks.get(stack)),
             Self::None => ("none", None),
             Self::Forgotten => ("not known: too many buffers were freed in between", None),
             Self::Unseen => ("not in the recording", None),
@@ -316,8 +333,8 @@ impl Before {
 }
 
 /// Where a buffer was allocated, by the stack of its request.
-pub(super) fn allocation(stack: Option<u32>, definitions: &Definitions) -> Place {
-    let lines = stack.and_then(|stack| definitions.stack(stack));
+pub(super) fn allocation(stack: Option<u32>, stacks: &mut KnownStacks<'_>) -> Place {
+    let lines = stack.and_then(|stack| stacks.get(stack));
     let what = match (stack, &lines) {
         (Some(_), Some(_)) => "allocated",
         (Some(_), None) => "no stack",

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which entries an analysis is about.
 
-use std::{collections::HashSet, fmt};
+use std::fmt;
 
+use foldhash::HashSet;
 use serde::Serialize;
 
-use super::{Pattern, Site, SitePattern, names};
+use super::{Pattern, SitePattern, Sites, names};
 use crate::{
     model::{Definitions, Device, Entry, Moment, Origin, Outcome, Verdict},
     trace::DeviceClass,
@@ -90,7 +91,8 @@ impl Filter {
             definitions.text_numbers().filter(|&text| matches(text).is_some_and(|it| pattern.matches(it))).collect()
         });
         let stacks = self.site.as_ref().map(|pattern| {
-            let matches = |&stack: &u32| pattern.matches(&Site::of(definitions.stack(stack).as_ref()));
+            let mut sites = Sites::new(definitions);
+            let matches = |&stack: &u32| pattern.matches(sites.get(stack));
             definitions.stack_numbers().filter(matches).collect()
         });
         let imported = definitions.processes.iter().filter(|(_, process)| !process.origin.as_str().is_empty());
@@ -185,6 +187,10 @@ impl Selection {
     }
 
     fn matches_time(&self, entry: &Entry) -> bool {
+        let Filter { since, until, .. } = self.filter;
+        if since.is_none() && until.is_none() {
+            return true;
+        }
         let imported = self.imported.contains(&entry.process());
         let time = match entry {
             // Without threads, what happened is not told from what nobody did by its thread.
@@ -192,7 +198,7 @@ impl Selection {
             _ => origin(entry).time,
         };
         let time = if imported { time.saturating_mul(UNIT) } else { time };
-        self.filter.since.is_none_or(|since| time >= since) && self.filter.until.is_none_or(|until| time < until)
+        since.is_none_or(|since| time >= since) && until.is_none_or(|until| time < until)
     }
 
     fn matches_place(&self, moment: &Moment) -> bool {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names of C++ functions: short enough to read, and reduced to what a rebuild keeps.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::model::{Line, LineKind};
 
@@ -97,8 +97,8 @@ fn outside(text: &str) -> impl DoubleEndedIterator<Item = usize> {
 }
 
 /// What has brackets that enclose neither parameters nor template arguments, and what stands for it meanwhile.
-const BRACKETS: [(&str, &str); 8] = [
-    ("(anonymous namespace)", "{anonymous}"),
+const ANONYMOUS: (&str, &str) = ("(anonymous namespace)", "{anonymous}");
+const OPERATORS: [(&str, &str); 7] = [
     ("operator()", "operator{call}"),
     ("operator<=>", "operator{compare}"),
     ("operator<<", "operator{left}"),
@@ -110,12 +110,26 @@ const BRACKETS: [(&str, &str); 8] = [
 
 /// Hides such brackets, and the standard library's inline name spaces.
 fn protect(name: &str) -> String {
-    let name = name.replace("std::__1::", "std::").replace("std::__cxx11::", "std::");
-    BRACKETS.iter().fold(name, |name, (brackets, word)| name.replace(brackets, word))
+    let mut name = name.to_owned();
+    // Most names have none of these, and to look once is faster than to replace each.
+    if name.contains("std::__") {
+        name = name.replace("std::__1::", "std::").replace("std::__cxx11::", "std::");
+    }
+    if name.contains(ANONYMOUS.0) {
+        name = name.replace(ANONYMOUS.0, ANONYMOUS.1);
+    }
+    if name.contains("operator") {
+        name = OPERATORS.iter().fold(name, |name, (brackets, word)| name.replace(brackets, word));
+    }
+    name
 }
 
 fn restore(name: &str) -> String {
-    BRACKETS.iter().fold(name.to_owned(), |name, (brackets, word)| name.replace(word, brackets))
+    if !name.contains('{') {
+        return name.to_owned();
+    }
+    let all = [ANONYMOUS].into_iter().chain(OPERATORS);
+    all.fold(name.to_owned(), |name, (brackets, word)| name.replace(word, brackets))
 }
 
 /// GCC and Clang name the parts and copies of a function so, where its name is not mangled.
@@ -198,7 +212,7 @@ fn replace_parameters(name: &str, replacement: impl Fn(bool) -> &'static str) ->
 /// Index of the closing bracket by that of the opening one, for those that have one. The `>` of `->` is none.
 fn closings(text: &str, open: char, close: char) -> HashMap<usize, usize> {
     let mut waiting = Vec::new();
-    let mut ends = HashMap::new();
+    let mut ends = HashMap::default();
     let mut last = ' ';
     for (index, c) in text.char_indices() {
         if c == open {

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What was not freed: leak candidates, by where they were allocated.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use serde::Serialize;
 
-use super::{Integrity, Place, Ranking, Site, excess::allocation, filter::origin_of, names, site::Sites};
-use crate::model::{Buffer, Certainty, Definitions, Entry, Model, Outcome, Verdict};
+use super::{
+    Integrity, Place, Ranking, Site,
+    excess::allocation,
+    filter::origin_of,
+    names::{self, Named},
+    sites::Sites,
+};
+use crate::model::{Certainty, Definitions, Entry, KnownStacks, Model, Outcome, Verdict};
 
 /// Buffers that were live when something ended, in groups.
 #[derive(Clone, Debug, Serialize)]
@@ -72,7 +81,7 @@ pub struct HeldGroup {
     /// Site, test, device or type, by name.
     pub name: String,
     /// The site, if groups are sites and allocations were seen.
-    pub site: Option<Site>,
+    pub site: Option<Rc<Site>>,
     /// Buffers.
     pub count: u64,
     /// Of these, how many may have been freed in a gap of the recording.
@@ -118,7 +127,7 @@ struct Sum {
     ages: Option<(u64, u64)>,
     /// When the first of them was allocated.
     first: u64,
-    examples: Vec<Buffer>,
+    examples: Vec<Named>,
 }
 
 /// How many buffers are named as examples of a group.
@@ -163,7 +172,8 @@ impl HeldFold {
         let mut ranked: Vec<Group> = groups.groups.into_values().collect();
         ranked.sort_by_key(|group| (group.until, ranking.key(group.sum.count, group.sum.bytes, group.sum.first)));
         let hidden = ranking.cut(&mut ranked);
-        let groups = ranked.into_iter().map(|group| group.finish(by, &model.definitions)).collect();
+        let mut stacks = KnownStacks::new(&model.definitions);
+        let groups = ranked.into_iter().map(|group| group.finish(by, &mut stacks)).collect();
         Held { integrity: Integrity::of(model), by, totals, groups, hidden }
     }
 }
@@ -179,7 +189,7 @@ struct Groups<'a> {
 struct Group {
     until: Until,
     name: String,
-    site: Option<Site>,
+    site: Option<Rc<Site>>,
     /// Of the first sum.
     stack: Option<u32>,
     sum: Sum,
@@ -192,7 +202,7 @@ impl Groups<'_> {
         sum.ages = sum.ages.filter(|_| names::origin(key.process, self.definitions).is_empty());
         let until = until(&key, self.definitions);
         let test = names::test_of(self.definitions, key.test);
-        let site = key.stack.filter(|_| self.by == Grouping::Site).map(|stack| self.sites.get(stack).clone());
+        let site = key.stack.filter(|_| self.by == Grouping::Site).map(|stack| Rc::clone(self.sites.get(stack)));
         let (mark, name) = match self.by {
             Grouping::Site => match &site {
                 Some(site) => (site.id.clone(), site.name.clone()),
@@ -221,7 +231,7 @@ impl Groups<'_> {
 }
 
 impl Group {
-    fn finish(self, by: Grouping, definitions: &Definitions) -> HeldGroup {
+    fn finish(self, by: Grouping, stacks: &mut KnownStacks<'_>) -> HeldGroup {
         HeldGroup {
             until: self.until,
             name: self.name,
@@ -232,8 +242,8 @@ impl Group {
             oldest: self.sum.ages.map(|(oldest, _)| oldest),
             youngest: self.sum.ages.map(|(_, youngest)| youngest),
             tests: self.tests,
-            examples: self.sum.examples.iter().map(names::example).collect(),
-            allocation: (by == Grouping::Site).then(|| allocation(self.stack, definitions)),
+            examples: self.sum.examples.iter().map(Named::to_string).collect(),
+            allocation: (by == Grouping::Site).then(|| allocation(self.stack, stacks)),
         }
     }
 }
@@ -247,7 +257,7 @@ impl Sum {
             bytes: outcome.buffer.size,
             ages: age.map(|age| (age, age)),
             first: origin_of(outcome).time,
-            examples: vec![outcome.buffer],
+            examples: vec![Named::of(&outcome.buffer)],
         }
     }
 

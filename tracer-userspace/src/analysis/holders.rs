@@ -4,14 +4,12 @@
 //! What the sites hold now is kept, and what each held at the peak: a site that is touched after a new peak first notes
 //! what it held then. So a peak costs nothing when it comes, and memory grows with the sites, not with the events.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-};
+use std::{cmp::Reverse, rc::Rc};
 
+use foldhash::HashMap;
 use serde::Serialize;
 
-use super::{Site, names, site::Sites};
+use super::{Site, names, sites::Sites};
 use crate::model::Moment;
 
 /// How many holders are named.
@@ -84,7 +82,7 @@ pub struct Holder {
     /// Test that allocated them; `null` for none.
     pub test: Option<String>,
     /// Where it allocated them.
-    pub site: Site,
+    pub site: Rc<Site>,
 }
 
 /// The live buffers of one memory, now and at the peak.
@@ -208,18 +206,21 @@ impl Snapshot {
 
 /// Several stacks may be one site, and the phases of a test are one test.
 fn live_set(places: impl Iterator<Item = (Place, Load)>, sites: &mut Sites) -> LiveSet {
-    let mut by_name: BTreeMap<(String, Option<String>), Holder> = BTreeMap::new();
-    for (place, load) in places.filter(|(_, load)| load.buffers > 0) {
-        let test = place.and_then(|(_, test)| names::test_of(sites.definitions(), test));
-        let site = match place {
-            Some((stack, _)) => sites.get(stack),
-            None => &Site::before(),
-        };
-        let new = || Holder { load: Load::default(), test: test.clone(), site: site.clone() };
-        let holder = by_name.entry((site.id.clone(), test.clone())).or_insert_with(new);
-        holder.load = holder.load.plus(load);
-    }
-    let mut holders: Vec<Holder> = by_name.into_values().collect();
+    let before = Rc::new(Site::before());
+    let named = places.filter(|(_, load)| load.buffers > 0).map(|(place, load)| Holder {
+        load,
+        test: place.and_then(|(_, test)| names::test_of(sites.definitions(), test)),
+        site: Rc::clone(place.map_or(&before, |(stack, _)| sites.get(stack))),
+    });
+    let mut holders: Vec<Holder> = named.collect();
+    holders.sort_by(|a, b| (&a.site.id, &a.test).cmp(&(&b.site.id, &b.test)));
+    holders.dedup_by(|holder, first| {
+        let same = (&holder.site.id, &holder.test) == (&first.site.id, &first.test);
+        if same {
+            first.load = first.load.plus(holder.load);
+        }
+        same
+    });
     holders.sort_by_key(|holder| Reverse((holder.load.bytes, holder.load.buffers)));
     let others = holders.len().saturating_sub(HOLDERS) as u64;
     let load = holders.iter().fold(Load::default(), |sum, holder| sum.plus(holder.load));
@@ -291,7 +292,7 @@ mod tests {
                 live.remove(Some(&moment(stack, 0)), load(bytes));
             }
         }
-        let mut expected: HashMap<u32, (u64, u64)> = HashMap::new();
+        let mut expected: HashMap<u32, (u64, u64)> = HashMap::default();
         for (stack, bytes) in best.1 {
             let sum = expected.entry(stack).or_default();
             *sum = (sum.0 + 1, sum.1 + bytes);

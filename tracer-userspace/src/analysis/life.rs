@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The lives of buffers: an allocation and its end joined, one at a time, as views over time need them.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::model::{Allocation, Buffer, Certainty, Entry, Found, Moment, Outcome, Verdict};
 

@@ -124,7 +124,7 @@ impl LiveFold {
             problems: integrity::problems_so_far(model),
             last: self.last,
             pace: self.pace.rates(self.last, idle),
-            verdicts: verdicts.map(|(&verdict, &counts)| VerdictRow::new(verdict, counts)).collect(),
+            verdicts: verdicts.map(|(verdict, counts)| VerdictRow::new(verdict, counts)).collect(),
             memories: rows.memories(self),
             findings: rows.findings(self),
             sites: rows.sites(self),

@@ -5,6 +5,7 @@
 //! after `integrity.start_ns`, sizes are bytes on one device, and an absent value is `null`.
 
 mod balance;
+mod by_verdict;
 mod cause;
 mod check;
 mod diff;
@@ -22,6 +23,7 @@ mod pattern;
 mod profile;
 mod report;
 mod site;
+mod sites;
 mod summary;
 mod timeline;
 mod totals;
@@ -46,6 +48,7 @@ pub use order::{Order, Ranking};
 pub use pattern::{Pattern, SitePattern};
 pub use profile::{Amount, At, Measure, Profile, ProfileFold, Sample};
 pub use report::{CircularRow, Failure, Peak, Report, ReportFold, TestRow, Total, VerdictCount, VerdictRow};
-pub use site::{KnownSites, Site, Sites};
+pub use site::Site;
+pub use sites::{KnownSites, Sites};
 pub use summary::{BalanceSum, Finding, Summary, SummaryFold};
 pub use timeline::{Query, Step, Steps, Timeline, TimelineFold, What};

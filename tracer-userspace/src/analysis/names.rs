@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The words for the numbers of an entry.
 
+use std::fmt;
+
 use crate::{
     model::{Buffer, Definitions, Device, Moment},
     trace::{self, BUFFER_TYPES},
@@ -56,9 +58,27 @@ pub(crate) fn process(number: u32, definitions: &Definitions) -> String {
     }
 }
 
-/// A buffer in a few words, as an example of many.
-pub(super) fn example(buffer: &Buffer) -> String {
-    let device = device(buffer.device).unwrap_or_else(|| "unknown device".to_owned());
-    let kind = buffer_type(buffer.buffer_type);
-    format!("buffer {} ({device}, {kind} {:#x}, process {})", buffer.unique_id, buffer.address, buffer.process)
+/// What a buffer is called by, as an example of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) unique_id: u64,
+    process: u32,
+    device: Option<Device>,
+    buffer_type: u32,
+    address: u64,
+}
+
+impl Named {
+    pub(super) fn of(buffer: &Buffer) -> Self {
+        let &Buffer { unique_id, process, device, buffer_type, address, .. } = buffer;
+        Self { unique_id, process, device, buffer_type, address }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let device = device(self.device).unwrap_or_else(|| "unknown device".to_owned());
+        let kind = buffer_type(self.buffer_type);
+        write!(f, "buffer {} ({device}, {kind} {:#x}, process {})", self.unique_id, self.address, self.process)
+    }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The profile: what was allocated, held, live at the peak, and freed too often, by stack.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::HashMap;
 
 use super::{
     ExcessKind, Filter,

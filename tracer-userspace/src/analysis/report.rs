@@ -3,6 +3,8 @@
 
 mod fold;
 
+use std::rc::Rc;
+
 use serde::Serialize;
 
 use super::{Balance, Integrity, LiveSet, Site};
@@ -125,7 +127,7 @@ pub struct Failure {
     /// Test that ran; `null` for none.
     pub test: Option<String>,
     /// The site of the request.
-    pub site: Site,
+    pub site: Rc<Site>,
     /// What was live, of what was allocated in the recording or found live; `null` if a selection parts allocations from their frees.
     pub held: Option<LiveSet>,
 }

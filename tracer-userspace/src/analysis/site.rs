@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The site: a stack reduced to what is the same in the next run.
 
-use std::{collections::HashMap, rc::Rc};
-
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::function::reduce;
-use crate::model::{Definitions, Line, LineKind, StackLines};
+use crate::model::{Line, LineKind, StackLines};
 
 /// What stands for the site of an allocation before the recording.
 const BEFORE: &str = "allocated before the recording";
@@ -34,80 +32,94 @@ pub struct Site {
     pub exact: bool,
 }
 
+/// What a line of a stack is to its site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Mark {
+    /// As [`Site::frames`] has it.
+    text: String,
+    part: Part,
+    /// Whether its function has a name.
+    named: bool,
+}
+
+/// Whose function it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    Native,
+    /// Python of the user's own.
+    Own,
+    /// Python of a package.
+    Installed,
+}
+
 impl Site {
     /// The site of a stack; `None` stands for an event without one.
     #[must_use]
     pub fn of(stack: Option<&StackLines>) -> Self {
-        let Some(stack) = stack else {
-            return Self { id: id(&[]), name: "no stack".to_owned(), frames: Vec::new(), exact: false };
-        };
-        let lines: Vec<&Line> = stack.lines.iter().filter(|line| counts(line)).collect();
-        let mut frames: Vec<String> = lines.iter().map(|line| frame(line)).collect();
-        frames.dedup();
-        let whole = stack.end == "complete" && matches!(stack.python.as_str(), "" | "complete");
-        let named = lines.iter().all(|line| line.function.is_some());
-        Self { id: id(&frames), name: name(&lines), exact: whole && named && !frames.is_empty(), frames }
+        let Some(stack) = stack else { return Self::without_stack() };
+        let marks: Vec<Mark> = stack.lines.iter().filter_map(|line| Mark::of(line)).collect();
+        Self::new(&marks.iter().collect::<Vec<_>>(), is_whole(&stack.end, &stack.python))
     }
-}
 
-impl Site {
+    /// That of a stack whose lines have these marks.
+    pub(super) fn new(marks: &[&Mark], whole: bool) -> Self {
+        let mut frames: Vec<String> = marks.iter().map(|mark| mark.text.clone()).collect();
+        frames.dedup();
+        let named = marks.iter().all(|mark| mark.named);
+        Self { id: id(&frames), name: name(marks), exact: whole && named && !frames.is_empty(), frames }
+    }
+
+    /// That of an event without a stack.
+    pub(super) fn without_stack() -> Self {
+        Self { id: id(&[]), name: "no stack".to_owned(), frames: Vec::new(), exact: false }
+    }
+
     /// Where a buffer was allocated that is from before the recording.
     pub(super) fn before() -> Self {
-        Self { id: id(&[]), name: BEFORE.to_owned(), frames: Vec::new(), exact: false }
+        Self { name: BEFORE.to_owned(), ..Self::without_stack() }
     }
 }
 
-/// The sites of a model's stacks, each worked out once.
-#[derive(Debug)]
-pub struct Sites<'a> {
-    definitions: &'a Definitions,
-    known: KnownSites,
+/// Whether a stack has all of its lines, by what its end and its Python part say.
+pub(super) fn is_whole(end: &str, python: &str) -> bool {
+    end == "complete" && matches!(python, "" | "complete")
 }
 
-/// The same while definitions still come.
-#[derive(Debug, Default)]
-pub struct KnownSites(HashMap<u32, Rc<Site>>);
-
-impl<'a> Sites<'a> {
-    /// Begins with what they are worked out from.
-    #[must_use]
-    pub fn new(definitions: &'a Definitions) -> Self {
-        Self { definitions, known: KnownSites::default() }
-    }
-
-    /// What they are worked out from.
-    pub(super) fn definitions(&self) -> &'a Definitions {
-        self.definitions
-    }
-
-    /// The site of a stack number; 0 stands for no stack.
-    pub fn get(&mut self, stack: u32) -> &Site {
-        self.known.get(stack, self.definitions)
+impl Mark {
+    /// That of a line; `None` if it does not count.
+    pub(super) fn of(line: &Line) -> Option<Self> {
+        let (part, text) = match line.kind {
+            LineKind::Interpreter => return None,
+            LineKind::Native => (Part::Native, native(line)?),
+            LineKind::Python => (python_part(line)?, python(line)),
+        };
+        Some(Self { text, part, named: line.function.is_some() })
     }
 }
 
-impl KnownSites {
-    /// The site of a stack number.
-    pub fn get(&mut self, stack: u32, definitions: &Definitions) -> &Rc<Site> {
-        self.0.entry(stack).or_insert_with(|| Rc::new(Site::of(definitions.stack(stack).as_ref())))
+/// How a function of machine code counts.
+fn native(line: &Line) -> Option<String> {
+    let library = line.module.as_deref().map(library_mark);
+    if line.inlined || library.is_some_and(is_standard) {
+        return None;
     }
-
-    /// Has those worked out again that names may change, because more of them are known by now.
-    pub fn forget_inexact(&mut self) {
-        self.0.retain(|_, site| site.exact);
+    match line.function.as_deref() {
+        Some(function) => Some(reduce(function)).filter(|name| !is_plumbing(name)),
+        None => Some(format!("? ({})", library.unwrap_or("no library"))),
     }
 }
 
-/// How a function of the stack counts.
-fn frame(line: &Line) -> String {
-    match (line.kind, line.function.as_deref()) {
-        (LineKind::Python, function) => {
-            let function = function.unwrap_or("?");
-            // The operations of a graph capture have no file.
-            line.file.as_deref().map_or_else(|| function.to_owned(), |file| format!("{function} ({})", file_mark(file)))
-        }
-        (_, Some(function)) => reduce(function),
-        (_, None) => format!("? ({})", line.module.as_deref().map_or("no library", library_mark)),
+/// How a Python function counts. The operations of a graph capture have no file.
+fn python(line: &Line) -> String {
+    let function = line.function.as_deref().unwrap_or("?");
+    line.file.as_deref().map_or_else(|| function.to_owned(), |file| format!("{function} ({})", file_mark(file)))
+}
+
+fn python_part(line: &Line) -> Option<Part> {
+    match line.file.as_deref() {
+        Some(file) if runs_tests(file) => None,
+        Some(file) if is_installed(file) => Some(Part::Installed),
+        _ => Some(Part::Own),
     }
 }
 
@@ -122,25 +134,15 @@ fn id(frames: &[String]) -> String {
 }
 
 /// The innermost native function, the innermost Python function of the user's own, and the outermost: the test.
-fn name(lines: &[&Line]) -> String {
-    let innermost = lines.iter().find(|line| line.kind == LineKind::Native);
-    let python = lines.iter().filter(|line| line.kind == LineKind::Python && line.function.is_some());
-    let own: Vec<_> = python.clone().filter(|line| !line.file.as_deref().is_some_and(is_installed)).collect();
-    let caller = own.first().copied().or_else(|| python.clone().next());
-    let outermost = own.last().copied().filter(|last| caller.is_some_and(|first| frame(first) != frame(last)));
-    let named: Vec<String> = [innermost, caller, outermost].into_iter().flatten().map(|line| frame(line)).collect();
+fn name(marks: &[&Mark]) -> String {
+    let innermost = marks.iter().find(|mark| mark.part == Part::Native);
+    let mut python = marks.iter().filter(|mark| mark.part != Part::Native && mark.named);
+    let mut own = python.clone().filter(|mark| mark.part == Part::Own);
+    let caller = own.clone().next().or_else(|| python.next());
+    let outermost = own.next_back().filter(|last| caller.is_some_and(|first| first.text != last.text));
+    let named: Vec<&str> =
+        [innermost, caller, outermost].into_iter().flatten().map(|mark| mark.text.as_str()).collect();
     if named.is_empty() { "no function known".to_owned() } else { named.join(" < ") }
-}
-
-fn counts(line: &Line) -> bool {
-    match line.kind {
-        LineKind::Interpreter => false,
-        LineKind::Native => {
-            let library = line.module.as_deref().map(library_mark);
-            !line.inlined && !library.is_some_and(is_standard) && !line.function.as_deref().is_some_and(is_plumbing)
-        }
-        LineKind::Python => !line.file.as_deref().is_some_and(runs_tests),
-    }
 }
 
 /// Whether a Python function is the user's own, and neither a package's nor what runs the tests.
@@ -159,9 +161,8 @@ fn is_standard(library: &str) -> bool {
     ["libc", "libpthread", "libstdc++", "libc++", "ld-linux-x86-64"].contains(&library)
 }
 
-/// Functions that every allocation or free goes through, that an optimizer inlines or not, or that run a program.
-fn is_plumbing(function: &str) -> bool {
-    let name = reduce(function);
+/// Functions, by their reduced names, that every allocation or free goes through, that an optimizer inlines or not, or that run a program.
+fn is_plumbing(name: &str) -> bool {
     let prefixes = ["std::", "__gnu_cxx::", "tt::tt_metal::Buffer::", "tt::tt_metal::BufferImpl::"];
     prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "_start"
 }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a run came to, in terms that the next run has too: for comparing runs and for judging one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
+use foldhash::HashMap;
 use serde::Serialize;
 
-use super::{Integrity, ReportFold, Site, TestRow, filter::origin_of, names, site::Sites};
+use super::{Integrity, ReportFold, Site, TestRow, filter::origin_of, names, sites::Sites};
 use crate::model::{Certainty, Entry, Model, Outcome, Verdict};
 
 /// A run by verdict, site and test.
@@ -13,7 +17,7 @@ use crate::model::{Certainty, Entry, Model, Outcome, Verdict};
 pub struct Summary {
     /// How far it can be trusted.
     pub integrity: Integrity,
-    /// How often each verdict was given at each site in each test, in no order that matters.
+    /// How often each verdict was given at each site in each test, in the order of these three.
     pub findings: Vec<Finding>,
     /// What each test did.
     pub tests: Vec<TestRow>,
@@ -29,9 +33,9 @@ pub struct Finding {
     /// The verdict.
     pub verdict: Verdict,
     /// The site: that of the free or request, or of the allocation where there was none.
-    pub site: Site,
+    pub site: Rc<Site>,
     /// The test, absent for what happened outside of any.
-    pub test: Option<String>,
+    pub test: Option<Rc<str>>,
     /// How often the recording decides it.
     pub confirmed: u64,
     /// How often a loss, or the begin or end of the recording, could change it.
@@ -113,28 +117,45 @@ impl Finding {
     pub fn count(&self) -> u64 {
         self.confirmed.saturating_add(self.possible)
     }
+
+    /// What findings are told apart by, in this run and in others.
+    pub(super) fn key(&self) -> (Verdict, &str, Option<&str>) {
+        (self.verdict, &self.site.id, self.test.as_deref())
+    }
+
+    fn merge(&mut self, other: &Self) {
+        // One stack of the site may be whole and another not.
+        if self.site.exact && !other.site.exact {
+            self.site = Rc::clone(&other.site);
+        }
+        self.confirmed += other.confirmed;
+        self.possible += other.possible;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
 }
 
 /// Several stacks may be one site, and the phases of a test are one test.
 fn findings(counts: HashMap<(Verdict, u32, u32), Count>, model: &Model) -> Vec<Finding> {
-    let mut sites = Sites::new(&model.definitions);
-    let mut sums: BTreeMap<(Verdict, String, Option<String>), Finding> = BTreeMap::new();
-    for ((verdict, stack, test), count) in counts {
-        let site = sites.get(stack);
-        let test = names::test_of(&model.definitions, test);
-        let finding = sums.entry((verdict, site.id.clone(), test.clone())).or_insert_with(|| Finding {
-            verdict,
-            site: site.clone(),
-            test,
-            confirmed: 0,
-            possible: 0,
-            bytes: 0,
-        });
-        // One stack of the site may be whole and another not.
-        finding.site.exact &= site.exact;
-        finding.confirmed += count.confirmed;
-        finding.possible += count.possible;
-        finding.bytes = finding.bytes.saturating_add(count.bytes);
-    }
-    sums.into_values().collect()
+    let (mut sites, mut tests) = (Sites::new(&model.definitions), HashMap::default());
+    let mut test = |text| -> Option<Rc<str>> {
+        tests.entry(text).or_insert_with(|| names::test_of(&model.definitions, text).map(Rc::from)).clone()
+    };
+    let finding = |((verdict, stack, text), Count { confirmed, possible, bytes })| Finding {
+        verdict,
+        site: Rc::clone(sites.get(stack)),
+        test: test(text),
+        confirmed,
+        possible,
+        bytes,
+    };
+    let mut findings: Vec<Finding> = counts.into_iter().map(finding).collect();
+    findings.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
+    findings.dedup_by(|next, sum| {
+        let same = next.key() == sum.key();
+        if same {
+            sum.merge(next);
+        }
+        same
+    });
+    findings
 }

@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use super::{Clock, Integrity, names};
 use crate::{
-    model::{Alias, Allocation, Certainty, Definitions, Entry, Found, Model, Moment, Outcome, StackLines, Verdict},
+    model::{
+        Alias, Allocation, Certainty, Definitions, Device, Entry, Found, KnownStacks, Model, Moment, Outcome,
+        StackLines, Verdict,
+    },
     trace::ALLOCATION_SERVER,
 };
 
@@ -87,11 +90,26 @@ pub enum What {
 #[derive(Debug)]
 pub struct TimelineFold {
     query: Query,
-    entries: VecDeque<Entry>,
-    /// Most entries that are kept.
+    kept: VecDeque<Brief>,
+    /// Most that are kept.
     most: usize,
     /// Steps that were not kept, by process.
     left_out: HashMap<u32, Numbers>,
+}
+
+/// What a step says of an entry, in numbers: an entry is several times as large.
+#[derive(Clone, Copy, Debug)]
+struct Brief {
+    what: What,
+    moment: Moment,
+    process: u32,
+    unique_id: Option<u64>,
+    device: Option<Device>,
+    buffer_type: u32,
+    address: u64,
+    bytes: u64,
+    ruling: Option<(Verdict, Certainty)>,
+    other: Option<u64>,
 }
 
 /// Makes the steps of entries, one at a time.
@@ -118,18 +136,18 @@ impl TimelineFold {
     /// The same for at most so many steps, the latest; their numbers are as if all were there.
     #[must_use]
     pub fn latest(query: Query, most: usize) -> Self {
-        Self { query, entries: VecDeque::new(), most, left_out: HashMap::new() }
+        Self { query, kept: VecDeque::new(), most, left_out: HashMap::new() }
     }
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
         if self.query.matches(entry) {
-            self.entries.push_back(*entry);
+            self.kept.push_back(Brief::of(entry));
         }
-        if self.entries.len() > self.most
-            && let Some(entry) = self.entries.pop_front()
+        if self.kept.len() > self.most
+            && let Some(brief) = self.kept.pop_front()
         {
-            self.left_out.entry(entry.process()).or_default().count(What::of(&entry));
+            self.left_out.entry(brief.process).or_default().count(brief.what);
         }
     }
 
@@ -141,14 +159,14 @@ impl TimelineFold {
         for (&process, left_out) in &self.left_out {
             make.skip(process, left_out);
         }
-        let mut steps: Vec<Step> = self.entries.iter().map(|entry| make.step(entry)).collect();
+        let mut steps: Vec<Step> = self.kept.into_iter().map(|brief| make.named(brief)).collect();
         if model.definitions.sessions.len() > 1 {
             // Lines and nodes come after what has a time.
             steps.sort_by_key(|step| (integrity.clock(step.process) != Clock::Time, step.time));
         }
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
-        let stacks =
-            numbers.into_iter().filter_map(|number| Some((number, model.definitions.stack(number)?))).collect();
+        let mut known = KnownStacks::new(&model.definitions);
+        let stacks = numbers.into_iter().filter_map(|number| Some((number, known.get(number)?))).collect();
         Timeline { integrity, steps, stacks }
     }
 }
@@ -162,8 +180,12 @@ impl<'a> Steps<'a> {
 
     /// The step that the next entry is.
     pub fn step(&mut self, entry: &Entry) -> Step {
+        self.named(Brief::of(entry))
+    }
+
+    fn named(&mut self, brief: Brief) -> Step {
         let definitions = self.definitions;
-        step(entry, self.numbers(entry.process()), definitions)
+        brief.step(self.numbers(brief.process), definitions)
     }
 
     /// Counts steps that are left out.
@@ -200,33 +222,48 @@ impl Query {
     }
 }
 
-fn step(entry: &Entry, numbers: &mut Numbers, definitions: &Definitions) -> Step {
-    let what = What::of(entry);
-    let number = numbers.count(what);
-    let (moment, bytes) = match entry {
-        Entry::Allocation(Allocation { buffer, moment }) | Entry::Outcome(Outcome { buffer, moment, .. }) => {
-            (*moment, buffer.size)
+impl Brief {
+    fn of(entry: &Entry) -> Self {
+        let (moment, bytes) = match entry {
+            Entry::Allocation(Allocation { buffer, moment }) | Entry::Outcome(Outcome { buffer, moment, .. }) => {
+                (*moment, buffer.size)
+            }
+            Entry::Found(Found { buffer, time }) => (Moment { time: *time, ..Moment::default() }, buffer.size),
+            Entry::Alias(Alias { moment, size, .. }) => (*moment, *size),
+        };
+        let outcome = if let Entry::Outcome(outcome) = entry { Some(outcome) } else { None };
+        Self {
+            what: What::of(entry),
+            moment,
+            process: entry.process(),
+            unique_id: entry.unique_id(),
+            device: entry.device(),
+            buffer_type: entry.buffer_type(),
+            address: entry.address(),
+            bytes,
+            ruling: outcome.map(|outcome| (outcome.verdict, outcome.certainty)),
+            other: outcome.and_then(|outcome| outcome.other).map(|buffer| buffer.unique_id),
         }
-        Entry::Found(Found { buffer, time }) => (Moment { time: *time, ..Moment::default() }, buffer.size),
-        Entry::Alias(Alias { moment, size, .. }) => (*moment, *size),
-    };
-    let outcome = if let Entry::Outcome(outcome) = entry { Some(outcome) } else { None };
-    Step {
-        what,
-        number,
-        time: moment.time,
-        thread: moment.thread,
-        process: entry.process(),
-        buffer: entry.unique_id(),
-        device: names::device(entry.device()),
-        buffer_type: names::buffer_type(entry.buffer_type()),
-        address: entry.address(),
-        bytes,
-        test: definitions.text(moment.test).map(str::to_owned),
-        verdict: outcome.map(|outcome| outcome.verdict),
-        certainty: outcome.map(|outcome| outcome.certainty),
-        other: outcome.and_then(|outcome| outcome.other).map(|buffer| buffer.unique_id),
-        stack: moment.stack,
+    }
+
+    fn step(self, numbers: &mut Numbers, definitions: &Definitions) -> Step {
+        Step {
+            what: self.what,
+            number: numbers.count(self.what),
+            time: self.moment.time,
+            thread: self.moment.thread,
+            process: self.process,
+            buffer: self.unique_id,
+            device: names::device(self.device),
+            buffer_type: names::buffer_type(self.buffer_type),
+            address: self.address,
+            bytes: self.bytes,
+            test: definitions.text(self.moment.test).map(str::to_owned),
+            verdict: self.ruling.map(|(verdict, _)| verdict),
+            certainty: self.ruling.map(|(_, certainty)| certainty),
+            other: self.other,
+            stack: self.moment.stack,
+        }
     }
 }
 

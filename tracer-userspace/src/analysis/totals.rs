@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What was allocated and freed, by memory, by test and by verdict: counted alike at the end of a trace and while it grows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::HashMap;
 
 use super::{
+    by_verdict::ByVerdict,
     filter::origin_of,
     holders::{Live, Load},
 };
@@ -17,7 +20,7 @@ pub(super) type Memory = (u32, Option<Device>, u32);
 pub(super) struct Totals {
     pub(super) memories: BTreeMap<Memory, MemorySum>,
     /// Confirmed and possible ones.
-    pub(super) verdicts: BTreeMap<Verdict, [u64; 2]>,
+    pub(super) verdicts: ByVerdict<[u64; 2]>,
     /// By text number.
     pub(super) tests: HashMap<u32, TestSum>,
 }
@@ -45,7 +48,7 @@ pub(super) struct TestSum {
     pub(super) frees: u64,
     pub(super) bytes_allocated: u64,
     pub(super) bytes_freed: u64,
-    pub(super) verdicts: BTreeMap<Verdict, u64>,
+    pub(super) verdicts: ByVerdict<u64>,
 }
 
 impl Totals {
@@ -80,8 +83,8 @@ impl Totals {
     fn outcome(&mut self, outcome: &Outcome) {
         let Outcome { buffer, verdict, moment, .. } = outcome;
         let known = buffer.allocated.is_some() || buffer.found;
-        self.verdicts.entry(*verdict).or_default()[usize::from(outcome.certainty == Certainty::Possible)] += 1;
-        *self.test(&origin_of(outcome)).verdicts.entry(*verdict).or_default() += 1;
+        self.verdicts.of(*verdict)[usize::from(outcome.certainty == Certainty::Possible)] += 1;
+        *self.test(&origin_of(outcome)).verdicts.of(*verdict) += 1;
         if *verdict == Verdict::Held && known {
             let held = &mut self.memories.entry(memory(buffer)).or_default().held;
             *held = (held.0 + 1, held.1.saturating_add(buffer.size));
@@ -114,9 +117,7 @@ impl TestSum {
         self.frees += other.frees;
         self.bytes_allocated = self.bytes_allocated.saturating_add(other.bytes_allocated);
         self.bytes_freed = self.bytes_freed.saturating_add(other.bytes_freed);
-        for (&verdict, count) in &other.verdicts {
-            *self.verdicts.entry(verdict).or_default() += count;
-        }
+        self.verdicts.merge(&other.verdicts);
     }
 
     /// Bytes allocated less bytes freed.

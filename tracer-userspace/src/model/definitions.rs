@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use serde::Serialize;
-
-use super::Moment;
+use super::{
+    Moment,
+    stack::{KnownStacks, Line, LineKind, StackLines},
+};
 use crate::trace::{
     Border, Code, End, Frame, Interpreter, LayoutField, Loss, Mapping, Module, Probe, Process, PythonFrame, Record,
     Session, Snapshot, Stack, Symbol,
@@ -13,10 +14,7 @@ use crate::trace::{
 
 /// Most functions at one address; inlining goes nowhere as deep, and a forged trace ends here.
 const MOST_INLINED: usize = 256;
-/// About as many lines of a stack are kept, for the same reason.
-const MOST_LINES: usize = 4096;
-/// About as many bytes of names of a stack, likewise, and as many of one name.
-const MOST_NAMES: usize = 1 << 20;
+/// Most bytes of one name, for the same reason.
 const LONGEST_NAME: usize = 1 << 16;
 
 /// The definitions by their numbers, and the statements in their order.
@@ -59,61 +57,6 @@ pub struct Definitions {
     interpreter_modules: HashSet<u32>,
     symbols: HashMap<u32, Vec<Symbol>>,
     stacks: HashMap<u32, Stack>,
-}
-
-/// A stack with names, innermost function first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StackLines {
-    /// A function a line; inlined functions have lines of their own.
-    pub lines: Vec<Line>,
-    /// `complete`, why the stack could not be walked further, or `too-many-lines`.
-    pub end: String,
-    /// Its Python frames: empty if there are none, `complete`, `uncertain` if they may be in the wrong places, or why
-    /// some are missing.
-    pub python: String,
-}
-
-/// What a line of a stack is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LineKind {
-    /// A function of machine code.
-    Native,
-    /// A function of machine code in a Python interpreter, or of a library by which Python calls C or C++: it runs, or is
-    /// run by, the functions around it.
-    Interpreter,
-    /// A Python function.
-    Python,
-}
-
-/// One function of a stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
-    /// What it is.
-    pub kind: LineKind,
-    /// Demangled or qualified name, absent if not known.
-    pub function: Option<String>,
-    /// Source file, absent if not known.
-    pub file: Option<String>,
-    /// Line in it, absent if not known.
-    pub line: Option<u32>,
-    /// Path of the module, absent if the address is in none.
-    pub module: Option<String>,
-    /// The module's own address, or the absolute one where there is no module; 0 for a Python function.
-    pub address: u64,
-    /// Whether the function was inlined into the next.
-    pub inlined: bool,
-    /// Why there is no name, where that is known: `gone`, `replaced` or `damaged` for a Python function.
-    pub missing: Option<String>,
-}
-
-impl StackLines {
-    /// The lines with their numbers; without the interpreter's own where there are Python functions, unless all are
-    /// wanted.
-    pub fn shown(&self, all: bool) -> impl DoubleEndedIterator<Item = (usize, &Line)> {
-        let hides = !all && self.lines.iter().any(|line| line.kind == LineKind::Python);
-        self.lines.iter().enumerate().filter(move |(_, line)| !(hides && line.kind == LineKind::Interpreter))
-    }
 }
 
 impl Definitions {
@@ -206,23 +149,21 @@ impl Definitions {
     /// The stack of a number, absent for 0.
     #[must_use]
     pub fn stack(&self, number: u32) -> Option<StackLines> {
-        let stack = self.stacks.get(&number)?;
-        let mut lines = Vec::new();
-        let python = stack.python.to_string();
-        let mut names = 0;
-        for number in &stack.frames {
-            if lines.len() >= MOST_LINES || names > MOST_NAMES {
-                return Some(StackLines { lines, end: "too-many-lines".to_owned(), python });
-            }
-            let before = lines.len();
-            if let Some(frame) = self.frames.get(number) {
-                self.add_lines(frame, &mut lines);
-            } else if let Some(frame) = self.python_frames.get(number) {
-                lines.push(self.python_line(frame));
-            }
-            names += lines[before..].iter().map(size_of_names).sum::<usize>();
+        KnownStacks::new(self).get(number)
+    }
+
+    /// The same by the numbers of its frames.
+    pub(crate) fn frames(&self, stack: u32) -> Option<&Stack> {
+        self.stacks.get(&stack)
+    }
+
+    /// The lines of a frame, innermost first.
+    pub(crate) fn lines(&self, frame: u32) -> Vec<Line> {
+        match (self.frames.get(&frame), self.python_frames.get(&frame)) {
+            (Some(frame), _) => self.native_lines(frame),
+            (None, Some(frame)) => vec![self.python_line(frame)],
+            (None, None) => Vec::new(),
         }
-        Some(StackLines { lines, end: stack.end.to_string(), python })
     }
 
     fn add_process(&mut self, process: Process) {
@@ -232,7 +173,7 @@ impl Definitions {
         self.processes.insert(process.id, process);
     }
 
-    fn add_lines(&self, frame: &Frame, lines: &mut Vec<Line>) {
+    fn native_lines(&self, frame: &Frame) -> Vec<Line> {
         let module = self.modules.get(&frame.module).map(|module| module.path.clone());
         let symbols = self.symbols.get(&frame.id).map_or(&[][..], Vec::as_slice);
         let outermost = symbols.first().map(|symbol| symbol.function.as_str());
@@ -252,18 +193,16 @@ impl Definitions {
             missing: None,
         };
         if symbols.is_empty() {
-            lines.push(bare);
-            return;
+            return vec![bare];
         }
-        for (index, symbol) in symbols.iter().enumerate().rev() {
-            lines.push(Line {
-                function: Some(symbol.function.clone()).filter(|name| !name.is_empty()),
-                file: Some(symbol.file.clone()).filter(|file| !file.is_empty()),
-                line: Some(symbol.line).filter(|&line| line != 0),
-                inlined: index > 0,
-                ..bare.clone()
-            });
-        }
+        let line = |(index, symbol): (usize, &Symbol)| Line {
+            function: Some(symbol.function.clone()).filter(|name| !name.is_empty()),
+            file: Some(symbol.file.clone()).filter(|file| !file.is_empty()),
+            line: Some(symbol.line).filter(|&line| line != 0),
+            inlined: index > 0,
+            ..bare.clone()
+        };
+        symbols.iter().enumerate().rev().map(line).collect()
     }
 
     fn python_line(&self, frame: &PythonFrame) -> Line {
@@ -324,10 +263,6 @@ fn cut(name: &mut String) {
         name.truncate(name.floor_char_boundary(LONGEST_NAME));
         name.push('…');
     }
-}
-
-fn size_of_names(line: &Line) -> usize {
-    [&line.function, &line.file, &line.module].into_iter().flatten().map(String::len).sum()
 }
 
 /// ctypes and the library that it calls by.

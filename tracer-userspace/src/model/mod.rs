@@ -16,10 +16,11 @@ mod recent;
 mod reported;
 mod server;
 mod spans;
+mod stack;
 mod verdict;
 
 pub use circular::{Circular, CircularSum};
-pub use definitions::{Definitions, Line, LineKind, StackLines};
+pub use definitions::Definitions;
 pub use explain::Explanation;
 pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Found, Ledger, Moment, Outcome, Previous};
 pub use origins::{Origin, Tally};
@@ -27,7 +28,10 @@ pub use reading::Reading;
 pub use recent::REMEMBERED;
 pub use server::{Reports, Server};
 pub use spans::{TestSpan, TestSpans};
+pub use stack::{KnownStacks, Line, LineKind, StackLines};
 pub use verdict::{Certainty, Colour, Verdict};
+
+pub(crate) use stack::Extent;
 
 use crate::trace::{Damage, Item};
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The facts of a site, and the sentences that they make.
 
+use std::rc::Rc;
+
 use super::{
-    frames::Matcher,
+    functions::{Known, Searched},
     signs::{Sign, Signed, Signs},
 };
 use crate::{
@@ -15,9 +17,9 @@ pub(in crate::analysis) struct Facts<'a> {
     /// Frees.
     pub(in crate::analysis) count: u64,
     /// The stack of the free.
-    pub(in crate::analysis) free: Option<&'a StackLines>,
+    pub(in crate::analysis) free: Option<Searched<'a>>,
     /// The stack of the free before, and what that was.
-    pub(in crate::analysis) previous: Option<(&'a StackLines, Verdict)>,
+    pub(in crate::analysis) previous: Option<(Searched<'a>, Verdict)>,
     /// What no stack shows.
     pub(in crate::analysis) signs: &'a Signs,
     /// The names of tests.
@@ -25,13 +27,13 @@ pub(in crate::analysis) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// That one of the two frees is made below a function.
-    pub(super) fn made_by(&self, matcher: Matcher) -> Option<String> {
-        let free = self.free.and_then(|stack| made_by("this free", stack, matcher));
+    /// That one of the two frees is made below a function of a kind.
+    pub(super) fn made_by(&self, known: Known) -> Option<String> {
+        let free = self.free.and_then(|stack| made_by("this free", &stack, known));
         free.or_else(|| {
             // A bulk release frees nothing that a container or cache held, and an alias's owner had its own end.
             let (stack, _) = self.previous.filter(|(_, verdict)| *verdict != Verdict::Bulk)?;
-            made_by("the free before", stack, matcher)
+            made_by("the free before", &stack, known)
         })
     }
 
@@ -109,7 +111,7 @@ impl Facts<'_> {
     /// Who let go of a tensor late, where its stack shows it.
     fn let_go(&self, signed: &Signed) -> Option<String> {
         let stack = self.definitions.stack(signed.moment.stack)?;
-        let ends = |line: &Line| line.function.as_deref().is_some_and(|it| it == "Py_FinalizeEx");
+        let ends = |line: &Rc<Line>| line.function.as_deref().is_some_and(|it| it == "Py_FinalizeEx");
         if stack.lines.iter().any(ends) {
             return Some("the interpreter let go of it at its own end (Py_FinalizeEx)".to_owned());
         }
@@ -126,9 +128,9 @@ fn device(buffer: &Buffer) -> String {
     names::device(buffer.device).unwrap_or_else(|| "its device".to_owned())
 }
 
-fn made_by(which: &str, stack: &StackLines, matcher: Matcher) -> Option<String> {
-    let found = |(at, line)| Some((at, matcher(line)?));
-    let (at, name) = stack.lines.iter().enumerate().find_map(found)?;
+fn made_by(which: &str, searched: &Searched<'_>, known: Known) -> Option<String> {
+    let (at, name) = searched.find(known)?;
+    let stack = searched.stack;
     let caller = match stack.lines[at].kind {
         LineKind::Python => Some(place(&stack.lines[at])),
         _ => caller(stack, at),
@@ -139,8 +141,8 @@ fn made_by(which: &str, stack: &StackLines, matcher: Matcher) -> Option<String> 
 
 /// The innermost Python function of the user's own from a line of a stack on, as far as the stack can tell.
 fn caller(stack: &StackLines, from: usize) -> Option<String> {
-    let own = |line: &&Line| line.kind == LineKind::Python && line.function.is_some() && site::is_own(line);
-    stack.lines.iter().skip(from).find(own).map(place)
+    let own = |line: &&Rc<Line>| line.kind == LineKind::Python && line.function.is_some() && site::is_own(line);
+    stack.lines.iter().skip(from).find(own).map(|line| place(line))
 }
 
 fn place(line: &Line) -> String {

@@ -7,13 +7,17 @@
 
 mod evidence;
 mod frames;
+mod functions;
 mod signs;
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
 
+use functions::Known;
+
 pub(super) use evidence::Facts;
+pub(super) use functions::Functions;
 pub(super) use signs::Signs;
 
 /// A pattern that is known to make frees too many, or too late.
@@ -66,10 +70,10 @@ type Rule = fn(&Facts<'_>) -> Option<String>;
 
 /// The patterns with their rules, the more telling first.
 const RULES: [(Cause, Rule); Cause::ALL.len()] = [
-    (Cause::ProgramCache, |facts| facts.made_by(frames::program_cache)),
-    (Cause::Cache, |facts| facts.made_by(frames::cache)),
-    (Cause::ProgramPool, |facts| facts.made_by(frames::program_pool)),
-    (Cause::Container, |facts| facts.made_by(frames::container)),
+    (Cause::ProgramCache, |facts| facts.made_by(Known::ProgramCache)),
+    (Cause::Cache, |facts| facts.made_by(Known::Cache)),
+    (Cause::ProgramPool, |facts| facts.made_by(Known::ProgramPool)),
+    (Cause::Container, |facts| facts.made_by(Known::Container)),
     (Cause::MeshAndChip, |facts| facts.mesh_and_chip()),
     (Cause::View, |facts| facts.view()),
     (Cause::GraphCapture, |facts| facts.graph_capture()),

@@ -44,14 +44,17 @@ pub(super) struct Signed {
 pub(in crate::analysis) struct Signs(BTreeMap<Sign, Signed>);
 
 impl Signs {
-    /// Those of one free.
-    pub(in crate::analysis) fn of(outcome: &Outcome) -> Self {
+    /// Adds those of the next free.
+    pub(in crate::analysis) fn add(&mut self, outcome: &Outcome) {
         let before = match outcome.previous {
             Previous::Free(moment, _) => Some(moment),
             _ => None,
         };
-        let signed = Signed { count: 1, buffer: outcome.buffer, owner: outcome.other, moment: outcome.moment, before };
-        Self(signs(outcome).map(|sign| (sign, signed)).collect())
+        for sign in signs(outcome) {
+            let (buffer, owner, moment) = (outcome.buffer, outcome.other, outcome.moment);
+            let first = Signed { count: 0, buffer, owner, moment, before };
+            self.0.entry(sign).or_insert(first).count += 1;
+        }
     }
 
     /// Adds those of later frees.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What expectations are held against: allocations and frees by address and place of allocation, in both ledgers.
 
-use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use foldhash::{HashMap, HashSet};
 
 use crate::{
-    analysis::{Selection, Site, names, site::Sites},
+    analysis::{Selection, Site, names, sites::Sites},
     model::{Buffer, Certainty, Colour, Device, Entry, Model, Moment, Origin, Outcome, Verdict},
 };
 
@@ -31,7 +33,7 @@ pub struct Counted {
     /// The test that allocated, absent if there was none.
     pub test: Option<String>,
     /// Where it allocated.
-    pub site: Site,
+    pub site: Rc<Site>,
     /// Allocations.
     pub allocations: u64,
     /// Frees, also those beyond the allocations.
@@ -70,7 +72,7 @@ impl Key {
             buffer_type: names::buffer_type(self.buffer_type),
             address: self.address,
             test: names::test_of(sites.definitions(), self.test),
-            site: sites.get(self.stack).clone(),
+            site: Rc::clone(sites.get(self.stack)),
             allocations: count.allocations,
             frees: count.frees,
             certainty: if count.possible { Certainty::Possible } else { Certainty::Confirmed },

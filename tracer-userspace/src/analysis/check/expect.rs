@@ -215,6 +215,8 @@ impl Expectation {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
     use crate::{
         analysis::{CountedFold, Filter, Site},
@@ -386,7 +388,7 @@ mod tests {
             buffer_type: "DRAM".to_owned(),
             address: 0x100,
             test: Some("test_regular".to_owned()),
-            site: Site::of(None),
+            site: Rc::new(Site::of(None)),
             allocations: 1,
             frees: 0,
             certainty: Certainty::Possible,

@@ -232,7 +232,7 @@ fn findings(sum: &TestSum) -> Vec<VerdictCount> {
         .verdicts
         .iter()
         .filter(|(verdict, _)| verdict.colour() != Colour::Normal)
-        .map(|(&verdict, &count)| VerdictCount { verdict, count })
+        .map(|(verdict, count)| VerdictCount { verdict, count })
         .collect();
     findings.sort_by_key(|row| std::cmp::Reverse(row.verdict.colour()));
     findings

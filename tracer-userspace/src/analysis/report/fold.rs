@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the report is counted.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-};
+use std::{cmp::Reverse, rc::Rc};
 
-use super::{CircularRow, Failure, Peak, Report, TestRow, Total, VerdictCount, VerdictRow};
+use foldhash::HashMap;
+
+use super::{CircularRow, Failure, Peak, Report, TestRow, Total, VerdictRow};
 use crate::{
     analysis::{
         Filter, Integrity,
         balance::BalanceFold,
         holders::Snapshot,
         names,
-        site::Sites,
+        sites::Sites,
         totals::{Memory, MemorySum, TestSum, Totals, is_free, memory},
     },
     model::{Allocation, CircularSum, Device, Entry, Found, Model, Outcome, Verdict},
@@ -65,7 +64,7 @@ impl ReportFold {
         Report {
             integrity: Integrity::of(model),
             totals: self.totals.memories.iter().map(|(memory, sum)| sum.total(*memory, peaks, model)).collect(),
-            verdicts: self.totals.verdicts.iter().map(|(&verdict, &counts)| VerdictRow::new(verdict, counts)).collect(),
+            verdicts: self.totals.verdicts.iter().map(|(verdict, counts)| VerdictRow::new(verdict, counts)).collect(),
             circular: circular(model),
             balance: self.balance.finish(top, &model.server),
             peaks: live.into_iter().map(|(memory, sum)| sum.peak(*memory, sites)).collect(),
@@ -129,18 +128,14 @@ fn failure(outcome: &Outcome, live: Snapshot, peaks: bool, sites: &mut Sites) ->
         bank_bytes: buffer.bank_bytes,
         certainty: *certainty,
         test: names::test(sites.definitions(), moment),
-        site: sites.get(moment.stack).clone(),
+        site: Rc::clone(sites.get(moment.stack)),
         held: peaks.then(|| live.resolve(sites)),
     }
 }
 
-fn counts(verdicts: &BTreeMap<Verdict, u64>) -> Vec<VerdictCount> {
-    verdicts.iter().map(|(&verdict, &count)| VerdictCount { verdict, count }).collect()
-}
-
 /// The phases of a test are texts of their own; here they become one row.
 fn test_rows(tests: &HashMap<u32, TestSum>, model: &Model) -> Vec<TestRow> {
-    let mut by_name: HashMap<Option<String>, TestSum> = HashMap::new();
+    let mut by_name: HashMap<Option<String>, TestSum> = HashMap::default();
     for (&text, sum) in tests {
         let name = names::test_of(&model.definitions, text);
         by_name.entry(name).and_modify(|total| total.merge(sum)).or_insert_with(|| sum.clone());
@@ -153,7 +148,7 @@ fn test_rows(tests: &HashMap<u32, TestSum>, model: &Model) -> Vec<TestRow> {
         frees: sum.frees,
         bytes_allocated: sum.bytes_allocated,
         bytes_left: sum.bytes_left(),
-        verdicts: counts(&sum.verdicts),
+        verdicts: sum.verdicts.rows(),
     };
     rows.into_iter().map(row).collect()
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tables of what the others name, and of what is missing.
 
+use std::rc::Rc;
+
 use super::rows;
 use crate::{
     analysis::{Integrity, Sites, buffer_type},
@@ -146,7 +148,7 @@ impl StackRow {
     pub(crate) fn of(stack: u32, definitions: &Definitions) -> impl Iterator<Item = Self> {
         let lines = definitions.stack(stack).map_or_else(Vec::new, |stack| stack.lines);
         (0..).zip(lines).map(move |(position, line)| {
-            let Line { kind, function, file, line, module, address, inlined, missing } = line;
+            let Line { kind, function, file, line, module, address, inlined, missing } = Rc::unwrap_or_clone(line);
             Self { stack, position, kind: word(kind), function, file, line, module, address, inlined, missing }
         })
     }
