@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A target that does as it is told, line by line, for benchmarks.
+
+Each line of standard input is a JSON object: allocate and free `pairs` times; `rate` of them a second (0: as fast as can
+be); after each, count to `work`, as a program does that has other things to do; `fresh` of a hundred from a stack that
+none came from before, the others from one of a few (0: all from the same). The answer on standard output is a line
+`took WALL CPU`, both in nanoseconds: the time by the clock, and the thread's own processor time, the kernel's part of it
+included.
+"""
+
+import json
+import sys
+import time
+
+# Calls above a pair that are one of two functions each, so that there are so many powers of two of stacks.
+LEVELS = 16
+# Stacks that are not fresh.
+KNOWN = 64
+# Sleeping takes a while by itself: not for less than this.
+SHORTEST_SLEEP_NS = 500_000
+
+
+def obey(pair):
+    """Calls `pair` as often as it is told, until there is no more input."""
+    places = Places(pair)
+    for line in sys.stdin:
+        order = json.loads(line)
+        act = places.pair(order["fresh"]) if order["fresh"] else pair
+        wall, cpu = repeat(act, order["pairs"], order["rate"], order["work"])
+        print("took", wall, cpu, flush=True)
+
+
+def repeat(act, pairs, rate, work):
+    wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
+    for number in range(pairs):
+        act()
+        for _ in range(work):
+            pass
+        if rate:
+            ahead = wall + number * 1_000_000_000 // rate - time.perf_counter_ns()
+            if ahead > SHORTEST_SLEEP_NS:
+                time.sleep(ahead / 1e9)
+    return time.perf_counter_ns() - wall, time.thread_time_ns() - cpu
+
+
+class Places:
+    """Where pairs come from: numbered stacks, which differ by the functions that call each other."""
+
+    def __init__(self, pair):
+        self._pair = pair
+        self._fresh = KNOWN
+
+    def pair(self, percent):
+        """A function that allocates and frees, so many percent of the times from a new place."""
+        number = 0
+
+        def act():
+            nonlocal number
+            number += 1
+            if number * percent % 100 < percent:
+                self._fresh += 1
+                place = self._fresh
+            else:
+                place = number % KNOWN
+            step(place, LEVELS, self._pair)
+
+        return act
+
+
+def step(place, levels, pair):
+    if levels == 0:
+        pair()
+    elif place % 2:
+        odd(place // 2, levels - 1, pair)
+    else:
+        even(place // 2, levels - 1, pair)
+
+
+def odd(place, levels, pair):
+    step(place, levels, pair)
+
+
+def even(place, levels, pair):
+    step(place, levels, pair)
