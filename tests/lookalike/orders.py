@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A target that does as it is told, line by line, for benchmarks.
 
-Each line of standard input is a JSON object: allocate and free `pairs` times; `rate` of them a second (0: as fast as can
-be); after each, count to `work`, as a program does that has other things to do; `fresh` of a hundred from a stack that
-none came from before, the others from one of a few (0: all from the same). The answer on standard output is a line
-`took WALL CPU`, both in nanoseconds: the time by the clock, and the thread's own processor time, the kernel's part of it
-included.
+Each line of standard input is a JSON object: allocate and free `pairs` times, or until so many `seconds` are over, where
+that is not 0; `rate` of them a second (0: as fast as can be); after each, count to `work`, as a program does that has
+other things to do; `fresh` of a hundred from a stack that none came from before, the others from one of a few (0: all
+from the same). The answer on standard output is a line `took PAIRS WALL CPU`: how many they were, and nanoseconds, by the
+clock and of the thread's own processor time, the kernel's part of it included.
 """
 
 import json
@@ -26,21 +26,26 @@ def obey(pair):
     for line in sys.stdin:
         order = json.loads(line)
         act = places.pair(order["fresh"]) if order["fresh"] else pair
-        wall, cpu = repeat(act, order["pairs"], order["rate"], order["work"])
-        print("took", wall, cpu, flush=True)
+        print("took", *repeat(act, order["pairs"], order["seconds"], order["rate"], order["work"]), flush=True)
 
 
-def repeat(act, pairs, rate, work):
+def repeat(act, pairs, seconds, rate, work):
     wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
-    for number in range(pairs):
+    end = wall + seconds * 1_000_000_000
+    number = 0
+    while number < pairs:
         act()
+        number += 1
         for _ in range(work):
             pass
-        if rate:
-            ahead = wall + number * 1_000_000_000 // rate - time.perf_counter_ns()
+        if rate or seconds:
+            now = time.perf_counter_ns()
+            if seconds and now >= end:
+                break
+            ahead = wall + number * 1_000_000_000 // rate - now if rate else 0
             if ahead > SHORTEST_SLEEP_NS:
                 time.sleep(ahead / 1e9)
-    return time.perf_counter_ns() - wall, time.thread_time_ns() - cpu
+    return number, time.perf_counter_ns() - wall, time.thread_time_ns() - cpu
 
 
 class Places:

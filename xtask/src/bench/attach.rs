@@ -99,12 +99,11 @@ pub(super) fn measure() -> Result<Vec<Section>> {
 
 fn one(target: &mut Pairs, cache: &Path) -> Result<Sample> {
     let trace = file("attach.ttb");
-    let order = Order { pairs: RATE * SECONDS, rate: RATE, ..Order::default() };
-    target.begin(order)?;
+    target.begin(Order { pairs: RATE * SECONDS, seconds: SECONDS, rate: RATE, ..Order::default() })?;
     let (begin, uptime) = (Instant::now(), since_boot()?);
     let recorder = Recorder::attach_with_cache(target.pid(), &trace, cache)?;
     let attached = begin.elapsed().as_secs_f64();
-    target.finish(order)?;
+    target.finish()?;
     let memory = (own_memory(recorder.pid())? as f64, resident_memory(recorder.pid())? as f64);
     let tables = maps(recorder.pid())? as f64;
     recorder.stop()?;

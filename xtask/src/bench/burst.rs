@@ -20,31 +20,28 @@ pub(super) fn measure() -> Result<Vec<Section>> {
     let mut target = Pairs::start(Library::Lookalike, 1, &[])?;
     let mut figures = Vec::new();
     let mut best = (0.0, 0.0);
-    let mut slowest = None;
     for rate in RATES {
         let trace = file("burst.ttb");
         let recorder = Recorder::attach(target.pid(), &trace, &[])?;
         target.make(Order { pairs: WARM_UP, ..Order::default() })?;
-        // What takes longer than it should is not made longer still.
-        let pairs = SECONDS * rate.min(slowest.unwrap_or(rate)) / 2;
-        let took = target.make(Order { pairs, rate: rate / 2, ..Order::default() })?;
+        let took =
+            target.make(Order { pairs: SECONDS * rate / 2, seconds: SECONDS, rate: rate / 2, ..Order::default() })?;
         recorder.stop()?;
         let counters = counters(&trace)?;
         let count = |name: &str| counters.get(name).copied().unwrap_or(0);
         let (sent, kept, lost) = (count("sent"), count("kept"), count("ring-full"));
         ensure!(sent == kept + lost, "{sent} events were sent, but {kept} kept and {lost} lost");
-        let reached = 2e9 / took.wall;
-        slowest = Some(reached as u64);
-        let hits = sent as f64 / (pairs + WARM_UP) as f64;
+        let reached = took.rate();
+        let events = reached / 2.0 * sent as f64 / (took.pairs + WARM_UP as f64);
         let asked = format!("{} asked for", Unit::Rate.text(rate as f64));
         figures.extend([
             Figure::new(&asked, "buffer events, reached", Unit::Rate, reached),
-            Figure::new(&asked, "events of the trace", Unit::Rate, reached * hits / 2.0),
+            Figure::new(&asked, "events of the trace", Unit::Rate, events),
             Figure::new(&asked, "sent", Unit::Count, sent as f64),
             Figure::new(&asked, "lost", Unit::Count, lost as f64),
         ]);
         if lost == 0 && reached > best.0 {
-            best = (reached, reached * hits / 2.0);
+            best = (reached, events);
         }
     }
     target.end()?;

@@ -92,8 +92,10 @@ pub(super) enum Library {
 /// Pairs of an allocation and a free to make.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Order {
-    /// How many.
+    /// How many at most.
     pub(super) pairs: u64,
+    /// How long at most; 0 for as long as it takes.
+    pub(super) seconds: u64,
     /// How many a second; 0 for as fast as can be.
     pub(super) rate: u64,
     /// How far to count after each.
@@ -104,18 +106,27 @@ pub(super) struct Order {
 
 impl Order {
     fn text(self) -> String {
-        let Self { pairs, rate, work, fresh } = self;
-        format!(r#"{{"pairs": {pairs}, "rate": {rate}, "work": {work}, "fresh": {fresh}}}"#)
+        let Self { pairs, seconds, rate, work, fresh } = self;
+        format!(r#"{{"pairs": {pairs}, "seconds": {seconds}, "rate": {rate}, "work": {work}, "fresh": {fresh}}}"#)
     }
 }
 
-/// What a pair took, in nanoseconds.
+/// What pairs took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Took {
-    /// By the clock.
+    /// How many there were.
+    pub(super) pairs: f64,
+    /// Nanoseconds of each by the clock.
     pub(super) wall: f64,
-    /// Of processor time, with the kernel's.
+    /// Nanoseconds of processor time of each, with the kernel's.
     pub(super) cpu: f64,
+}
+
+impl Took {
+    /// Allocations and frees a second.
+    pub(super) fn rate(&self) -> f64 {
+        2e9 / self.wall
+    }
 }
 
 /// A pytest session, one test of which makes pairs as it is told.
@@ -159,7 +170,7 @@ impl Pairs {
     /// Makes pairs: what each took.
     pub(super) fn make(&mut self, order: Order) -> Result<Took> {
         self.begin(order)?;
-        self.finish(order)
+        self.finish()
     }
 
     /// Begins to make pairs.
@@ -168,10 +179,10 @@ impl Pairs {
     }
 
     /// Waits until pairs are made that were begun.
-    pub(super) fn finish(&mut self, order: Order) -> Result<Took> {
+    pub(super) fn finish(&mut self) -> Result<Took> {
         match self.0.answer()?[..] {
-            [wall, cpu] => Ok(Took { wall: wall / order.pairs as f64, cpu: cpu / order.pairs as f64 }),
-            _ => bail!("the target did not answer with two numbers"),
+            [pairs, wall, cpu] if pairs > 0.0 => Ok(Took { pairs, wall: wall / pairs, cpu: cpu / pairs }),
+            _ => bail!("the target did not answer how many pairs it made, and what they took"),
         }
     }
 

@@ -22,19 +22,20 @@ const MOST_MEMORY: f64 = (150 << 20) as f64;
 
 /// Measures.
 pub(super) fn measure() -> Result<Vec<Section>> {
-    let mut target = Pairs::start(Library::Lookalike, 8, &[])?;
+    let mut target = Pairs::start(Library::Lookalike, 1, &[])?;
     let mut figures = Vec::new();
     let (mut recorder_line, mut target_line) = (Vec::new(), Vec::new());
     for rate in RATES {
         let recorder = Recorder::attach(target.pid(), &file("recorder.ttb"), &[])?;
         target.make(Order { pairs: WARM_UP, ..Order::default() })?;
         let before = cpu(recorder.pid())?;
-        let took = target.make(Order { pairs: SECONDS * rate / 2, rate: rate / 2, ..Order::default() })?;
-        let seconds = took.wall * (SECONDS * rate / 2) as f64 / 1e9;
+        let took =
+            target.make(Order { pairs: SECONDS * rate / 2, seconds: SECONDS, rate: rate / 2, ..Order::default() })?;
+        let seconds = took.wall * took.pairs / 1e9;
         let share = (cpu(recorder.pid())? - before) / seconds;
         let (own, resident) = (own_memory(recorder.pid())?, resident_memory(recorder.pid())?);
         recorder.stop()?;
-        let reached = 2e9 / took.wall;
+        let reached = took.rate();
         let asked = Unit::Rate.text(rate as f64);
         let share_figure = Figure::new(&asked, "of a core", Unit::Share, share);
         let own_figure = Figure::new(&asked, "memory of its own", Unit::Memory, own as f64);
@@ -53,7 +54,7 @@ pub(super) fn measure() -> Result<Vec<Section>> {
     }
     target.end()?;
     let method = format!(
-        "The look-alike, eight chips, in pytest, allocates and frees for {SECONDS} s at each rate, or as fast as it can. A \
+        "The look-alike, one chip, in pytest, allocates and frees for {SECONDS} s at each rate, or as fast as it can. A \
          buffer event is an allocation or a free. Processor time is that of all threads, from `/proc/PID/stat`, once the \
          recording runs; memory is that after {SECONDS} s."
     );
