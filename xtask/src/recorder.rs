@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     command::{is_root, run},
@@ -44,8 +44,12 @@ impl Recorder {
         let mut child =
             command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("failed to start the recorder")?;
         let mut lines = BufReader::new(child.stderr.take().context("the recorder has no output")?).lines();
-        let begun = lines.find_map(|line| Some(line.ok()?.starts_with("recording process")));
-        ensure!(begun == Some(true), "the recorder did not attach");
+        let said = lines.by_ref().map_while(Result::ok).find(|line| !line.is_empty()).unwrap_or_default();
+        if !said.starts_with("recording process") {
+            child.kill()?;
+            child.wait()?;
+            bail!("the recorder did not attach: {said}");
+        }
         // What else it says is read, so that it never waits for us.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(Self { child })

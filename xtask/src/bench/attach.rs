@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
@@ -45,20 +45,34 @@ struct Sample {
     kept: f64,
 }
 
-/// Measures.
+/// Measures; without torch where that can't be done with it.
 pub(super) fn measure() -> Result<Vec<Section>> {
     let (_, python) = python::with_ttnn(TTNN)?;
-    let torch = python::torch_libraries(&python);
-    let mut figures = Vec::new();
-    let (what, libraries) = match &torch {
-        Ok(libraries) => ("ttnn and torch", libraries.as_slice()),
-        Err(error) => {
-            figures.push(Figure::missing("with torch", "attached", Unit::Seconds, format!("{error:#}")));
-            ("ttnn alone", [].as_slice())
-        }
-    };
+    let with_torch = python::torch_libraries(&python).and_then(|libraries| attach("ttnn and torch", &libraries));
+    let figures = with_torch.or_else(|error| {
+        let why = format!("{error:#}");
+        let missing = Figure::missing("ttnn and torch", "first event", Unit::Seconds, &why);
+        let mut figures = vec![missing.with_aim(aim("ttnn and torch"), Bound::AtMost(1.0), "")];
+        figures.extend(attach("ttnn alone", &[])?);
+        anyhow::Ok(figures)
+    })?;
+    let method = format!(
+        "ttnn in pytest on eight chips, with torch's largest library and those that it needs loaded as well, allocates and \
+         frees {RATE} times a second while it is attached to: {ROUNDS} times without the tables that are kept on disk \
+         (cold), and as often with them (warm); medians. Times are from the start of `tt-buftrace record`; the first event \
+         is the first allocation or free in the trace, to a hundredth of a second."
+    );
+    Ok(vec![Section { title: "Attaching to a process with much in it".into(), method, figures, charts: Vec::new() }])
+}
+
+fn aim(subject: &str) -> String {
+    format!("attach to a process with {subject}, first event included")
+}
+
+/// Attaches to ttnn with more libraries loaded.
+fn attach(what: &str, libraries: &[PathBuf]) -> Result<Vec<Figure>> {
     let mut target = Pairs::start(Library::Ttnn, 8, libraries)?;
-    let mapped = mapped(target.pid())?;
+    let (files, bytes) = mapped(target.pid())?;
     let cache = file("cache");
     let (mut cold, mut warm) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -68,33 +82,30 @@ pub(super) fn measure() -> Result<Vec<Section>> {
         warm.push(one(&mut target, &cache)?);
     }
     target.end()?;
-    let reason = format!("{} files with {} of code are mapped", mapped.0, Unit::Memory.text(mapped.1));
+    let reason = format!("{files} files with {} of code are mapped", Unit::Memory.text(bytes));
+    let mut figures = Vec::new();
     for (name, samples) in [("cold", &cold), ("warm", &warm)] {
-        let subject = format!("{what}, {name}");
-        let value = |value: fn(&Sample) -> f64| median(samples.iter().map(value).collect());
-        figures.push(Figure::new(&subject, "attached", Unit::Seconds, value(|it| it.attached)?));
-        figures.push(Figure::new(&subject, "first event", Unit::Seconds, value(|it| it.first)?).with_aim(
-            format!("attach to a process with {subject}, first event included"),
-            Bound::AtMost(1.0),
-            &reason,
-        ));
-        let complete = value(|it| it.complete)?;
-        figures.push(match complete.is_finite() {
-            true => Figure::new(&subject, "first complete stack", Unit::Seconds, complete),
-            false => Figure::missing(&subject, "first complete stack", Unit::Seconds, "no stack was complete"),
-        });
-        figures.push(Figure::new(&subject, "tables in the kernel", Unit::Memory, value(|it| it.tables)?));
-        figures.push(Figure::new(&subject, "tables on disk", Unit::Memory, value(|it| it.kept)?));
-        figures.push(Figure::new(&subject, "recorder's own memory", Unit::Memory, value(|it| it.memory.0)?));
-        figures.push(Figure::new(&subject, "with what it has mapped", Unit::Memory, value(|it| it.memory.1)?));
+        figures.extend(rows(&format!("{what}, {name}"), samples, &reason)?);
     }
-    let method = format!(
-        "ttnn in pytest on eight chips, with torch's largest library and those that it needs loaded as well, allocates and \
-         frees {RATE} times a second while it is attached to: {ROUNDS} times without the tables that are kept on disk \
-         (cold), and as often with them (warm); medians. Times are from the start of `tt-buftrace record`; the first event \
-         is the first allocation or free in the trace, to a hundredth of a second."
-    );
-    Ok(vec![Section { title: format!("Attaching to {what}"), method, figures, charts: Vec::new() }])
+    Ok(figures)
+}
+
+fn rows(subject: &str, samples: &[Sample], reason: &str) -> Result<Vec<Figure>> {
+    let value = |value: fn(&Sample) -> f64| median(samples.iter().map(value).collect());
+    let time = |quantity, seconds: f64| match seconds.is_finite() {
+        true => Figure::new(subject, quantity, Unit::Seconds, seconds),
+        false => Figure::missing(subject, quantity, Unit::Seconds, format!("{quantity}: there is none in the trace")),
+    };
+    let memory = |quantity, bytes| Figure::new(subject, quantity, Unit::Memory, bytes);
+    Ok(vec![
+        time("attached", value(|it| it.attached)?),
+        time("first event", value(|it| it.first)?).with_aim(aim(subject), Bound::AtMost(1.0), reason),
+        time("first complete stack", value(|it| it.complete)?),
+        memory("tables in the kernel", value(|it| it.tables)?),
+        memory("tables on disk", value(|it| it.kept)?),
+        memory("recorder's own memory", value(|it| it.memory.0)?),
+        memory("with what it has mapped", value(|it| it.memory.1)?),
+    ])
 }
 
 fn one(target: &mut Pairs, cache: &Path) -> Result<Sample> {
