@@ -49,11 +49,12 @@ pub(super) fn measure() -> Result<Vec<Section>> {
     compare("memray's to ours", memray, Some(("memray's bytes an event to ours", Bound::AtLeast(1.0))));
     compare("heaptrack's to ours", heaptrack, None);
     let method = format!(
-        "{PAIRS} allocations and as many frees with native stacks, {FRESH} of a hundred from a stack that none came from \
-         before. tt-buftrace: the look-alike, eight chips, in pytest; its stacks are native and Python, merged and named in \
-         the file, and it has more events than allocations and frees. perf: the same on the same probes, {PERF_PAIRS} of \
-         each, bytes for each that it kept. memray (--native) and heaptrack: malloc and free of a small C program of \
-         theirs, whose stacks have some 45 frames, which they do not name in the file."
+        "{PAIRS} allocations and as many frees, {FRESH} of a hundred from a stack that none came from before. tt-buftrace: \
+         the look-alike, eight chips, in pytest; allocation and free have a stack each, native and Python merged, which the \
+         file names; and it has more events than allocations and frees. perf: the same run on the same probes, {PERF_PAIRS} \
+         of each; bytes for each that it kept. memray (--native) and heaptrack: malloc and free of a small C program made \
+         for them; allocations alone have a stack there, of some 45 native frames (and the \
+         interpreter's, with memray), which memray's file does not name."
     );
     Ok(vec![Section { title: "Bytes an event in the file".into(), method, figures, charts: Vec::new() }])
 }
