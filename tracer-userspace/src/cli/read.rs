@@ -2,8 +2,7 @@
 //! The commands that read traces.
 
 use std::{
-    fs::File,
-    io::{BufReader, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -122,7 +121,7 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
 /// A trace file and its name.
 pub(super) struct TraceFile {
     name: String,
-    reader: Reader<BufReader<File>>,
+    reader: Reader,
 }
 
 impl TraceFile {

@@ -1,30 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The payload of a chunk: items in order, with the events' fields in columns.
+//! The body of a chunk: items in order, with the events' fields in columns.
+
+use std::collections::BTreeSet;
 
 use super::{
     Event, Item, Record,
-    event::Row,
+    column::{Packer, Unpacker},
+    event::{ORDERED, Row},
     field::{get_bytes, get_varint, put_bytes, put_varint},
     macros::Refusal,
 };
 
-/// Most bytes that a payload can have. The writer cuts far earlier; this bounds what a reader allocates.
-pub(super) const MAX_PAYLOAD: usize = 16 << 20;
-/// Most events of one chunk, for the same reason: columns of zeros take no bytes.
+/// Most bytes that a body can have, and its items when unpacked. The writer cuts far earlier; this bounds what a reader
+/// allocates.
+pub(super) const MAX_BODY: usize = 16 << 20;
+/// Most events of one chunk, for the same reason: columns of equal numbers take no bytes.
 const MAX_EVENTS: u64 = 1 << 16;
 /// Where the writer cuts: few enough that a chunk is read in an instant, many enough to compress well.
 const FULL_EVENTS: usize = 1 << 14;
 const FULL_BYTES: usize = 1 << 20;
 
-/// The checksum that chunks have: of their own compressed bytes and those of every chunk before. So a chunk is good in its
-/// own place only.
+/// The checksum that chunks have: of their own bodies and those of every chunk before. So a chunk is good in its own place
+/// only.
 #[derive(Clone, Default)]
 pub(super) struct Checksum(crc32fast::Hasher);
 
 impl Checksum {
     /// That of the next chunk.
-    pub(super) fn with(&mut self, compressed: &[u8]) -> u32 {
-        self.0.update(compressed);
+    pub(super) fn with(&mut self, body: &[u8]) -> u32 {
+        self.0.update(body);
         self.0.clone().finalize()
     }
 }
@@ -33,19 +37,21 @@ impl Checksum {
 #[derive(Default)]
 pub(super) struct Encoder {
     items: Vec<u8>,
-    body: Vec<u8>,
+    record: Vec<u8>,
     rows: Vec<Row>,
     /// Events since the last record, not yet mentioned in `items`.
     run: u64,
+    packer: Packer,
+    numbers: Vec<u64>,
 }
 
 impl Encoder {
     pub(super) fn record(&mut self, record: &Record) {
         self.end_run();
-        self.body.clear();
-        record.put(&mut self.body);
+        self.record.clear();
+        record.put(&mut self.record);
         put_varint(record.number(), &mut self.items);
-        put_bytes(&self.body, &mut self.items);
+        put_bytes(&self.record, &mut self.items);
     }
 
     pub(super) fn event(&mut self, event: Event) {
@@ -66,23 +72,41 @@ impl Encoder {
         self.items.len() >= FULL_BYTES || self.rows.len() >= FULL_EVENTS
     }
 
-    /// Gives the payload, and starts anew.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        self.end_run();
-        let mut payload = Vec::with_capacity(self.items.len() + 16 * self.rows.len());
-        put_bytes(&self.items, &mut payload);
-        put_varint(self.rows.len() as u64, &mut payload);
-        for (index, column) in Event::COLUMNS.iter().enumerate() {
-            if self.rows.iter().any(|row| row[index] != 0) {
-                self.body.clear();
-                put_column(self.rows.iter().map(|row| row[index]), &mut self.body);
-                put_varint(column.number, &mut payload);
-                put_bytes(&self.body, &mut payload);
-            }
-        }
+    /// Whether a reader would refuse it.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.items.len() > MAX_BODY / 2
+    }
+
+    /// Forgets what it has.
+    pub(super) fn clear(&mut self) {
         self.items.clear();
         self.rows.clear();
-        payload
+        self.run = 0;
+    }
+
+    /// Gives the body, and starts anew.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.end_run();
+        let mut body = Vec::new();
+        put_bytes(&self.packer.bytes(&self.items), &mut body);
+        put_varint(self.rows.len() as u64, &mut body);
+        let kinds = Kinds::of(self.rows.iter().map(|row| row[ORDERED - 1] as u8));
+        for (index, column) in Event::COLUMNS.iter().enumerate() {
+            self.numbers.clear();
+            let part = if index < ORDERED {
+                self.numbers.extend(self.rows.iter().map(|row| row[index]));
+                self.packer.numbers(&self.numbers, &[self.rows.len()])
+            } else {
+                self.numbers.extend(kinds.order.iter().map(|&at| self.rows[at as usize][index]));
+                self.packer.numbers(&self.numbers, &kinds.lengths)
+            };
+            if self.numbers.iter().any(|&number| number != 0) {
+                put_varint(column.number, &mut body);
+                put_bytes(&part, &mut body);
+            }
+        }
+        self.clear();
+        body
     }
 
     fn end_run(&mut self) {
@@ -94,28 +118,44 @@ impl Encoder {
     }
 }
 
-/// Appends the differences between neighbours, zigzag so that small negative ones are short too.
-fn put_column(numbers: impl Iterator<Item = u64>, out: &mut Vec<u8>) {
-    let mut last = 0_u64;
-    for number in numbers {
-        let delta = number.wrapping_sub(last) as i64;
-        put_varint(((delta << 1) ^ (delta >> 63)) as u64, out);
-        last = number;
+/// The events of a chunk by their kinds: events of a kind resemble each other, and a request the allocation that meets it.
+struct Kinds {
+    /// Where each event is in the order of recording; those of a kind stay in that order.
+    order: Vec<u32>,
+    /// How many there are of each kind that there is.
+    lengths: Vec<usize>,
+}
+
+impl Kinds {
+    fn of(kinds: impl Iterator<Item = u8> + Clone) -> Self {
+        let mut counts = [0_usize; 256];
+        kinds.clone().for_each(|kind| counts[usize::from(kind)] += 1);
+        let mut next = 0;
+        let mut places = counts.map(|count| {
+            next += count;
+            next - count
+        });
+        let mut order = vec![0; next];
+        for (at, kind) in (0..).zip(kinds) {
+            let place = &mut places[usize::from(kind)];
+            order[*place] = at;
+            *place += 1;
+        }
+        Self { order, lengths: counts.into_iter().filter(|&count| count > 0).collect() }
     }
 }
 
-/// Takes a difference off the front of `input` and adds it to `last`.
-fn get_delta(input: &mut &[u8], last: u64) -> Option<u64> {
-    let zigzag = get_varint(input)?;
-    let delta = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-    Some(last.wrapping_add(delta as u64))
-}
-
-/// A payload that is being read, item by item, so that memory stays in proportion to the payload.
-pub(super) struct Decoder {
+/// A body that is being read, item by item, so that memory stays in proportion to the body.
+pub struct Decoder {
+    /// Offset of the chunk in the file.
+    pub(super) at: u64,
     items: Vec<u8>,
     position: usize,
-    rows: std::vec::IntoIter<Row>,
+    events: Vec<Event>,
+    /// Which event comes next.
+    next: usize,
+    /// Those that have a number without a meaning for its field, e.g. a kind of event that is not known.
+    strange: BTreeSet<usize>,
     /// Events to give before the next item.
     run: u64,
     /// Items of kinds that this version does not know.
@@ -126,24 +166,56 @@ impl Decoder {
     /// # Errors
     ///
     /// What is malformed.
-    pub(super) fn new(payload: &[u8]) -> Result<Self, &'static str> {
-        let mut rest = payload;
-        let items = get_bytes(&mut rest).ok_or("the items of a chunk are cut")?.to_vec();
-        let mut decoder = Self { items, position: 0, rows: Vec::new().into_iter(), run: 0, skipped: 0 };
+    pub(super) fn new(at: u64, body: &[u8], unpacker: &mut Unpacker) -> Result<Self, &'static str> {
+        let mut rest = body;
+        let items = get_bytes(&mut rest).ok_or("the items of a chunk are cut")?;
+        let items = unpacker.bytes(items, MAX_BODY).ok_or("the items of a chunk cannot be unpacked")?.to_vec();
         let count = get_varint(&mut rest).filter(|&count| count <= MAX_EVENTS).ok_or("a chunk has too many events")?;
-        let mut rows = vec![Row::default(); count as usize];
+        let mut decoder = Self {
+            at,
+            items,
+            position: 0,
+            events: vec![Event::NONE; count as usize],
+            next: 0,
+            strange: BTreeSet::new(),
+            run: 0,
+            skipped: 0,
+        };
+        decoder.read_columns(rest, unpacker)?;
+        Ok(decoder)
+    }
+
+    fn read_columns(&mut self, mut rest: &[u8], unpacker: &mut Unpacker) -> Result<(), &'static str> {
+        let count = self.events.len();
+        let mut numbers = vec![0; count];
+        let all: Vec<u32> = (0..count as u32).collect();
+        let mut kinds = Kinds { order: Vec::new(), lengths: Vec::new() };
         while !rest.is_empty() {
             let number = get_varint(&mut rest).ok_or("a column has no number")?;
-            let column = get_bytes(&mut rest).ok_or("a column is cut")?;
-            match Event::COLUMNS.iter().position(|known| known.number == number) {
-                Some(index) => {
-                    get_column(column, &mut rows, index).ok_or("a column is malformed")?;
+            let part = get_bytes(&mut rest).ok_or("a column is cut")?;
+            let ordered = number <= ORDERED as u64;
+            let (order, lengths) = if ordered { (&all, &[count][..]) } else { (&kinds.order, &kinds.lengths[..]) };
+            if !Event::COLUMNS.iter().any(|column| column.number == number) {
+                self.skipped += 1;
+                continue;
+            }
+            if order.len() != count {
+                return Err("a column comes before that of the kinds");
+            }
+            unpacker.numbers(part, lengths, &mut numbers).ok_or("a column is malformed")?;
+            Event::put_column(&mut self.events, number, order, &numbers, &mut self.strange);
+            if number == ORDERED as u64 {
+                if numbers.iter().any(|&kind| kind > 255) {
+                    return Err("a column is malformed");
                 }
-                None => decoder.skipped += 1,
+                kinds = Kinds::of(numbers.iter().map(|&kind| kind as u8));
             }
         }
-        decoder.rows = rows.into_iter();
-        Ok(decoder)
+        if kinds.order.len() != count {
+            // No event has a kind.
+            self.strange.extend(0..count);
+        }
+        Ok(())
     }
 
     /// The next item, `None` at the end.
@@ -151,15 +223,16 @@ impl Decoder {
         loop {
             if self.run > 0 {
                 self.run -= 1;
-                let Some(row) = self.rows.next() else {
+                let Some(event) = self.events.get(self.next) else {
                     return Some(Err("events are missing"));
                 };
-                match Event::from_row(row) {
-                    Some(event) => return Some(Ok(Item::Event(event))),
-                    None => self.skipped += 1,
+                self.next += 1;
+                if self.strange.is_empty() || !self.strange.contains(&(self.next - 1)) {
+                    return Some(Ok(Item::Event(*event)));
                 }
+                self.skipped += 1;
             } else if self.position == self.items.len() {
-                return (self.rows.len() > 0).then_some(Err("events are in no place"));
+                return (self.next < self.events.len()).then_some(Err("events are in no place"));
             } else {
                 match self.next_record() {
                     Ok(Some(record)) => return Some(Ok(record.into())),
@@ -193,21 +266,12 @@ impl Decoder {
     }
 }
 
-fn get_column(mut column: &[u8], rows: &mut [Row], index: usize) -> Option<()> {
-    let mut last = 0;
-    for row in rows {
-        last = get_delta(&mut column, last)?;
-        row[index] = last;
-    }
-    column.is_empty().then_some(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn items(payload: &[u8]) -> (Result<Vec<Item>, &'static str>, u64) {
-        match Decoder::new(payload) {
+    fn items(body: &[u8]) -> (Result<Vec<Item>, &'static str>, u64) {
+        match Decoder::new(0, body, &mut Unpacker::default()) {
             Err(what) => (Err(what), 0),
             Ok(mut decoder) => {
                 let items = std::iter::from_fn(|| decoder.next()).collect();
@@ -217,43 +281,41 @@ mod tests {
     }
 
     #[test]
-    fn columns_take_any_number() {
-        let numbers = [0, u64::MAX, 1, 1 << 63, 0, 5, 4];
-        let mut out = Vec::new();
-        put_column(numbers.into_iter(), &mut out);
-        let mut rows = vec![Row::default(); numbers.len()];
-        assert_eq!(get_column(&out, &mut rows, 3), Some(()));
-        assert_eq!(rows.iter().map(|row| row[3]).collect::<Vec<_>>(), numbers);
-    }
-
-    #[test]
     fn what_a_later_version_added_is_skipped_and_counted() {
-        // Items: record 99 with 2 bytes, `text` (8) with a field more than we know, a run of 2 events.
-        let items_section = [99, 2, 7, 7, 8, 4, 1, 1, b'a', 9, 0, 2];
-        let mut payload = vec![items_section.len() as u8];
-        payload.extend(items_section);
-        // Two events: column 5 (kind) with 3 and 200, column 77 with anything.
-        payload.extend([2, 5, 3, 6, 0x8a, 3, 77, 1, 0]);
-        let (items, skipped) = items(&payload);
+        // Items: record 99 with 2 bytes, `text` (8) with a field more than we know, a run of 3 events.
+        let items_section = [0, 99, 2, 7, 7, 8, 4, 1, 1, b'a', 9, 0, 3];
+        let mut body = vec![items_section.len() as u8];
+        body.extend(items_section);
+        // Three events: column 5 (kind) with 3, 200 and 3; column 6 (object), by kind: 1, 2, 9; column 77 with anything.
+        body.extend([3, 5, 6, 0, 6, 0x8a, 3, 0x89, 3, 6, 4, 0, 2, 2, 18, 77, 1, 0]);
+        let (items, skipped) = items(&body);
         let lines: Vec<String> = items.unwrap_or_default().iter().map(super::super::text::show).collect();
-        assert_eq!(lines, ["text id=1 text=\"a\"", "event 0 free"]);
+        assert_eq!(lines, ["text id=1 text=\"a\"", "event 0 free object=0x1", "event 0 free object=0x2"]);
         assert_eq!(skipped, 3, "a record, a column and a kind");
     }
 
     #[test]
-    fn malformed_payloads_are_refused() {
-        for (payload, what) in [
+    fn malformed_bodies_are_refused() {
+        for (body, what) in [
             (&[][..], "the items of a chunk are cut"),
-            (&[9, 1], "the items of a chunk are cut"),
-            (&[0, 0xff, 0xff, 0xff, 0x7f], "a chunk has too many events"),
-            (&[0, 1, 5, 0], "a column is malformed"),
-            (&[0, 1, 5, 2, 6, 6], "a column is malformed"),
-            (&[0, 1, 5, 1, 6], "events are in no place"),
-            (&[2, 0, 1, 0], "events are missing"),
-            (&[2, 8, 9, 0], "a record is cut"),
-            (&[4, 8, 2, 1, 9, 0], "a record is malformed"),
+            (&[9, 0, 1], "the items of a chunk are cut"),
+            (&[0], "the items of a chunk cannot be unpacked"),
+            (&[1, 0, 0xff, 0xff, 0xff, 0x7f], "a chunk has too many events"),
+            (&[1, 0, 1, 5, 0], "a column is malformed"),
+            (&[1, 0, 1, 5, 3, 0, 6, 6], "a column is malformed"),
+            (&[1, 0, 1, 5, 3, 0, 0x80, 4], "a column is malformed"),
+            (&[1, 0, 1, 6, 2, 0, 6, 5, 2, 0, 6], "a column comes before that of the kinds"),
+            (&[1, 0, 1, 5, 2, 0, 6], "events are in no place"),
+            (&[3, 0, 0, 1, 0], "events are missing"),
+            (&[3, 0, 8, 9, 0], "a record is cut"),
+            (&[5, 0, 8, 2, 1, 9, 0], "a record is malformed"),
         ] {
-            assert_eq!(items(payload).0, Err(what), "{payload:?}");
+            assert_eq!(items(body).0, Err(what), "{body:?}");
         }
+    }
+
+    #[test]
+    fn events_without_kinds_are_skipped() {
+        assert_eq!(items(&[3, 0, 0, 2, 2]), (Ok(Vec::new()), 2));
     }
 }

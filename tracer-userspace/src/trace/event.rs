@@ -68,6 +68,10 @@ columns! {
     }
 }
 
+/// How many columns have their numbers in the order of recording; the last of them is that of the kinds. The others are
+/// by kind.
+pub(super) const ORDERED: usize = 5;
+
 /// One field of the event, as a column of a chunk.
 pub(super) struct Column {
     /// Stands for the field in the file.
@@ -209,6 +213,32 @@ fn class_word(class: DeviceClass) -> &'static str {
 }
 
 impl Event {
+    /// What is not filled in yet.
+    pub(super) const NONE: Self = Self {
+        sequence: 0,
+        time: 0,
+        process: 0,
+        thread: 0,
+        kind: Kind::Request,
+        object: 0,
+        unique_id: 0,
+        address: 0,
+        size: 0,
+        page_size: 0,
+        buffer_type: 0,
+        status: 0,
+        owns: false,
+        hooked: false,
+        unreadable: false,
+        device: 0,
+        device_class: DeviceClass::Unknown,
+        device_id: 0,
+        allocator: 0,
+        stack: 0,
+        text: 0,
+        child: 0,
+    };
+
     /// Appends the event as a line of text, without the line end.
     pub(super) fn show(self, out: &mut String) {
         out.push_str("event");

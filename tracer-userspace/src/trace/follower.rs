@@ -9,7 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Damage, Item, ReadError, Reader, limit::Part, open, reader::HEAD};
+use super::{
+    Damage, Item, ReadError, Reader,
+    limit::Part,
+    open,
+    reader::{HEAD, Here},
+};
 
 /// A trace file that may grow: an iterator over its items that ends where the file ends at this moment.
 ///
@@ -19,7 +24,7 @@ pub struct Follower {
     /// Device and number of the file that is read: the path may have another one later.
     identity: (u64, u64),
     file: Arc<File>,
-    reader: Reader<BufReader<Part<Arc<File>>>>,
+    reader: Reader<Here<BufReader<Part<Arc<File>>>>>,
 }
 
 /// What became of a file since the last look.
@@ -97,7 +102,7 @@ impl Iterator for Follower {
     }
 }
 
-fn read(file: &Arc<File>) -> Result<Reader<BufReader<Part<Arc<File>>>>, ReadError> {
+fn read(file: &Arc<File>) -> Result<Reader<Here<BufReader<Part<Arc<File>>>>>, ReadError> {
     Reader::new(BufReader::new(Part { file: Arc::clone(file), at: 0, end: u64::MAX }))
 }
 

@@ -106,6 +106,28 @@ macro_rules! columns {
                 [ $( self.$field.to_number(), )* ]
             }
 
+            /// Puts the numbers of a column into events: the first into the one that `order` names first, and so on. Adds
+            /// the places of those whose number has no meaning to `strange`.
+            pub(super) fn put_column(
+                events: &mut [Self],
+                number: u64,
+                order: &[u32],
+                numbers: &[u64],
+                strange: &mut std::collections::BTreeSet<usize>,
+            ) {
+                match number {
+                    $( $number => {
+                        for (&at, &number) in order.iter().zip(numbers) {
+                            match Number::from_number(number) {
+                                Some(value) => events[at as usize].$field = value,
+                                None => drop(strange.insert(at as usize)),
+                            }
+                        }
+                    } )*
+                    _ => {}
+                }
+            }
+
             /// The reverse of [`Self::to_row`]; `None` if a number has no meaning here.
             pub(super) fn from_row(row: Row) -> Option<Self> {
                 let [ $( $field, )* ] = row;

@@ -7,19 +7,27 @@
 //!
 //! ```text
 //! file    = "BUFTRACE" version:u16 minimum:u16 chunk*
-//! chunk   = length:u32 crc:u32 zstd[length]         crc32 of the zstd bytes of all chunks up to here
-//! payload = size:varint item[size] columns          what the zstd frame holds, at most 16 MiB
-//! item    = number:varint size:varint body[size]    number > 0: a record, its fields in the order of `record.rs`
+//! chunk   = length:u32 crc:u32 body[length]         crc32 of the bodies of all chunks up to here
+//! body    = size:varint items events:varint column*
+//! items   = part of: item*
+//! item    = number:varint size:varint record[size]  number > 0: its fields in the order of `record.rs`
 //!         | 0:varint count:varint                   the next `count` events of the columns
-//! columns = events:varint column*
-//! column  = number:varint size:varint delta[events] zigzag varints; a column of zeros is left out
+//! column  = number:varint size:varint numbers       a column of zeros is left out
+//! numbers = part of: zigzag varints                 differences between neighbours, as many as events
+//!         | 2:u8 { zigzag:varint count:varint }*    the same, as runs of equal differences
+//!         | 3:u8 size:varint numbers[size] count:varint part    so many different ones, and the part has their places:
+//!                                                   low bytes of all, then, if there are any, high bytes of all
+//! part    = 0:u8 bytes                              as they are
+//!         | 1:u8 length:varint zstd                 so many bytes, compressed
 //! ```
 //!
-//! In a body an integer is a varint, a string is its length and UTF-8 bytes, and a list is its length and items.
+//! In a record an integer is a varint, a string is its length and UTF-8 bytes, and a list is its length and items.
 //!
 //! - A file is only ever appended to, or replaced by one whose older part is shorter (`shorten.rs`). Each chunk can be read
-//!   alone: deltas start from zero in each. Its checksum says that it stands in its place: one that is left out, moved,
+//!   alone: differences start from zero in each. Its checksum says that it stands in its place: one that is left out, moved,
 //!   repeated or of another file is damage.
+//! - The columns 1 to 5 (up to the kind) have the order of recording; in those behind, events are ordered by kind, then as
+//!   recorded, and differences start from zero with each kind.
 //! - Items keep the order of recording. A definition (module, frame, stack, text …) comes before the first event that
 //!   names its number; numbers count from 1, and 0 means none. Symbols may come later than their frame.
 //! - There is no trailer: `end` and `counter` are simply the last records. A file without `end` was cut.
@@ -30,7 +38,9 @@
 //!   are not there are zero. Numbers are never given anew.
 //! - A reader stops at the first damage (a cut, a wrong checksum, a malformed item) and says where it was.
 
+mod ahead;
 mod chunk;
+mod column;
 mod event;
 mod field;
 mod follower;
@@ -50,6 +60,7 @@ pub use field::{Hex, Name};
 pub use follower::{Follower, Look};
 pub use printable::{escape, escape_json, escape_lines};
 pub use reader::{Damage, ReadError, Reader, open};
+
 pub use record::{
     ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField,
     LiveOwner, Loss, Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS, Session,
@@ -61,9 +72,9 @@ pub use writer::{Writer, refuse_other};
 /// First bytes of every trace file.
 pub const MAGIC: [u8; 8] = *b"BUFTRACE";
 /// The version that this tool writes, and the newest that it reads.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// The oldest version that this tool reads, and the oldest tool that reads what it writes.
-const MINIMUM: u16 = 1;
+const MINIMUM: u16 = 2;
 
 /// One item of a trace file, in the order of recording.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,15 +12,17 @@ use std::{
 
 use super::{
     Item, MAGIC, MINIMUM, VERSION,
-    chunk::{Checksum, Decoder, MAX_PAYLOAD},
+    ahead::Ahead,
+    chunk::{Checksum, Decoder, MAX_BODY},
+    column::Unpacker,
 };
 
 /// Bytes before the first chunk.
 pub(super) const HEAD: u64 = 12;
-/// Bytes before the compressed ones of each chunk.
+/// Bytes before the body of each chunk.
 pub(super) const CHUNK_HEAD: usize = 8;
-/// log2 of the most memory that a zstd frame may ask for as its window; enough for [`MAX_PAYLOAD`].
-const WINDOW_LOG: u32 = 24;
+/// Bytes to ask the operating system for at a time.
+const BUFFER: usize = 1 << 18;
 
 /// Why a file cannot be read at all.
 #[derive(Debug)]
@@ -97,77 +99,65 @@ pub struct Damage {
 /// A trace file that is being read: an iterator over its items.
 ///
 /// After the last item, [`Self::damage`] says whether the file ended there or only its readable part.
-pub struct Reader<R> {
-    input: R,
+pub struct Reader<C = Ahead> {
+    chunks: C,
     chunk: Option<Decoder>,
-    /// Of what was read so far.
-    checksum: Checksum,
-    /// Offset of the current chunk, and of the next.
-    at: u64,
-    next: u64,
-    /// What is read so far of the next chunk.
-    bytes: Vec<u8>,
     damage: Option<Damage>,
-    /// Whether the damage is only that the file ends within a chunk.
-    cut: bool,
     skipped: u64,
 }
 
-impl Reader<BufReader<File>> {
-    /// Opens a file.
+/// Where a reader has its chunks from.
+pub trait Chunks {
+    /// The next chunk, `None` at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// Where it stops being readable.
+    fn next(&mut self) -> Result<Option<Decoder>, Damage>;
+}
+
+impl Reader<Ahead> {
+    /// Opens a file, and reads it ahead in threads.
     ///
     /// # Errors
     ///
     /// See [`ReadError`].
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::new(BufReader::new(open(path)?))
+        Ok(Self::of(Ahead::new(Bodies::new(BufReader::with_capacity(BUFFER, open(path)?))?)))
     }
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> Reader<Here<R>> {
     /// Reads from anywhere.
     ///
     /// # Errors
     ///
     /// See [`ReadError`].
-    pub fn new(mut input: R) -> Result<Self, ReadError> {
-        let mut head = Vec::new();
-        input.by_ref().take(HEAD).read_to_end(&mut head).map_err(ReadError::Io)?;
-        let Some(&[v0, v1, m0, m1]) = head.strip_prefix(&MAGIC) else {
-            return Err(ReadError::NotATrace);
-        };
-        let (file, minimum) = (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([m0, m1]));
-        if file < MINIMUM || minimum > VERSION {
-            return Err(ReadError::OtherVersion { file, tool: VERSION });
-        }
-        Ok(Self {
-            input,
-            chunk: None,
-            checksum: Checksum::default(),
-            at: HEAD,
-            next: HEAD,
-            bytes: Vec::new(),
-            damage: None,
-            cut: false,
-            skipped: 0,
-        })
+    pub fn new(input: R) -> Result<Self, ReadError> {
+        Ok(Self::of(Here { bodies: Bodies::new(input)?, unpacker: Unpacker::default() }))
     }
 
     /// Lets reading go on where the file ended, in case that it has grown: what was cut there may be whole by now.
     pub fn resume(&mut self) {
-        if mem::take(&mut self.cut) {
+        if mem::take(&mut self.chunks.bodies.cut) {
             self.damage = None;
         }
     }
 
     /// Whether the file ends within a chunk, which may still be written.
     pub(super) fn is_cut(&self) -> bool {
-        self.cut
+        self.chunks.bodies.cut
     }
 
     /// Bytes of the whole chunks that were read, with the head of the file.
     pub(super) fn position(&self) -> u64 {
-        self.next
+        self.chunks.bodies.next
+    }
+}
+
+impl<C> Reader<C> {
+    fn of(chunks: C) -> Self {
+        Self { chunks, chunk: None, damage: None, skipped: 0 }
     }
 
     /// Where reading had to stop, if not at the end.
@@ -181,10 +171,95 @@ impl<R: Read> Reader<R> {
     pub fn skipped(&self) -> u64 {
         self.skipped + self.chunk.as_ref().map_or(0, |chunk| chunk.skipped)
     }
+}
 
-    /// The next chunk, `None` at the end of the file.
-    fn read_chunk(&mut self) -> Result<Option<Decoder>, String> {
-        self.at = self.next;
+impl<C: Chunks> Iterator for Reader<C> {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        while self.damage.is_none() {
+            match self.chunk.as_mut().and_then(Decoder::next) {
+                Some(Ok(item)) => return Some(item),
+                Some(Err(what)) => {
+                    let at = self.chunk.as_ref().map_or(0, |chunk| chunk.at);
+                    self.damage = Some(Damage { at, what: what.to_owned() });
+                }
+                None => {
+                    self.skipped += self.chunk.take().map_or(0, |chunk| chunk.skipped);
+                    match self.chunks.next() {
+                        Ok(Some(chunk)) => self.chunk = Some(chunk),
+                        Ok(None) => return None,
+                        Err(damage) => self.damage = Some(damage),
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Chunks that are read when they are asked for.
+pub struct Here<R> {
+    bodies: Bodies<R>,
+    unpacker: Unpacker,
+}
+
+impl<R: Read> Chunks for Here<R> {
+    fn next(&mut self) -> Result<Option<Decoder>, Damage> {
+        let Some(body) = self.bodies.next()? else { return Ok(None) };
+        body.decode(&mut self.unpacker).map(Some)
+    }
+}
+
+/// The bodies of the chunks of a file, whose checksums are right.
+pub(super) struct Bodies<R> {
+    input: R,
+    /// Of what was read so far.
+    checksum: Checksum,
+    /// Offset of the next chunk.
+    next: u64,
+    /// What is read so far of the next chunk.
+    bytes: Vec<u8>,
+    /// Whether the file ends within a chunk.
+    cut: bool,
+}
+
+/// The body of a chunk.
+pub(super) struct Body {
+    /// Offset of the chunk in the file.
+    at: u64,
+    /// Its head and what is behind it.
+    bytes: Vec<u8>,
+}
+
+impl Body {
+    pub(super) fn decode(&self, unpacker: &mut Unpacker) -> Result<Decoder, Damage> {
+        let at = self.at;
+        Decoder::new(at, &self.bytes[CHUNK_HEAD..], unpacker).map_err(|what| Damage { at, what: what.to_owned() })
+    }
+}
+
+impl<R: Read> Bodies<R> {
+    fn new(mut input: R) -> Result<Self, ReadError> {
+        let mut head = Vec::new();
+        input.by_ref().take(HEAD).read_to_end(&mut head).map_err(ReadError::Io)?;
+        let Some(&[v0, v1, m0, m1]) = head.strip_prefix(&MAGIC) else {
+            return Err(ReadError::NotATrace);
+        };
+        let (file, minimum) = (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([m0, m1]));
+        if file < MINIMUM || minimum > VERSION {
+            return Err(ReadError::OtherVersion { file, tool: VERSION });
+        }
+        Ok(Self { input, checksum: Checksum::default(), next: HEAD, bytes: Vec::new(), cut: false })
+    }
+
+    /// The next one, `None` at the end of the file.
+    pub(super) fn next(&mut self) -> Result<Option<Body>, Damage> {
+        let at = self.next;
+        self.read().map(|bytes| bytes.map(|bytes| Body { at, bytes })).map_err(|what| Damage { at, what })
+    }
+
+    fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
         self.fill(CHUNK_HEAD)?;
         if self.bytes.is_empty() {
             return Ok(None);
@@ -194,22 +269,20 @@ impl<R: Read> Reader<R> {
             return Err("the file ends in the head of a chunk".to_owned());
         };
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        if length > MAX_PAYLOAD {
+        if length > MAX_BODY {
             return Err("a chunk is longer than one can be".to_owned());
         }
         self.fill(CHUNK_HEAD + length)?;
-        let compressed = &self.bytes[CHUNK_HEAD..];
-        if compressed.len() < length {
+        let body = &self.bytes[CHUNK_HEAD..];
+        if body.len() < length {
             self.cut = true;
             return Err("the file ends in a chunk".to_owned());
         }
-        if self.checksum.with(compressed) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        if self.checksum.with(body) != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Err("a chunk is damaged, or not the one that was written here: its checksum is wrong".to_owned());
         }
-        self.next = self.at + (CHUNK_HEAD + length) as u64;
-        let payload = decompress(compressed).map_err(|error| format!("a chunk does not decompress: {error}"))?;
-        self.bytes.clear();
-        Ok(Some(Decoder::new(&payload)?))
+        self.next += (CHUNK_HEAD + length) as u64;
+        Ok(Some(mem::take(&mut self.bytes)))
     }
 
     /// Reads until there are so many bytes of the chunk, or as many as the file has.
@@ -218,42 +291,4 @@ impl<R: Read> Reader<R> {
         let read = self.input.by_ref().take(missing).read_to_end(&mut self.bytes);
         read.map(drop).map_err(|error| format!("the file cannot be read: {error}"))
     }
-
-    fn stop(&mut self, what: String) {
-        self.damage = Some(Damage { at: self.at, what });
-    }
-}
-
-impl<R: Read> Iterator for Reader<R> {
-    type Item = Item;
-
-    fn next(&mut self) -> Option<Item> {
-        while self.damage.is_none() {
-            match self.chunk.as_mut().and_then(Decoder::next) {
-                Some(Ok(item)) => return Some(item),
-                Some(Err(what)) => self.stop(what.to_owned()),
-                None => {
-                    self.skipped += self.chunk.take().map_or(0, |chunk| chunk.skipped);
-                    match self.read_chunk() {
-                        Ok(Some(chunk)) => self.chunk = Some(chunk),
-                        Ok(None) => return None,
-                        Err(what) => self.stop(what),
-                    }
-                }
-            }
-        }
-        None
-    }
-}
-
-/// Decompresses without trust: neither the window nor the result can exceed what a chunk may have.
-pub(super) fn decompress(compressed: &[u8]) -> io::Result<Vec<u8>> {
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed)?.single_frame();
-    decoder.window_log_max(WINDOW_LOG)?;
-    let mut payload = Vec::new();
-    decoder.take(MAX_PAYLOAD as u64 + 1).read_to_end(&mut payload)?;
-    if payload.len() > MAX_PAYLOAD {
-        return Err(io::Error::other("it is larger than one can be"));
-    }
-    Ok(payload)
 }

@@ -5,9 +5,10 @@ use std::{fs, ops::Range, path::Path};
 
 use super::{
     Damage, Item, Kind, ReadError, Reader, Text, Writer,
-    chunk::MAX_PAYLOAD,
+    chunk::MAX_BODY,
     event::{Event, Row},
-    reader::{HEAD, decompress},
+    field::{put_bytes, put_varint},
+    reader::HEAD,
     text,
 };
 
@@ -146,14 +147,15 @@ fn a_flipped_byte_is_noticed() {
 #[test]
 fn a_forged_chunk_cannot_make_the_reader_fail() {
     // The checksum is right, so that what is behind it is exercised.
-    let (_, bytes) = small();
-    let length = u32::from_le_bytes(bytes[12..16].try_into().expect("four")) as usize;
-    let payload = decompress(&bytes[20..20 + length]).expect("whole");
-    for position in 0..payload.len() {
+    let (items, _) = small();
+    let bytes = file(&items, 100);
+    let chunk = &chunks(&bytes)[0];
+    let body = &bytes[chunk.start + 8..chunk.end];
+    for position in 0..body.len() {
         for mask in [0x01, 0x7f, 0x80, 0xff] {
-            let mut payload = payload.clone();
-            payload[position] ^= mask;
-            read(&with_chunk(&bytes[..12], &payload));
+            let mut body = body.to_vec();
+            body[position] ^= mask;
+            read(&with_chunk(&bytes[..12], &body));
         }
     }
 }
@@ -161,20 +163,20 @@ fn a_forged_chunk_cannot_make_the_reader_fail() {
 #[test]
 fn a_decompression_bomb_is_damage() {
     let (_, bytes) = small();
-    let bomb = with_chunk(&bytes[..12], &vec![0; MAX_PAYLOAD + 1]);
-    let (items, damage) = read(&bomb);
+    let mut items = vec![1];
+    put_varint(MAX_BODY as u64 + 1, &mut items);
+    items.extend(zstd::bulk::compress(&vec![0; MAX_BODY + 1], 1).expect("compressed"));
+    let mut body = Vec::new();
+    put_bytes(&items, &mut body);
+    let (items, damage) = read(&with_chunk(&bytes[..12], &body));
     assert!(items.is_empty());
-    assert_eq!(
-        damage,
-        Some(Damage { at: 12, what: "a chunk does not decompress: it is larger than one can be".to_owned() })
-    );
+    let what = "the items of a chunk cannot be unpacked".to_owned();
+    assert_eq!(damage, Some(Damage { at: 12, what }));
 }
 
 /// A file with one chunk, whose checksum is right.
-fn with_chunk(head: &[u8], payload: &[u8]) -> Vec<u8> {
-    let compressed = zstd::bulk::compress(payload, 1).expect("compressed");
-    let checksum = crc32fast::hash(&compressed);
-    [head, &(compressed.len() as u32).to_le_bytes(), &checksum.to_le_bytes(), &compressed].concat()
+fn with_chunk(head: &[u8], body: &[u8]) -> Vec<u8> {
+    [head, &(body.len() as u32).to_le_bytes(), &crc32fast::hash(body).to_le_bytes(), body].concat()
 }
 
 /// Where each chunk is.
@@ -220,7 +222,7 @@ fn a_file_that_grows_is_read_as_far_as_it_is_there() {
     let path = folder.path().join("growing");
     let first = chunks(&bytes)[0].end;
     fs::write(&path, &bytes[..first]).expect("written");
-    let mut reader = Reader::open(&path).expect("a trace");
+    let mut reader = Reader::new(fs::File::open(&path).expect("opened")).expect("a trace");
     let mut read: Vec<Item> = reader.by_ref().take(3).collect();
     fs::write(&path, &bytes).expect("written");
     read.extend(reader.by_ref());
@@ -238,9 +240,9 @@ fn another_version_is_refused_by_name() {
     let (items, mut bytes) = small();
     bytes[8] = 9;
     assert_eq!(read(&bytes), (items, None), "a later version that says it can be read");
-    bytes[10] = 2;
+    bytes[10] = 3;
     let Err(error) = Reader::new(&bytes[..]) else { panic!("read") };
-    assert_eq!(error.to_string(), "this trace has format version 9, and this tool reads 1 to 1");
+    assert_eq!(error.to_string(), "this trace has format version 9, and this tool reads 2 to 2");
     assert_eq!(error.hint(), "read it with the newer tt-buftrace that recorded it");
 }
 

@@ -12,13 +12,10 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     Event, Item, MAGIC, MINIMUM, Problem, Record, VERSION,
-    chunk::{Checksum, Encoder, MAX_PAYLOAD},
+    chunk::{Checksum, Encoder},
     limit::{Limit, Part},
     reader::CHUNK_HEAD,
 };
-
-/// zstd's own default: beyond it, time grows faster than the gain.
-const LEVEL: i32 = 3;
 
 /// A trace file that is being written.
 ///
@@ -119,7 +116,7 @@ impl Writer {
         }
         if self.broken {
             self.unwritten += self.chunk.events();
-            self.chunk.take();
+            self.chunk.clear();
             bail!("failed to write {}, as before", self.path.display());
         }
         self.write_chunk()?;
@@ -161,9 +158,9 @@ impl Writer {
             from.read_exact(&mut head).with_context(failed)?;
             let [a, b, c, d, ..] = head;
             let length = u32::from_le_bytes([a, b, c, d]);
-            let mut compressed = Vec::new();
-            from.by_ref().take(length.into()).read_to_end(&mut compressed).with_context(failed)?;
-            self.write_compressed(&compressed)?;
+            let mut body = Vec::new();
+            from.by_ref().take(length.into()).read_to_end(&mut body).with_context(failed)?;
+            self.write_body(&body)?;
         }
         Ok(())
     }
@@ -172,25 +169,22 @@ impl Writer {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        let events = self.chunk.events();
-        let payload = self.chunk.take();
-        self.write_payload(&payload).inspect_err(|_| self.unwritten += events)
-    }
-
-    fn write_payload(&mut self, payload: &[u8]) -> Result<()> {
-        if payload.len() > MAX_PAYLOAD {
+        if self.chunk.is_too_large() {
+            self.unwritten += self.chunk.events();
+            self.chunk.clear();
             bail!("failed to write {}: a record is larger than a chunk can be", self.path.display());
         }
-        let compressed = zstd::bulk::compress(payload, LEVEL).context("failed to compress a chunk")?;
-        self.write_compressed(&compressed)
+        let events = self.chunk.events();
+        let body = self.chunk.take();
+        self.write_body(&body).inspect_err(|_| self.unwritten += events)
     }
 
     /// Writes a chunk with the checksum that it has in its place.
-    fn write_compressed(&mut self, compressed: &[u8]) -> Result<()> {
-        let length = u32::try_from(compressed.len()).context("failed to measure a chunk")?;
+    fn write_body(&mut self, body: &[u8]) -> Result<()> {
+        let length = u32::try_from(body.len()).context("failed to measure a chunk")?;
         let mut checksum = self.checksum.clone();
-        let head = [length.to_le_bytes(), checksum.with(compressed).to_le_bytes()].concat();
-        self.write(&[&head, compressed].concat())?;
+        let head = [length.to_le_bytes(), checksum.with(body).to_le_bytes()].concat();
+        self.write(&[&head, body].concat())?;
         self.checksum = checksum;
         Ok(())
     }
@@ -198,7 +192,7 @@ impl Writer {
     fn cut_if_full(&mut self) {
         if self.failure.is_some() {
             self.unwritten += self.chunk.events();
-            self.chunk.take();
+            self.chunk.clear();
         } else if self.chunk.is_full() {
             self.failure = self.flush().err();
         }
