@@ -24,7 +24,7 @@ const LARGE: u64 = 100_000_000;
 const MOST_OF_PEERS: u64 = 10_000_000;
 /// Different stacks, in our files and in theirs.
 const STACKS: u64 = 20_000;
-/// Buffer events are allocations and frees; the trace has more events than these.
+// What is compared, by name.
 const REPORT: &str = "tt-buftrace report";
 const TIMELINE: &str = "tt-buftrace timeline --address";
 const STATS: &str = "memray stats";

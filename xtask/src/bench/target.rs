@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     driven::{Library, Order, Pairs, file},
-    figure::{Bound, Figure, Section, Unit, median},
+    figure::{Bound, Chart, Figure, Section, Unit, median},
     sites::Sites,
     tracing::{Tracing, Way},
 };
@@ -27,6 +27,9 @@ const WARM_UP: u64 = 1_000;
 /// Pairs of a second in a run that has other things to do: an allocation and a free each, 10,000 events.
 const PAIRS_A_SECOND: u64 = 5_000;
 
+const TAKES: &str = "a pair takes";
+const ADDED: &str = "of that, tracing";
+
 /// What was measured in one way.
 #[derive(Default)]
 struct Samples {
@@ -40,10 +43,39 @@ struct Samples {
 
 /// Measures.
 pub(super) fn measure() -> Result<Vec<Section>> {
-    CASES.iter().map(|(name, library, chips)| case(name, *library, *chips)).collect()
+    let (mut sections, mut drawn) = (Vec::new(), Vec::new());
+    for (name, library, chips) in CASES {
+        let (section, hits) = case(name, library, chips)?;
+        if library == Library::Ttnn {
+            drawn.push((hits, section.figures.clone()));
+        }
+        sections.push(section);
+    }
+    if let Some(last) = sections.last_mut() {
+        last.charts.push(chart(&drawn));
+    }
+    Ok(sections)
 }
 
-fn case(name: &str, library: Library, chips: u32) -> Result<Section> {
+/// What tracing adds to a pair, by how many probes that hits.
+fn chart(cases: &[(f64, Vec<Figure>)]) -> Chart {
+    let point = |way: Way, (hits, figures): &(f64, Vec<Figure>)| {
+        let is_it = |figure: &&Figure| figure.subject == way.name() && figure.quantity == ADDED;
+        let added = figures.iter().find(is_it)?.value.as_ref().ok()?;
+        Some((*hits, *added))
+    };
+    let line = |way: Way| (way.name().to_string(), cases.iter().filter_map(|case| point(way, case)).collect());
+    let lines = Way::ALL.into_iter().filter(|way| *way != Way::Untraced).map(line).collect();
+    Chart {
+        title: "What tracing adds to an allocation and its free".into(),
+        across: "probes hit by both, ttnn on 1 and 8 chips",
+        up: "µs of the target's",
+        lines,
+    }
+}
+
+/// A target, and how many probes a pair hits.
+fn case(name: &str, library: Library, chips: u32) -> Result<(Section, f64)> {
     let mut target = Pairs::start(library, chips, &[])?;
     target.make(Order { pairs: WARM_UP, ..Order::default() })?;
     let (sites, hits) = look(&mut target)?;
@@ -61,12 +93,8 @@ fn case(name: &str, library: Library, chips: u32) -> Result<Section> {
         }
     }
     target.end()?;
-    Ok(Section {
-        title: format!("What tracing costs: {name}"),
-        method: method(&hits),
-        figures: figures(name, samples, &hits)?,
-        charts: Vec::new(),
-    })
+    let (title, figures) = (format!("What tracing costs: {name}"), figures(name, samples, &hits)?);
+    Ok((Section { title, method: method(&hits), figures, charts: Vec::new() }, hits.all))
 }
 
 /// Hits of probes, a pair.
@@ -131,7 +159,6 @@ fn method(hits: &Hits) -> String {
 }
 
 fn figures(case: &str, samples: BTreeMap<Way, Result<Samples, String>>, hits: &Hits) -> Result<Vec<Figure>> {
-    const TAKES: &str = "a pair takes";
     let mut figures = Vec::new();
     let (mut untraced, mut empty) = (None, None);
     for (way, measured) in samples {
@@ -151,7 +178,7 @@ fn figures(case: &str, samples: BTreeMap<Way, Result<Samples, String>>, hits: &H
         }
         let cost = alone - without;
         let of_empty = *empty.get_or_insert(cost);
-        figures.push(Figure::new(name, "of that, tracing", Unit::Microseconds, cost / 1e3));
+        figures.push(Figure::new(name, ADDED, Unit::Microseconds, cost / 1e3));
         let against = Figure::new(name, "against an empty program", Unit::Times, cost / of_empty);
         let slowed = Figure::new(name, "slow-down at 10,000 events/s", Unit::Share, paced / paced_without - 1.0);
         if way == Way::Recorded {
