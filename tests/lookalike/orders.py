@@ -4,8 +4,9 @@
 Each line of standard input is a JSON object: allocate and free `pairs` times, or until so many `seconds` are over, where
 that is not 0; `rate` of them a second (0: as fast as can be); after each, count to `work`, as a program does that has
 other things to do; `fresh` of a hundred from a stack that none came from before, the others from one of a few (0: all
-from the same). The answer on standard output is a line `took PAIRS WALL CPU`: how many they were, and nanoseconds, by the
-clock and of the thread's own processor time, the kernel's part of it included.
+from the same). The answer on standard output is a line `took PAIRS WALL CPU INSIDE`: how many they were, and nanoseconds,
+by the clock, of the thread's own processor time, the kernel's part of it included, and of that, what the pairs took where
+there was work between them, else 0.
 """
 
 import json
@@ -32,12 +33,17 @@ def obey(pair):
 def repeat(act, pairs, seconds, rate, work):
     wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
     end = wall + seconds * 1_000_000_000
-    number = 0
+    number = inside = 0
     while number < pairs:
-        act()
+        if work:
+            inside -= time.thread_time_ns()
+            act()
+            inside += time.thread_time_ns()
+            for _ in range(work):
+                pass
+        else:
+            act()
         number += 1
-        for _ in range(work):
-            pass
         if rate or seconds:
             now = time.perf_counter_ns()
             if seconds and now >= end:
@@ -45,7 +51,7 @@ def repeat(act, pairs, seconds, rate, work):
             ahead = wall + number * 1_000_000_000 // rate - now if rate else 0
             if ahead > SHORTEST_SLEEP_NS:
                 time.sleep(ahead / 1e9)
-    return number, time.perf_counter_ns() - wall, time.thread_time_ns() - cpu
+    return number, time.perf_counter_ns() - wall, time.thread_time_ns() - cpu, inside
 
 
 class Places:

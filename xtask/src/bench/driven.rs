@@ -120,6 +120,8 @@ pub(super) struct Took {
     pub(super) wall: f64,
     /// Nanoseconds of processor time of each, with the kernel's.
     pub(super) cpu: f64,
+    /// Of that, without the work after each; 0 if there is none.
+    pub(super) inside: f64,
 }
 
 impl Took {
@@ -181,7 +183,9 @@ impl Pairs {
     /// Waits until pairs are made that were begun.
     pub(super) fn finish(&mut self) -> Result<Took> {
         match self.0.answer()?[..] {
-            [pairs, wall, cpu] if pairs > 0.0 => Ok(Took { pairs, wall: wall / pairs, cpu: cpu / pairs }),
+            [pairs, wall, cpu, inside] if pairs > 0.0 => {
+                Ok(Took { pairs, wall: wall / pairs, cpu: cpu / pairs, inside: inside / pairs })
+            }
             _ => bail!("the target did not answer how many pairs it made, and what they took"),
         }
     }
