@@ -4,15 +4,18 @@
 use std::{
     fs, io,
     process::{Command, Stdio},
-    time::Instant,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::command::text;
 
 /// `USER_HZ`, which is the same on all x86-64 kernels: ticks a second in `/proc/PID/stat`.
 const TICKS: f64 = 100.0;
+/// How long to wait before looking again whether a command has ended.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Seconds of processor time that a process has had so far.
 pub fn cpu(pid: u32) -> Result<f64> {
@@ -52,16 +55,27 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Runs a command, without its output, and fails if it does.
-    pub fn of(command: &mut Command) -> Result<Self> {
+    /// Runs a command, without its output, and fails if it does, or takes longer than it may.
+    pub fn of(command: &mut Command, limit: Duration) -> Result<Self> {
         let begin = Instant::now();
-        let child = command
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("failed to start `{}`", text(command)))?;
-        let (status, usage) = wait(child.id()).with_context(|| format!("failed to wait for `{}`", text(command)))?;
+        let (status, usage) = loop {
+            let ended = wait(child.id()).with_context(|| format!("failed to wait for `{}`", text(command)))?;
+            if let Some(ended) = ended {
+                break ended;
+            }
+            if begin.elapsed() > limit {
+                child.kill()?;
+                child.wait()?;
+                bail!("it took longer than {} s", limit.as_secs());
+            }
+            sleep(PAUSE);
+        };
         ensure!(status == 0, "`{}` ended with the status {status:#x}", text(command));
         let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
         Ok(Self {
@@ -73,15 +87,16 @@ impl Usage {
     }
 }
 
-/// Waits for a child of ours: its status as the kernel has it, and what it took.
-fn wait(child: u32) -> io::Result<(libc::c_int, libc::rusage)> {
+/// Looks whether a child of ours has ended: its status as the kernel has it, and what it took.
+fn wait(child: u32) -> io::Result<Option<(libc::c_int, libc::rusage)>> {
     let mut status = 0;
     // SAFETY: a `rusage` is made of integers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     let child = libc::pid_t::try_from(child).map_err(io::Error::other)?;
     // SAFETY: both pointers are to variables that live as long as the call.
-    match unsafe { libc::wait4(child, &raw mut status, 0, &raw mut usage) } {
+    match unsafe { libc::wait4(child, &raw mut status, libc::WNOHANG, &raw mut usage) } {
         -1 => Err(io::Error::last_os_error()),
-        _ => Ok((status, usage)),
+        0 => Ok(None),
+        _ => Ok(Some((status, usage))),
     }
 }

@@ -2,12 +2,14 @@
 //! How fast traces are read, and in how much memory.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 
 use super::{
     driven::{file, size},
@@ -17,6 +19,8 @@ use super::{
 };
 use crate::{command::run, process::Usage, recorder::tool, root};
 
+/// How long one command may take.
+const LIMIT: Duration = Duration::from_secs(90);
 const SIZES: [u64; 2] = [1_000_000, 10_000_000];
 /// What `--large` adds.
 const LARGE: u64 = 100_000_000;
@@ -52,16 +56,14 @@ pub(super) fn measure(large: bool) -> Result<Vec<Section>> {
     let mut runs = Vec::new();
     let mut figures = Vec::new();
     for events in SIZES.into_iter().chain(large.then_some(LARGE)) {
-        runs.extend(own(events)?);
+        runs.extend(own(events, &mut figures)?);
         if events > MOST_OF_PEERS {
             continue;
         }
         for peer in [Peer::Memray, Peer::Heaptrack] {
             match peer.version().and_then(|_| theirs(peer, events)) {
                 Ok(measured) => runs.extend(measured),
-                Err(error) => {
-                    figures.push(Figure::missing(peer.name(), "by the clock", Unit::Seconds, format!("{error:#}")));
-                }
+                Err(error) => figures.push(absent(peer.name(), events, &error)),
             }
         }
     }
@@ -71,7 +73,8 @@ pub(super) fn measure(large: bool) -> Result<Vec<Section>> {
         "Files with so many events, of {STACKS} different stacks. Ours are made up: requests, allocations and frees of \
          buffers of many sizes, in no order, in tests; two fifths of the events are allocations or frees. Theirs are of \
          calls of malloc and free of as many sizes as stacks, recorded by themselves. Events a second are of one core: \
-         by processor time. Output goes nowhere. `diff` compares a trace with itself, and reads it twice."
+         by processor time. Output goes nowhere; what takes more than {} s is ended. `diff` compares a trace with itself, and reads it twice.",
+        LIMIT.as_secs()
     );
     let charts = vec![
         chart(&runs, "Time to read", "seconds", |usage| usage.seconds),
@@ -80,8 +83,8 @@ pub(super) fn measure(large: bool) -> Result<Vec<Section>> {
     Ok(vec![Section { title: "Reading".into(), method, figures, charts }])
 }
 
-/// Our commands on a trace of so many events.
-fn own(events: u64) -> Result<Vec<Run>> {
+/// Our commands on a trace of so many events; adds what could not be measured.
+fn own(events: u64, missing: &mut Vec<Figure>) -> Result<Vec<Run>> {
     let trace = file("reading.ttb");
     let synthesize = root().join("target/release/synthesize");
     run(Command::new(synthesize).arg(events.to_string()).arg(&trace).arg(STACKS.to_string()))?;
@@ -94,14 +97,22 @@ fn own(events: u64) -> Result<Vec<Run>> {
         (TIMELINE, vec!["timeline", "--address", &address, &path], events),
         ("tt-buftrace diff", vec!["diff", &path, &path], 2 * events),
     ];
-    let runs = commands.into_iter().map(|(name, arguments, read)| {
+    let mut runs = Vec::new();
+    for (name, arguments, events) in commands {
         eprintln!("{name}");
-        let usage = Usage::of(Command::new(tool()).args(arguments))?;
-        Ok(Run { name, events: read, usage })
-    });
-    let runs = runs.collect();
-    std::fs::remove_file(&trace)?;
-    runs
+        match Usage::of(Command::new(tool()).args(arguments), LIMIT) {
+            Ok(usage) => runs.push(Run { name, events, usage }),
+            Err(error) => missing.push(absent(name, events, &error)),
+        }
+    }
+    fs::remove_file(&trace)?;
+    Ok(runs)
+}
+
+/// What could not be measured.
+fn absent(name: &str, events: u64, error: &Error) -> Figure {
+    let subject = format!("{name}, {} events", Unit::Count.text(events as f64));
+    Figure::missing(subject, "by the clock", Unit::Seconds, format!("{error:#}"))
 }
 
 /// The address of the first allocation of a trace.
@@ -122,7 +133,7 @@ fn theirs(peer: Peer, events: u64) -> Result<Vec<Run>> {
     let recorded = Churn { events, known: STACKS, fresh: 0 }.record(peer)?;
     let of = |name, command: &mut Command| -> Result<Run> {
         eprintln!("{name}");
-        Ok(Run { name, events, usage: Usage::of(command)? })
+        Ok(Run { name, events, usage: Usage::of(command, LIMIT)? })
     };
     let runs = match peer {
         Peer::Memray => vec![
@@ -134,7 +145,7 @@ fn theirs(peer: Peer, events: u64) -> Result<Vec<Run>> {
         ],
         _ => vec![of(PRINT, Command::new("heaptrack_print").arg(&recorded))?],
     };
-    std::fs::remove_file(recorded)?;
+    fs::remove_file(recorded)?;
     Ok(runs)
 }
 
