@@ -30,7 +30,7 @@ const MOST_OF_PEERS: u64 = 10_000_000;
 const STACKS: u64 = 20_000;
 // What is compared, by name.
 const REPORT: &str = "tt-buftrace report";
-const TIMELINE: &str = "tt-buftrace timeline --address";
+const TIMELINE: &str = "tt-buftrace timeline";
 const STATS: &str = "memray stats";
 const PRINT: &str = "heaptrack_print";
 
@@ -68,19 +68,22 @@ pub(super) fn measure(large: bool) -> Result<Vec<Section>> {
         }
     }
     figures.splice(0..0, runs.iter().flat_map(each));
-    figures.extend(aims(&runs));
     let method = format!(
         "Files with so many events, of {STACKS} different stacks. Ours are made up: requests, allocations and frees of \
          buffers of many sizes, in no order, in tests; two fifths of the events are allocations or frees. Theirs are of \
          calls of malloc and free of as many sizes as stacks, recorded by themselves. Events a second are of one core: \
-         by processor time. Output goes nowhere; what takes more than {} s is ended. `diff` compares a trace with itself, and reads it twice.",
+         by processor time. Output goes nowhere; what takes more than {} s is ended. `timeline` is that of one address; `diff` compares a trace with itself, and reads it twice.",
         LIMIT.as_secs()
     );
     let charts = vec![
         chart(&runs, "Time to read", "seconds", |usage| usage.seconds),
         chart(&runs, "Memory to read", "MiB at most", |usage| usage.peak as f64 / f64::from(1 << 20)),
     ];
-    Ok(vec![Section { title: "Reading".into(), method, figures, charts }])
+    let compared = "The longest runs, and those on as many events as the others have.".to_string();
+    Ok(vec![
+        Section { title: "Reading".into(), method, figures, charts },
+        Section { title: "Reading, compared".into(), method: compared, figures: aims(&runs), charts: Vec::new() },
+    ])
 }
 
 /// Our commands on a trace of so many events; adds what could not be measured.
