@@ -2,8 +2,7 @@
 """Frees one buffer again and again, which changes nothing but hits one probe: frees.py NATIVE PYTHON.
 
 The calls nest: NATIVE times through C code (each some seven native frames), PYTHON times from Python to Python. For each
-line of standard input, a number of frees and how many of them a second (0: as fast as can be), it prints how many
-nanoseconds one took.
+line of standard input, a number of frees, it prints `took` and how many nanoseconds one took.
 """
 
 import sys
@@ -20,23 +19,21 @@ free, handle = library.la_buffer_deallocate, buffer._handle
 free(handle)
 
 
-def nested(depth, count, rate):
+def nested(depth, count):
     if depth > 0:
-        return list(map(nested, [depth - 1], [count], [rate]))[0]
-    return straight(python, count, rate)
+        return list(map(nested, [depth - 1], [count]))[0]
+    return straight(python, count)
 
 
-def straight(depth, count, rate):
+def straight(depth, count):
     if depth > 0:
-        return straight(depth - 1, count, rate)
+        return straight(depth - 1, count)
     begin = time.perf_counter_ns()
-    for number in range(count):
-        while rate and (time.perf_counter_ns() - begin) * rate < number * 1_000_000_000:
-            pass
+    for _ in range(count):
         free(handle)
     return (time.perf_counter_ns() - begin) / count
 
 
 attach.wait_for_tracer()
 for line in sys.stdin:
-    print(nested(native, *map(int, line.split())), flush=True)
+    print("took", nested(native, int(line)), flush=True)

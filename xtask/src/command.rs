@@ -57,7 +57,9 @@ pub fn as_root(program: &str) -> Command {
     command
 }
 
-fn text(command: &Command) -> String {
+/// A command as one would type it.
+#[must_use]
+pub fn text(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

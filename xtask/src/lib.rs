@@ -9,6 +9,7 @@ pub mod ebpf;
 pub mod fuzz;
 pub mod object;
 pub mod package;
+pub mod process;
 pub mod python;
 pub mod recorder;
 pub mod soak;

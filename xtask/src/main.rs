@@ -5,6 +5,7 @@ use std::{ffi::OsString, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::bench::Part;
 
 /// Commands of this repository that cargo has no word for.
 #[derive(Parser)]
@@ -50,9 +51,14 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Measure what tracing costs on this machine.
-    #[command(subcommand)]
-    Bench(Bench),
+    /// Measure what tracing and reading cost on this machine, against other tools, which it installs.
+    Bench {
+        /// What to measure; all, if not said.
+        parts: Vec<Part>,
+        /// Also read a trace of 100 million events.
+        #[arg(long)]
+        large: bool,
+    },
     /// Run what reads untrusted input on inputs that a fuzzer makes up, until one makes it panic, hang or grow.
     Fuzz {
         /// The reader; all in turn, if not said.
@@ -82,12 +88,6 @@ enum Command {
     Ci,
 }
 
-#[derive(Subcommand)]
-enum Bench {
-    /// What a hit with its stack costs the target, against a hit without a program to speak of.
-    Stacks,
-}
-
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Demo { ttnn } => xtask::demo::demo(ttnn.as_deref()),
@@ -96,7 +96,7 @@ fn main() -> Result<()> {
         Command::Vm { kernel, install, minutes, arguments } => {
             xtask::vm::vm(&xtask::vm::Options { kernel, install, limit: Duration::from_secs(minutes * 60), arguments })
         }
-        Command::Bench(Bench::Stacks) => xtask::bench::stacks(),
+        Command::Bench { parts, large } => xtask::bench::bench(&parts, large),
         Command::Fuzz { target, runs, keep } => xtask::fuzz::fuzz(target.as_deref(), runs, keep),
         Command::Soak { cycles: Some(count), .. } => xtask::soak::cycles(count),
         Command::Soak { kills: Some(count), .. } => xtask::soak::kills(count),

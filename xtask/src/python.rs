@@ -2,11 +2,11 @@
 //! The Python interpreters that the targets run in, in virtual environments below `.cache/`.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     command::{output, run},
@@ -27,6 +27,34 @@ pub fn with_maturin() -> Result<PathBuf> {
 pub fn with_table_readers() -> Result<PathBuf> {
     let packages = ["duckdb", "jsonschema", "pyarrow", "ttnn-visualizer==0.108.0"];
     with("table-readers", &packages, "import duckdb, jsonschema, pyarrow, ttnn_visualizer")
+}
+
+/// A Python with memray; made on first use.
+pub fn with_memray() -> Result<PathBuf> {
+    with("memray", &["memray"], "import memray")
+}
+
+/// What Python packages of torch and of what it links to are needed to load its largest library, without a GPU.
+const TORCH: [&str; 3] = ["torch==2.6.0", "nvidia-cuda-runtime-cu12==12.4.127", "nvidia-cuda-cupti-cu12==12.4.127"];
+/// Its library, and before it those that it links to.
+const TORCH_LIBRARIES: [&str; 4] = [
+    "nvidia/cuda_runtime/lib/libcudart.so.12",
+    "nvidia/cuda_cupti/lib/libcupti.so.12",
+    "torch/lib/libc10.so",
+    "torch/lib/libtorch_cpu.so",
+];
+
+/// The libraries of torch in the order in which they load into a process, for an interpreter; installed on first use.
+pub fn torch_libraries(python: &Path) -> Result<Vec<PathBuf>> {
+    let folder = root().join(".cache/torch");
+    let libraries: Vec<PathBuf> = TORCH_LIBRARIES.map(|name| folder.join(name)).into();
+    if !libraries.iter().all(|path| path.exists()) {
+        let mut install = Command::new(python);
+        install.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"]).arg(&folder);
+        run(install.args(TORCH))?;
+    }
+    ensure!(libraries.iter().all(|path| path.exists()), "torch's wheels have not the libraries that they had");
+    Ok(libraries)
 }
 
 /// A Python of its own with packages that a line of code needs.

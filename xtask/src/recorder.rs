@@ -8,10 +8,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    command::{is_root, output, run},
+    command::{is_root, run},
     root,
 };
 
@@ -29,18 +29,27 @@ pub struct Recorder {
 impl Recorder {
     /// Records a process.
     pub fn attach(pid: u32, trace: &Path, options: &[&str]) -> Result<Self> {
+        Self::begin(Command::new(tool()).args(["record", "-p", &pid.to_string(), "-o"]).arg(trace).args(options))
+    }
+
+    /// Records a process with the unwind tables that a folder keeps, instead of the user's own.
+    pub fn attach_with_cache(pid: u32, trace: &Path, cache: &Path) -> Result<Self> {
+        let mut command = Command::new(tool());
+        command.args(["record", "-p", &pid.to_string(), "-o"]).arg(trace).env("XDG_CACHE_HOME", cache);
+        Self::begin(&mut command)
+    }
+
+    fn begin(command: &mut Command) -> Result<Self> {
         ensure!(is_root(), "this needs root: it looks at the recorder as it runs");
-        let mut child = Command::new(tool())
-            .args(["record", "-p", &pid.to_string(), "-o"])
-            .arg(trace)
-            .args(options)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("failed to start the recorder")?;
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("failed to start the recorder")?;
         let mut lines = BufReader::new(child.stderr.take().context("the recorder has no output")?).lines();
-        let begun = lines.find_map(|line| Some(line.ok()?.starts_with("recording process")));
-        ensure!(begun == Some(true), "the recorder did not attach");
+        let said = lines.by_ref().map_while(Result::ok).find(|line| !line.is_empty()).unwrap_or_default();
+        if !said.starts_with("recording process") {
+            child.kill()?;
+            child.wait()?;
+            bail!("the recorder did not attach: {said}");
+        }
         // What else it says is read, so that it never waits for us.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(Self { child })
@@ -68,15 +77,34 @@ impl Recorder {
 
 /// The counters of a trace, by name.
 pub fn counters(trace: &Path) -> Result<BTreeMap<String, u64>> {
-    let dump = output(Command::new(tool()).arg("dump").arg(trace)).context("failed to read the trace")?;
-    let counters = dump.lines().filter_map(|line| line.strip_prefix("counter name="));
-    let parse = |line: &str| {
+    let mut counters = BTreeMap::new();
+    each_line(trace, |line| {
+        let Some(line) = line.strip_prefix("counter name=") else { return };
         let (name, value) = line.split_once(" value=").unwrap_or((line, "0"));
-        Some((name.to_string(), value.parse().ok()?))
-    };
-    Ok(counters.filter_map(parse).collect())
+        if let Ok(value) = value.parse() {
+            counters.insert(name.to_string(), value);
+        }
+    })?;
+    Ok(counters)
 }
 
-fn tool() -> PathBuf {
+/// Reads a trace as text, a line at a time: it may be long.
+pub fn each_line(trace: &Path, mut read: impl FnMut(&str)) -> Result<()> {
+    let mut dump = Command::new(tool())
+        .arg("dump")
+        .arg(trace)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("failed to start `tt-buftrace dump`")?;
+    for line in BufReader::new(dump.stdout.take().context("the dump has no output")?).lines() {
+        read(&line?);
+    }
+    ensure!(dump.wait()?.success(), "failed to read {}", trace.display());
+    Ok(())
+}
+
+/// The tool, which [`build_tool`] builds.
+#[must_use]
+pub fn tool() -> PathBuf {
     root().join("target/release/tt-buftrace")
 }

@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    process::{cpu, own_memory},
     python,
     recorder::{Recorder, build_tool, counters},
     root, test,
@@ -30,8 +31,6 @@ const ROWS: u32 = 10;
 /// What the memory may grow by between the first row and the last, in parts of a hundred: the process's own heap is never
 /// quite the same.
 const GROWTH: u64 = 5;
-/// `USER_HZ`, which is the same on all x86-64 kernels: ticks a second in `/proc/PID/stat`.
-const TICKS: f64 = 100.0;
 
 /// Records ttnn for so many minutes, and prints a table in Markdown.
 pub fn steady(minutes: u32) -> Result<()> {
@@ -112,7 +111,7 @@ impl Row {
         let seconds = begin.elapsed().as_secs_f64();
         Ok(Self {
             minute: seconds / 60.0,
-            memory: memory(recorder.pid())?,
+            memory: own_memory(recorder.pid())?,
             recorder: (cpu(recorder.pid())? - before) / seconds,
             target: (cpu(target.pid)? - target.before) / seconds,
             trace: size(trace)?,
@@ -177,22 +176,6 @@ impl Target {
         ensure!(status.success(), "ttnn ended with {status}");
         tensors.context("ttnn did not say how many tensors it made")
     }
-}
-
-/// Resident memory that is mapped from no file, in bytes.
-fn memory(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the recorder has ended")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix("kB")?.trim().parse().ok());
-    let kibibytes: u64 = line.context("the kernel does not tell how much memory the recorder has")?;
-    Ok(kibibytes << 10)
-}
-
-/// Seconds of processor time.
-fn cpu(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} has ended"))?;
-    // The name before it may have spaces in it; the times are the 14th and the 15th field.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS)
 }
 
 fn size(path: &Path) -> Result<u64> {
