@@ -36,7 +36,7 @@ use super::{
     watch::CodeWatch,
 };
 use crate::{
-    discover::{Discovery, Known, Obstacle, btf},
+    discover::{Discovery, Known, Obstacle, btf, module::Module},
     privileges::{self, Purpose},
     trace::Writer,
 };
@@ -371,6 +371,9 @@ impl<'a> Recording<'a> {
             recorded.snapshots = snapshots;
         }
         problems.extend(no_probe);
+        // All was looked into, above all for names.
+        discovery.modules.iter().for_each(Module::rest);
+        self.recorder.catalog.files.modules().iter().for_each(|code| code.module.rest());
         Ok((discovery, problems))
     }
 
