@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loads the kernel side, attaches it, and reads what it counts.
 
-use std::{
-    io::ErrorKind,
-    num::NonZeroU32,
-    os::fd::{AsFd as _, OwnedFd},
-    path::Path,
-    thread,
-};
+use std::{io::ErrorKind, num::NonZeroU32, os::fd::AsFd as _, path::Path, thread};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -68,8 +62,8 @@ pub struct Kernel {
     spaces: ArrayOfMaps<MapData, Array<MapData, Value<Space>>>,
     /// What targets have in `spaces` that are gone.
     no_space: Array<MapData, Value<Space>>,
-    /// The unwind tables.
-    tables: OwnedFd,
+    /// The unwind tables: an array of maps, set by several threads at once.
+    tables: MapData,
     rules: Array<MapData, Value<Rule>>,
     stack_ends: HashMap<MapData, u32, u64>,
     counters: PerCpuArray<MapData, u64>,
@@ -102,7 +96,7 @@ impl Kernel {
             codes_freed: Array::try_from(map(&mut ebpf, "CODES_FREED")?)?,
             spaces: ArrayOfMaps::try_from(map(&mut ebpf, "SPACES")?)?,
             tables: match map(&mut ebpf, "TABLES")? {
-                Map::ArrayOfMaps(tables) => tables.fd().as_fd().try_clone_to_owned()?,
+                Map::ArrayOfMaps(tables) => tables,
                 _ => bail!("the compiled kernel side's map TABLES is of another type"),
             },
             rules: Array::try_from(map(&mut ebpf, "RULES")?)?,
@@ -203,7 +197,7 @@ impl Kernel {
         for (index, &block) in (0..).zip(blocks) {
             map.set(index, Value(block), 0).context("failed to fill a map with an unwind table")?;
         }
-        let tables = Map::ArrayOfMaps(MapData::from_fd(self.tables.try_clone()?)?);
+        let tables = Map::ArrayOfMaps(MapData::from_fd(self.tables.fd().as_fd().try_clone_to_owned()?)?);
         let mut tables: ArrayOfMaps<MapData, Array<MapData, Value<Block>>> = ArrayOfMaps::try_from(tables)?;
         tables.set(number, &map, 0).context("failed to tell the kernel side of an unwind table")
     }
