@@ -36,7 +36,8 @@ pub(crate) fn by_truth(truth: &[Value]) -> Vec<Step> {
             ("deallocate", _) => Kind::Free,
             ("reported", _) => Kind::Released,
             ("marked", _) => Kind::Marked,
-            ("destroyed", 2) => Kind::Destroyed,
+            // What made it so is a step already.
+            ("destroyed", 2) => return None,
             // An owner that nobody deallocated is freed by its destructor.
             ("destroyed", _) => Kind::Free,
             _ => return None,

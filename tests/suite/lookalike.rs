@@ -107,13 +107,6 @@ fn variants() -> impl Iterator<Item = &'static str> {
     variants.into_iter().filter(|variant| lookalikes().join(variant).join("libtt_metal.so").exists())
 }
 
-/// What the truth makes one expect. In generation "pimpl" a buffer is marked without a call that could be probed.
-fn expected(variant: &str, truth: &[Value]) -> Vec<Step> {
-    let mut steps = by_truth(truth);
-    steps.retain(|step| step.kind != Kind::Marked || variant.starts_with("buffer"));
-    steps
-}
-
 #[track_caller]
 fn assert_same(recorded: &[Step], expected: &[Step]) {
     assert!(!expected.is_empty(), "the truth is empty");
@@ -140,7 +133,7 @@ fn every_allocation_and_free_is_recorded_once_and_in_order() -> Result<()> {
     }
     for variant in variants() {
         let recorded = Recorded::run(lookalike_pytest(variant, &SCENARIOS))?;
-        let (steps, truth) = (by_trace(&recorded.items), expected(variant, &recorded.truth));
+        let (steps, truth) = (by_trace(&recorded.items), by_truth(&recorded.truth));
         assert_same(&in_one_thread(steps.clone()), &in_one_thread(truth.clone()));
         assert_same(&by_buffer(steps), &by_buffer(truth));
         assert_requests(&recorded);
@@ -486,7 +479,7 @@ fn a_command_is_recorded_from_its_import_on() -> Result<()> {
     // The command ends with 7, which is its own matter.
     assert!(status.success() && said.contains("the process ended"), "{status}: {said}");
     let truth: Vec<Value> = fs::read_to_string(truth)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    assert_same(&by_trace(&items(&trace)?), &expected("pimpl", &truth));
+    assert_same(&by_trace(&items(&trace)?), &by_truth(&truth));
     Ok(())
 }
 
@@ -506,7 +499,7 @@ fn a_library_that_is_loaded_late_is_waited_for() -> Result<()> {
     let target = target.finish()?;
     target.succeeded()?;
     assert!(recorder.finish()?.0.success());
-    assert_same(&by_trace(&items(&trace)?), &expected("pimpl", &target.truth()?));
+    assert_same(&by_trace(&items(&trace)?), &by_truth(&target.truth()?));
     Ok(())
 }
 
@@ -532,6 +525,6 @@ fn each_event_has_the_thread_that_made_it() -> Result<()> {
     }
     assert_eq!(threads.len(), 4);
     assert_eq!(found, threads.into_iter().map(|(size, thread)| (size, BTreeSet::from([thread]))).collect());
-    assert_same(&by_buffer(by_trace(&recorded.items)), &by_buffer(expected("pimpl", &recorded.truth)));
+    assert_same(&by_buffer(by_trace(&recorded.items)), &by_buffer(by_truth(&recorded.truth)));
     assert_stacks(&recorded.items)
 }

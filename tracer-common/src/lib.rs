@@ -157,22 +157,26 @@ pub struct Cookie {
     pub argument: u8,
     /// Whether the stack belongs to the hit.
     pub stack: bool,
+    /// Whether hits of buffers that own no memory are no events.
+    pub owners: bool,
     /// The site's number within the recording, below [`MAX_SITES`].
     pub site: u16,
 }
 
 impl Cookie {
-    /// Packs: bits 0..8 kind, 8..16 argument, 16..17 stack, 32..48 site.
+    /// Packs: bits 0..8 kind, 8..16 argument, 16..17 stack, 17..18 owners, 32..48 site.
     #[must_use]
     pub const fn pack(self) -> u64 {
-        self.kind as u64 | (self.argument as u64) << 8 | (self.stack as u64) << 16 | (self.site as u64) << 32
+        let flags = self.stack as u64 | (self.owners as u64) << 1;
+        self.kind as u64 | (self.argument as u64) << 8 | flags << 16 | (self.site as u64) << 32
     }
 
     /// The reverse of [`Self::pack`]; `None` if the kind is none of ours.
     #[must_use]
     pub const fn unpack(bits: u64) -> Option<Self> {
         let Some(kind) = Kind::from_u8(bits as u8) else { return None };
-        Some(Self { kind, argument: (bits >> 8) as u8, stack: bits >> 16 & 1 == 1, site: (bits >> 32) as u16 })
+        let (stack, owners) = (bits >> 16 & 1 == 1, bits >> 17 & 1 == 1);
+        Some(Self { kind, argument: (bits >> 8) as u8, stack, owners, site: (bits >> 32) as u16 })
     }
 }
 
@@ -369,7 +373,7 @@ pub enum Counter {
     Unreadable = 3,
     /// Not ours: the probe was hit by a process that shares the target's address space.
     OtherProcess = 4,
-    /// Not events: `~Buffer` of something that is no owner, or not deallocated yet.
+    /// Not events: `~Buffer` of something that is no owner, or not deallocated yet; marks of what is no owner.
     Filtered = 5,
     /// Kept, but without all of its Python frames: some could not be read, or there are too many.
     PythonCut = 6,

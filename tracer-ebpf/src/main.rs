@@ -3,8 +3,8 @@
 //!
 //! One uprobe program serves every site; what a site means travels in its attach cookie. Stacks are walked here, native
 //! and Python, and a stack that user space has travels as a number. Nothing is paired, filtered or decided here, but for
-//! two things that save the target time: `~Buffer` is forwarded only for owners that were deallocated before, and
-//! `setenv` only for pytest's variable.
+//! two things that save the target time: `~Buffer` is forwarded only for owners that were deallocated before, marks set in
+//! line only for owners, and `setenv` only for pytest's variable.
 
 #![no_std]
 #![no_main]
@@ -31,9 +31,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext},
 };
 use aya_log_ebpf::debug;
-use tracer_common::{
-    Cookie, Counter, Hit, Kind, NATIVE_LOST, PYTHON_LOST, Registers, TEST_VARIABLE, Target, UNREADABLE_OBJECT,
-};
+use tracer_common::{Cookie, Counter, Hit, Kind, NATIVE_LOST, PYTHON_LOST, Registers, TEST_VARIABLE, Target};
 
 use crate::{maps::count, scratch::Claim};
 
@@ -142,63 +140,65 @@ fn try_probe(ctx: &ProbeContext) {
 /// Entry of a function that is about a buffer, an allocator or a device.
 #[inline(always)]
 fn try_object(ctx: &ProbeContext, hit: &mut Hit, cookie: Cookie, target: &Target) {
-    let claim = Claim::new();
-    let Some((level, scratch)) = claim.as_ref().and_then(|claim| Some((claim.level(), scratch::at(claim.level())?)))
-    else {
-        hit.flags = UNREADABLE_OBJECT | NATIVE_LOST | PYTHON_LOST;
-        count(Counter::Busy);
-        return emit::plain(hit);
-    };
-    let (layout, window) = (&target.layout, &mut scratch.window);
-    window.forget();
+    let layout = &target.layout;
     match cookie.kind {
         Kind::Destroyed => {
-            if !object::is_deallocated_owner(hit.object, layout, window) {
+            if !object::is_deallocated_owner(hit.object, layout) {
                 return count(Counter::Filtered);
             }
-            object::read_buffer(hit, layout, window);
+            object::read_buffer(hit, layout);
         }
         // Here the device is alive: the target has just called it.
         Kind::Request | Kind::Allocated | Kind::Released => {
-            object::read_buffer(hit, layout, window);
-            object::read_device(hit, hit.device, layout, window);
+            object::read_buffer(hit, layout);
+            object::read_device(hit, hit.device, layout);
         }
         // Here it may be gone: its id is known from the allocation.
-        Kind::Free => object::read_buffer(hit, layout, window),
+        Kind::Free => object::read_buffer(hit, layout),
         // Here, too; but an alias has no allocation on record. What is gone has no device's table of functions any more.
         Kind::Marked => {
-            object::read_buffer(hit, layout, window);
+            object::read_buffer(hit, layout);
+            if cookie.owners && hit.flags == 0 && hit.owns != 1 {
+                return count(Counter::Filtered);
+            }
             let flags = hit.flags;
-            object::read_device(hit, hit.device, layout, window);
+            object::read_device(hit, hit.device, layout);
             hit.flags = flags;
         }
-        Kind::DeviceOpen | Kind::DeviceClose => object::read_device(hit, hit.object, layout, window),
+        Kind::DeviceOpen | Kind::DeviceClose => object::read_device(hit, hit.object, layout),
         // There is no object yet: what it will be is in the arguments.
         Kind::Alias => {
             let [device, address, size, page_size, buffer_type] = creation(ctx);
             (hit.device, hit.address, hit.size, hit.object) = (device, address, size, 0);
             hit.page_size = page_size.min(u32::MAX.into()) as u32;
             hit.buffer_type = (buffer_type & 0xffff_ffff).min(u8::MAX.into()) as u8;
-            object::read_device(hit, device, layout, window);
+            object::read_device(hit, device, layout);
         }
         // Arguments alone, again: cores, address, size, whether it is in the memory of a buffer, and device.
         Kind::Circular => {
             let [cores, address, size, in_buffer, device] = creation(ctx);
             (hit.device, hit.address, hit.size, hit.object) = (device, address, size, cores);
             hit.owns = u8::from(in_buffer & 0xff == 0);
-            object::read_device(hit, device, layout, window);
+            object::read_device(hit, device, layout);
         }
-        Kind::CircularFreed => object::read_device(hit, hit.object, layout, window),
+        Kind::CircularFreed => object::read_device(hit, hit.object, layout),
         _ => {}
     }
     if hit.flags != 0 {
         count(Counter::Unreadable);
         debug!(ctx, "kind {} object {:x} could not be read whole", hit.kind, hit.object);
     }
-    if cookie.stack {
-        emit::with_stack(hit, level, &registers(ctx), target);
-    } else {
-        emit::plain(hit);
+    if !cookie.stack {
+        return emit::plain(hit);
+    }
+    let claim = Claim::new();
+    match &claim {
+        Some(claim) => emit::with_stack(hit, claim.level(), &registers(ctx), target),
+        None => {
+            hit.flags |= NATIVE_LOST | PYTHON_LOST;
+            count(Counter::Busy);
+            emit::plain(hit);
+        }
     }
 }
 

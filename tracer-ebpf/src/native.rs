@@ -6,7 +6,7 @@ use core::hint::black_box;
 use tracer_common::{Counter, NativeFrame, Registers, Target};
 use tracer_unwind::{
     rule::Rule,
-    space::{MAX_RANGES, NO_TABLE, NOT_LOADED, URETPROBE},
+    space::{MAX_RANGES, NO_TABLE, NOT_LOADED, Range, URETPROBE},
     walk::{self, Machine, Stop},
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
     let (ip, sp, bp) = (registers.rip, registers.rsp, registers.rbp);
     walker.machine = Machine { ip, sp, bp, bp_lost: 0, returns: 0 };
     walker.space = modules.space;
-    walker.range = 0;
+    walker.range = Range::UNUSED;
     walker.epoch = modules.space_epoch;
     walker.remembered = 0;
     native_walk(level);
@@ -79,7 +79,7 @@ extern "C" fn native_walk(level: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn native_step(level: u32) -> u32 {
     let Some(scratch) = scratch::at(level) else { return Stop::Unreadable as u32 };
-    let Walker { machine, space, range, epoch, remembered } = &mut scratch.walker;
+    let Walker { machine, space, range, epoch, remembered, .. } = &mut scratch.walker;
     let mut tables = Tables { space: *space, range, epoch: *epoch, remembered };
     match walk::step(machine, &mut tables, &mut &mut scratch.window) {
         Ok(()) => GOES_ON,
@@ -115,7 +115,7 @@ extern "C" fn find_range(target: u32, address: u64) -> u32 {
 /// The tables of the modules that a target has, with what was found last.
 struct Tables<'a> {
     space: u32,
-    range: &'a mut u32,
+    range: &'a mut Range,
     epoch: u64,
     remembered: &'a mut u64,
 }
@@ -149,26 +149,29 @@ impl Tables<'_> {
     /// The number of the table for an address, and the program counter that it has there.
     #[inline(always)]
     fn table(&mut self, address: u64) -> Result<(u32, u32), Stop> {
+        // Callers are often in the same module, and the modules are those of one epoch for the whole of a walk.
+        if !self.range.contains(address) {
+            *self.range = self.find(address)?;
+        }
+        match self.range.table {
+            NOT_LOADED => Err(Stop::NotLoaded),
+            NO_TABLE => Err(Stop::NoTable),
+            URETPROBE => Err(Stop::Uretprobe),
+            table => Ok((table, address.wrapping_sub(self.range.bias) as u32)),
+        }
+    }
+
+    /// The range that an address is in.
+    #[inline(always)]
+    fn find(&self, address: u64) -> Result<Range, Stop> {
         let space = maps::space(self.space).ok_or(Stop::ModulesChanged)?;
         // What is known of another epoch is of no use.
         if space.epoch != self.epoch {
             return Err(Stop::ModulesChanged);
         }
-        // Callers are often in the same module.
-        let mut range = &space.ranges[*self.range as usize % MAX_RANGES];
-        if !range.contains(address) {
-            // The verifier does not know what the compiler knows of the answer: the mask below must stay.
-            *self.range = black_box(find_range(self.space, address));
-            range = &space.ranges[*self.range as usize % MAX_RANGES];
-            if !range.contains(address) {
-                return Err(Stop::NoModule);
-            }
-        }
-        match range.table {
-            NOT_LOADED => Err(Stop::NotLoaded),
-            NO_TABLE => Err(Stop::NoTable),
-            URETPROBE => Err(Stop::Uretprobe),
-            table => Ok((table, address.wrapping_sub(range.bias) as u32)),
-        }
+        // The verifier does not know what the compiler knows of the answer: the mask below must stay.
+        let index = black_box(find_range(self.space, address));
+        let range = space.ranges[index as usize % MAX_RANGES];
+        if range.contains(address) { Ok(range) } else { Err(Stop::NoModule) }
     }
 }

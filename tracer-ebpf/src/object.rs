@@ -1,48 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads the target's objects, at the offsets that user space derived.
 
+use aya_ebpf::helpers::bpf_probe_read_user;
 use tracer_common::{DeviceClass, Hit, Layout, NO_OFFSET, UNREADABLE_DEVICE, UNREADABLE_OBJECT};
-use tracer_unwind::walk::Memory as _;
-
-use crate::window::Window;
 
 /// `AllocationStatus::DEALLOCATED`.
 const DEALLOCATED: u8 = 2;
+/// Words from the beginning of a `Buffer`'s fields that are read at once: in the released builds, all but its unique id.
+const WORDS: usize = 12;
 
 /// Fills the fields of the `Buffer` at `hit.object`.
-pub(crate) fn read_buffer(hit: &mut Hit, layout: &Layout, window: &mut Window) {
-    let Some(fields) = fields(hit.object, layout, window) else {
+pub(crate) fn read_buffer(hit: &mut Hit, layout: &Layout) {
+    let Some(fields) = fields(hit.object, layout) else {
         hit.flags |= UNREADABLE_OBJECT;
         return;
     };
+    // What can't be read at once may be read word by word.
+    // SAFETY: the helper copes with any user address.
+    let first = unsafe { bpf_probe_read_user(fields as *const [u64; WORDS]) }.ok();
     let flags = &mut hit.flags;
-    let mut read = |offset| read(window, fields, offset, flags);
-    hit.device = read(layout.device);
-    hit.allocator = read(layout.allocator);
-    hit.size = read(layout.size);
-    hit.address = read(layout.address);
-    hit.page_size = read(layout.page_size).min(u32::MAX.into()) as u32;
-    hit.unique_id = read(layout.unique_id);
-    hit.buffer_type = u64::from(read(layout.buffer_type) as u32).min(u8::MAX.into()) as u8;
-    hit.status = read(layout.status) as u8;
-    hit.owns = read(layout.owns) as u8;
-    hit.hooked = read(layout.hooked) as u8;
+    let mut field = |offset: u32| match &first {
+        Some(words) if (offset as usize) < size_of::<[u64; WORDS]>() => {
+            words[offset as usize / 8 % WORDS] >> (offset % 8 * 8)
+        }
+        _ => read(fields, offset, flags),
+    };
+    hit.device = field(layout.device);
+    hit.allocator = field(layout.allocator);
+    hit.size = field(layout.size);
+    hit.address = field(layout.address);
+    hit.page_size = field(layout.page_size).min(u32::MAX.into()) as u32;
+    hit.unique_id = field(layout.unique_id);
+    hit.buffer_type = u64::from(field(layout.buffer_type) as u32).min(u8::MAX.into()) as u8;
+    hit.status = field(layout.status) as u8;
+    hit.owns = field(layout.owns) as u8;
+    hit.hooked = field(layout.hooked) as u8;
 }
 
 /// Fills the class and id of the device at `device`.
-pub(crate) fn read_device(hit: &mut Hit, device: u64, layout: &Layout, window: &mut Window) {
+pub(crate) fn read_device(hit: &mut Hit, device: u64, layout: &Layout) {
     let mut flags = 0;
-    let vtable = read(window, device, 0, &mut flags);
+    let vtable = read(device, 0, &mut flags);
     if flags == 0 && vtable == layout.chip_vtable {
         hit.device_class = DeviceClass::Chip as u8;
-        hit.device_id = read(window, device, layout.chip_id, &mut flags) as u32;
+        hit.device_id = read(device, layout.chip_id, &mut flags) as u32;
     } else if flags == 0 && vtable == layout.mesh_vtable {
         hit.device_class = DeviceClass::Mesh as u8;
         let holder = match layout.mesh_impl {
             NO_OFFSET => device,
-            offset => read(window, device, offset, &mut flags),
+            offset => read(device, offset, &mut flags),
         };
-        hit.device_id = read(window, holder, layout.mesh_id, &mut flags) as u32;
+        hit.device_id = read(holder, layout.mesh_id, &mut flags) as u32;
     }
     if flags != 0 {
         hit.device_class = DeviceClass::Unknown as u8;
@@ -51,32 +59,32 @@ pub(crate) fn read_device(hit: &mut Hit, device: u64, layout: &Layout, window: &
 }
 
 /// Whether the `Buffer` at `object` owns its memory and is deallocated already.
-pub(crate) fn is_deallocated_owner(object: u64, layout: &Layout, window: &mut Window) -> bool {
-    let Some(fields) = fields(object, layout, window) else { return false };
+pub(crate) fn is_deallocated_owner(object: u64, layout: &Layout) -> bool {
+    let Some(fields) = fields(object, layout) else { return false };
     let mut flags = 0;
-    let owns = read(window, fields, layout.owns, &mut flags) as u8;
-    let status = read(window, fields, layout.status, &mut flags) as u8;
-    flags == 0 && owns == 1 && status == DEALLOCATED
+    let status = read(fields, layout.status, &mut flags) as u8;
+    flags == 0 && status == DEALLOCATED && read(fields, layout.owns, &mut flags) as u8 == 1 && flags == 0
 }
 
 /// Where the fields of the `Buffer` at `object` are: in itself, or behind its pointer to the implementation.
-fn fields(object: u64, layout: &Layout, window: &mut Window) -> Option<u64> {
+fn fields(object: u64, layout: &Layout) -> Option<u64> {
     if layout.pimpl == NO_OFFSET {
         return Some(object);
     }
     let mut flags = 0;
-    let fields = read(window, object, layout.pimpl, &mut flags);
+    let fields = read(object, layout.pimpl, &mut flags);
     (flags == 0).then_some(fields)
 }
 
 /// What is at `base + offset`, in the lowest bytes, or zero and a mark in `flags`. What is read is aligned to its size,
 /// so that it is within eight bytes that are read at once.
 #[inline(always)]
-fn read(mut window: &mut Window, base: u64, offset: u32, flags: &mut u8) -> u64 {
+fn read(base: u64, offset: u32, flags: &mut u8) -> u64 {
     let address = base.wrapping_add(u64::from(offset));
-    match window.read(address & !7) {
-        Some(word) => word >> (address % 8 * 8),
-        None => {
+    // SAFETY: the helper copes with any user address.
+    match unsafe { bpf_probe_read_user((address & !7) as *const u64) } {
+        Ok(word) => word >> (address % 8 * 8),
+        Err(_) => {
             *flags |= UNREADABLE_OBJECT;
             0
         }

@@ -8,7 +8,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use tracer_common::{NativeStack, PythonScratch, PythonStack, StackHash};
-use tracer_unwind::walk::Machine;
+use tracer_unwind::{space::Range, walk::Machine};
 
 use crate::{python, window::Window};
 
@@ -45,8 +45,10 @@ pub(crate) struct Walker {
     pub(crate) machine: Machine,
     /// The number of the target whose modules are where this one's are.
     pub(crate) space: u32,
-    /// The number of the range that the last address was in.
-    pub(crate) range: u32,
+    /// Always zero.
+    pub(crate) padding: u32,
+    /// The range that the last address was in.
+    pub(crate) range: Range,
     /// The epoch at which they are.
     pub(crate) epoch: u64,
     /// How many rows were remembered.

@@ -220,7 +220,7 @@ fn probe_ourselves() -> Result<()> {
         TaskLayout::UNKNOWN,
     )?;
     kernel.start()?;
-    let cookie = Cookie { kind: Kind::Free, argument: 0, stack: false, site: 0 };
+    let cookie = Cookie { kind: Kind::Free, argument: 0, stack: false, owners: false, site: 0 };
     kernel.attach(Scope::Process(pid), &module.file.path(), entry, cookie).context("failed to attach a uprobe")?;
     Ok(())
 }

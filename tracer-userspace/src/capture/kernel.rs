@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loads the kernel side, attaches it, and reads what it counts.
 
-use std::{io::ErrorKind, num::NonZeroU32, path::Path, thread};
+use std::{io::ErrorKind, num::NonZeroU32, os::fd::AsFd as _, path::Path, thread};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader, Pod, include_bytes_aligned,
-    maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         ProgramError, RawTracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
@@ -62,7 +62,8 @@ pub struct Kernel {
     spaces: ArrayOfMaps<MapData, Array<MapData, Value<Space>>>,
     /// What targets have in `spaces` that are gone.
     no_space: Array<MapData, Value<Space>>,
-    tables: ArrayOfMaps<MapData, Array<MapData, Value<Block>>>,
+    /// The unwind tables: an array of maps, set by several threads at once.
+    tables: MapData,
     rules: Array<MapData, Value<Rule>>,
     stack_ends: HashMap<MapData, u32, u64>,
     counters: PerCpuArray<MapData, u64>,
@@ -94,7 +95,10 @@ impl Kernel {
             epochs: Array::try_from(map(&mut ebpf, "EPOCHS")?)?,
             codes_freed: Array::try_from(map(&mut ebpf, "CODES_FREED")?)?,
             spaces: ArrayOfMaps::try_from(map(&mut ebpf, "SPACES")?)?,
-            tables: ArrayOfMaps::try_from(map(&mut ebpf, "TABLES")?)?,
+            tables: match map(&mut ebpf, "TABLES")? {
+                Map::ArrayOfMaps(tables) => tables,
+                _ => bail!("the compiled kernel side's map TABLES is of another type"),
+            },
             rules: Array::try_from(map(&mut ebpf, "RULES")?)?,
             pythons: HashMap::try_from(map(&mut ebpf, "PYTHONS")?)?,
             stack_ends: HashMap::try_from(map(&mut ebpf, "STACK_ENDS")?)?,
@@ -172,14 +176,30 @@ impl Kernel {
         Ok(())
     }
 
-    /// Adds a table under a number that no other one ever had.
-    pub fn add_table(&mut self, number: u32, blocks: &[Block]) -> Result<()> {
+    /// Adds tables, each under a number that no other one ever had.
+    ///
+    /// All at the same time: for each, the kernel waits until nobody looks any more at what was there before, some
+    /// hundredths of a second.
+    pub fn add_tables(&mut self, tables: &[(u32, &[Block])]) -> Result<()> {
+        let kernel = &*self;
+        thread::scope(|scope| {
+            let threads: Vec<_> =
+                tables.iter().map(|&(number, blocks)| scope.spawn(move || kernel.add_table(number, blocks))).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a thread has ended early")))
+        })
+    }
+
+    fn add_table(&self, number: u32, blocks: &[Block]) -> Result<()> {
         let count = u32::try_from(blocks.len()).context("an unwind table is too large")?;
         let mut map = Array::create(count, BPF_F_INNER_MAP).context("failed to create a map for an unwind table")?;
         for (index, &block) in (0..).zip(blocks) {
             map.set(index, Value(block), 0).context("failed to fill a map with an unwind table")?;
         }
-        self.tables.set(number, &map, 0).context("failed to tell the kernel side of an unwind table")
+        let tables = Map::ArrayOfMaps(MapData::from_fd(self.tables.fd().as_fd().try_clone_to_owned()?)?);
+        let mut tables: ArrayOfMaps<MapData, Array<MapData, Value<Block>>> = ArrayOfMaps::try_from(tables)?;
+        tables.set(number, &map, 0).context("failed to tell the kernel side of an unwind table")
     }
 
     /// Has the Python frames of a process captured.

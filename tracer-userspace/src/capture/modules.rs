@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel side knows of the targets' modules: where they are, and the unwind tables of those that stacks need.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{
+    collections::HashMap,
+    iter, mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use log::debug;
@@ -12,6 +17,10 @@ use super::{
     space::{Files, Range, Space},
     tables::{Ready, Tables, cache::Cache},
 };
+
+/// How long a process that is to be recorded waits for tables: as long as those take that were never made before of all that
+/// ttnn itself loads.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The modules that the kernel side has the tables of, of all targets.
 pub(super) struct Modules {
@@ -51,24 +60,22 @@ impl Modules {
 
     /// Gives the kernel side what is made by now; whether there was anything.
     pub(super) fn load(&mut self, kernel: &mut Kernel) -> Result<bool> {
-        let mut any = false;
-        while let Some(ready) = self.tables.ready() {
-            self.add(kernel, ready)?;
-            any = true;
-        }
+        let ready: Vec<_> = iter::from_fn(|| self.tables.ready()).collect();
+        let any = !ready.is_empty();
+        self.add(kernel, ready)?;
         Ok(any)
     }
 
     /// Gives the kernel side the tables of all modules of a space: were they loaded when stacks need them, a process that is busy
-    /// from the beginning would have its stacks copied until then, and fill the ring buffer.
+    /// from the beginning would have its stacks copied until then, and fill the ring buffer. The smallest come first; those that
+    /// are not made in time, of the largest libraries, are loaded later.
     pub(super) fn load_all(&mut self, kernel: &mut Kernel, space: &Space, files: &Files) -> Result<()> {
-        for range in space.ranges() {
-            self.request(range.module, files);
-        }
-        while let Some(ready) = self.tables.wait() {
-            self.add(kernel, ready)?;
-        }
-        Ok(())
+        let until = Instant::now() + PATIENCE;
+        let mut modules: Vec<_> = space.ranges().map(|range| range.module).collect();
+        modules.sort_by_cached_key(|&module| files.modules().get(module).map(|code| code.module.table_bytes()));
+        modules.into_iter().for_each(|module| self.request(module, files));
+        let ready = iter::from_fn(|| self.tables.wait(until)).collect();
+        self.add(kernel, ready)
     }
 
     /// What could not be loaded since the last call.
@@ -89,24 +96,25 @@ impl Modules {
         kernel.set_space(target, &compact)
     }
 
-    fn add(&mut self, kernel: &mut Kernel, ready: Ready) -> Result<()> {
+    fn add(&mut self, kernel: &mut Kernel, ready: Vec<Ready>) -> Result<()> {
         let rules = self.tables.rules();
         kernel.add_rules(self.rules as u32, &rules[self.rules..])?;
         self.rules = rules.len();
-        let mut parts = Vec::new();
-        for part in ready.parts {
-            if self.next == MAX_TABLES {
+        let mut tables = Vec::new();
+        for Ready { module, parts, .. } in &ready {
+            let room = (MAX_TABLES - self.next) as usize;
+            if parts.len() > room {
                 self.problems.push(format!(
                     "there are more than {MAX_TABLES} unwind tables; stacks through the rest are copied, which costs more"
                 ));
-                break;
             }
-            kernel.add_table(self.next, &part.blocks)?;
-            parts.push(Part { end: part.end.into(), number: self.next });
-            self.next += 1;
+            let numbered: Vec<_> = (self.next..).zip(parts.iter().take(room)).collect();
+            self.next += numbered.len() as u32;
+            let loaded = numbered.iter().map(|&(number, part)| Part { end: part.end.into(), number }).collect();
+            self.loaded.insert(*module, loaded);
+            tables.extend(numbered.into_iter().map(|(number, part)| (number, part.blocks.as_slice())));
         }
-        self.loaded.insert(ready.module, parts);
-        Ok(())
+        kernel.add_tables(&tables)
     }
 
     fn compact(&mut self, epoch: u64, space: &Space, files: &Files) -> space::Space {

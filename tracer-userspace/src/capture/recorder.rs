@@ -55,6 +55,8 @@ pub struct Recorder {
     texts: BTreeMap<u64, Vec<u8>>,
     /// None for hits of processes that are followed, but not recorded.
     order: InOrder<Option<Event>>,
+    /// What is written next: nothing, but for the room for it.
+    ready: Vec<Delivery<Option<Event>>>,
     /// Time of the last event that was written.
     written: u64,
     /// The same, when all of it was in the file.
@@ -94,6 +96,7 @@ impl Recorder {
             ends: Vec::new(),
             texts: BTreeMap::new(),
             order: InOrder::default(),
+            ready: Vec::new(),
             written: 0,
             flushed: 0,
             lost: 0,
@@ -243,9 +246,10 @@ impl Recorder {
         let mut stack_end = None;
         let event = self.event(raw, child, &mut stack_end);
         self.define();
-        let mut ready = Vec::new();
+        let mut ready = mem::take(&mut self.ready);
         self.order.arrived(raw.hit.sequence, event, &mut ready);
-        self.write(ready);
+        self.write(ready.drain(..));
+        self.ready = ready;
         Ok(stack_end)
     }
 
@@ -290,8 +294,8 @@ impl Recorder {
             self.record(end);
         }
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        for (name, &value) in &self.tally.stacks {
-            writer.record(trace::CounterValue { name: name.as_str().into(), value });
+        for (name, value) in self.tally.stacks() {
+            writer.record(trace::CounterValue { name: name.into(), value });
         }
         writer.flush()?;
         self.flushed = self.written;
@@ -405,7 +409,7 @@ impl Recorder {
         }
     }
 
-    fn write(&mut self, deliveries: Vec<Delivery<Option<Event>>>) {
+    fn write(&mut self, deliveries: impl IntoIterator<Item = Delivery<Option<Event>>>) {
         let mut lost = None;
         for delivery in deliveries {
             match delivery {

@@ -36,7 +36,7 @@ use super::{
     watch::CodeWatch,
 };
 use crate::{
-    discover::{Discovery, Known, Obstacle, btf},
+    discover::{Discovery, Known, Obstacle, btf, module::Module},
     privileges::{self, Purpose},
     trace::Writer,
 };
@@ -48,6 +48,8 @@ const EMPTY_RING: Duration = Duration::from_millis(10);
 const AT_A_TIME: usize = 8192;
 /// How long they may take: what a new process leads to takes milliseconds.
 const DRAINED: Duration = Duration::from_millis(100);
+/// How many of them are taken between two looks at the clock.
+const TIMED: usize = 16;
 /// How often what is known goes to the file.
 const FLUSH: Duration = Duration::from_secs(1);
 /// A recording that goes on.
@@ -373,6 +375,9 @@ impl<'a> Recording<'a> {
             recorded.snapshots = snapshots;
         }
         problems.extend(no_probe);
+        // All was looked into, above all for names.
+        discovery.modules.iter().for_each(Module::rest);
+        self.recorder.catalog.files.modules().iter().for_each(|code| code.module.rest());
         Ok((discovery, problems))
     }
 
@@ -384,14 +389,14 @@ impl<'a> Recording<'a> {
         }
         // Each record is copied: what it leads to needs all the rest.
         let mut record = Vec::new();
-        for _ in 0..limit {
+        for number in 1..=limit {
             match self.events.get_mut().next() {
                 Some(item) => item.clone_into(&mut record),
                 None => return Ok(true),
             }
             let sent = Sent::decode(&record).context("the kernel side sent a record that is none of ours")?;
             self.take(sent)?;
-            if begin.elapsed() >= time {
+            if number % TIMED == 0 && begin.elapsed() >= time {
                 break;
             }
         }

@@ -19,8 +19,10 @@ pub struct Tally {
     pub freed: u64,
     /// Bytes on one device in buffers that were allocated since the recording began and are not freed.
     pub live_bytes: u64,
-    /// Stacks by how they ended, and by the state of their Python frames: names of counters.
-    pub stacks: BTreeMap<String, u64>,
+    /// Stacks by how they ended.
+    ends: BTreeMap<&'static str, u64>,
+    /// Stacks by the state of their Python frames.
+    python: BTreeMap<&'static str, u64>,
     /// Size and allocator, by process and unique id.
     live: HashMap<(u32, u64), (u64, u64)>,
     problems: HashSet<String>,
@@ -53,20 +55,27 @@ impl Tally {
     }
 
     /// Counts how a stack ended, and the state of its Python frames, which is empty if there are none.
-    pub fn stack(&mut self, end: End, python: &str) {
-        *self.stacks.entry(format!("{STACKS}{}", end.name())).or_default() += 1;
+    pub fn stack(&mut self, end: End, python: &'static str) {
+        *self.ends.entry(end.name()).or_default() += 1;
         if !python.is_empty() {
-            *self.stacks.entry(format!("{PYTHON_STACKS}{python}")).or_default() += 1;
+            *self.python.entry(python).or_default() += 1;
         }
+    }
+
+    /// How many stacks ended how, and had which Python frames, by the names of counters.
+    pub fn stacks(&self) -> impl Iterator<Item = (String, u64)> {
+        let named = |prefix, counts: &'_ BTreeMap<&str, u64>| {
+            counts.iter().map(|(name, &count)| (format!("{prefix}{name}"), count)).collect::<Vec<_>>()
+        };
+        [named(STACKS, &self.ends), named(PYTHON_STACKS, &self.python)].into_iter().flatten()
     }
 
     /// How many stacks did not end at their outermost function, and how many there are.
     #[must_use]
     pub fn incomplete(&self) -> (u64, u64) {
-        let all = || self.stacks.iter().filter_map(|(name, count)| Some((name.strip_prefix(STACKS)?, count)));
-        let complete = |name: &str| name == End::Complete.name();
-        let incomplete = all().filter(|(name, _)| !complete(name)).map(|(_, count)| count).sum();
-        (incomplete, all().map(|(_, count)| count).sum())
+        let complete = self.ends.get(End::Complete.name()).copied().unwrap_or(0);
+        let all = self.ends.values().sum();
+        (all - complete, all)
     }
 
     /// Whether a problem is told for the first time.

@@ -22,7 +22,7 @@ use anyhow::{Context as _, Result};
 use tracer_common::{Kind, Layout, TEST_VARIABLE};
 
 use elf::Symbol;
-use layout::{Derivation, Generation};
+use layout::{Derivation, Generation, Marks};
 use maps::Mapping;
 use module::Module;
 use owners::Owners;
@@ -295,9 +295,18 @@ impl Library {
         let derivation =
             layout::derive(&elf).with_context(|| format!("failed to understand {}", module.mapping.path.display()))?;
         let mut sites = symbols::sites(&elf, Home::Library, set);
-        // Where BufferImpl has the fields, the mark is set inline, and `~Buffer` shows it: nothing is missing.
+        // Where BufferImpl has the fields, the mark is set inline, and if not seen there, then by `~Buffer`: nothing is missing.
         let inlined = derivation.generation == Generation::BufferImpl;
         sites.retain(|site| !(inlined && site.kind == Kind::Marked && site.offset.is_err()));
+        let marks = layout::marks(&elf, &derivation);
+        let called = sites.iter().any(|site| site.kind == Kind::Marked && site.offset.is_ok());
+        if called && marks == Marks::Called || matches!(marks, Marks::Inline(_)) {
+            // Every owner's end is seen where it comes about. `~Buffer` is hit by the buffer of each chip as well.
+            sites.retain(|site| site.kind != Kind::Destroyed);
+        }
+        if let Marks::Inline(calls) = marks {
+            sites.extend(calls.into_iter().map(|call| symbols::inlined_mark(&elf, call)));
+        }
         let next_unique_id = layout::COUNTER.iter().find_map(|name| elf.symbol(name));
         Ok(Self { derivation, sites, next_unique_id })
     }

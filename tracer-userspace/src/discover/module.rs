@@ -2,7 +2,7 @@
 //! A mapped file of the target: open, readable, and with its place in the target's memory.
 
 use anyhow::{Context as _, Result, ensure};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use super::{
     elf::{Elf, Symbol},
@@ -55,6 +55,19 @@ impl Module {
     #[must_use]
     pub fn data(&self) -> &[u8] {
         &self.data
+    }
+
+    /// How many bytes of call frame information it has.
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        self.elf().ok().and_then(|elf| elf.section(b".eh_frame")).map_or(0, <[u8]>::len)
+    }
+
+    /// Gives the memory back that reading it took: what is read again is there again.
+    pub fn rest(&self) {
+        // SAFETY: nobody can write to the mapping, so it is the file's, and what is dropped of it is read from there anew.
+        // If that fails, only memory is lost.
+        let _ = unsafe { self.data.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
     /// The address in the process of a symbol of this module.

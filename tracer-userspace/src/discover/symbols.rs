@@ -185,6 +185,8 @@ pub struct Site {
     pub argument: u8,
     /// Whether the stack goes with the hit.
     pub stack: bool,
+    /// Whether only buffers that own memory are of interest.
+    pub owners: bool,
     /// Whether a recording without it would mislead.
     pub required: bool,
     /// The module.
@@ -197,7 +199,8 @@ impl Site {
     /// The attach cookie of this site as the recording's `number`th.
     #[must_use]
     pub const fn cookie(&self, number: u16) -> Cookie {
-        Cookie { kind: self.kind, argument: self.argument, stack: self.stack, site: number }
+        let Self { kind, argument, stack, owners, .. } = *self;
+        Cookie { kind, argument, stack, owners, site: number }
     }
 }
 
@@ -209,9 +212,26 @@ pub fn code_destructor(offset: Result<u64, String>) -> Site {
         symbol: "PyCode_Type.tp_dealloc".into(),
         argument: 0,
         stack: false,
+        owners: false,
         required: false,
         home: Home::Interpreter,
         offset,
+    }
+}
+
+/// The place where a build without `mark_as_deallocated` is about to mark what it has just called `Buffer::impl()` for:
+/// this call, which the kernel can do by itself.
+#[must_use]
+pub fn inlined_mark(elf: &Elf, call: u64) -> Site {
+    Site {
+        kind: Kind::Marked,
+        symbol: "_ZN2tt8tt_metal6Buffer4implEv".into(),
+        argument: 0,
+        stack: true,
+        owners: true,
+        required: true,
+        home: Home::Library,
+        offset: elf.file_offset(call).ok_or_else(|| "the call's address is not in the file".into()),
     }
 }
 
@@ -264,6 +284,7 @@ impl Wanted {
             symbol: candidate.0.into(),
             argument: candidate.1,
             stack: self.stack,
+            owners: false,
             required: self.required,
             home,
             offset,

@@ -12,6 +12,7 @@ use std::{
         mpsc::{self, Receiver, Sender},
     },
     thread,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
@@ -88,12 +89,12 @@ impl Tables {
         Some(self.take(done))
     }
 
-    /// Waits for the next module; `None` if no more were asked for.
-    pub fn wait(&mut self) -> Option<Ready> {
+    /// Waits for the next module, until a moment; `None` if none is ready by then, or no more were asked for.
+    pub fn wait(&mut self, until: Instant) -> Option<Ready> {
         if self.waiting == 0 {
             return None;
         }
-        let done = self.done.recv().ok()?;
+        let done = self.done.recv_timeout(until.saturating_duration_since(Instant::now())).ok()?;
         Some(self.take(done))
     }
 
@@ -160,7 +161,7 @@ fn renumber(rules: &mut Rules, compiled: &mut Compiled) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, fs};
+    use std::{collections::HashMap, fs, time::Duration};
 
     use super::*;
     use crate::capture::space::{Files, Space};
@@ -179,7 +180,8 @@ mod tests {
             tables.request(number, Arc::clone(module));
         }
         let mut found = HashMap::new();
-        while let Some(ready) = tables.wait() {
+        let until = Instant::now() + Duration::from_secs(600);
+        while let Some(ready) = tables.wait(until) {
             found.insert(ready.module, ready);
         }
         assert!(tables.ready().is_none());

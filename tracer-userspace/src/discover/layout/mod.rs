@@ -6,7 +6,7 @@
 //! All sources that say something must agree, on exactly one offset; otherwise the field is refused, with what each one said.
 //!
 //! `value`, `state`, `machine` and `flow` read a function, and `fact` is what comes of it; `rules` says which fields to look for,
-//! where; `evidence`, `device` and `owners` look; `finding` brings the sources together.
+//! where; `evidence`, `device`, `owners` and `marks` look; `finding` brings the sources together.
 
 mod device;
 mod dwarf;
@@ -15,6 +15,7 @@ mod fact;
 mod finding;
 mod flow;
 mod machine;
+mod marks;
 mod module;
 mod owners;
 mod rules;
@@ -27,6 +28,7 @@ use anyhow::{Result, bail};
 use tracer_common::{Layout, NO_OFFSET};
 
 pub use finding::{Claim, Field, Finding};
+pub(super) use marks::{Marks, marks};
 pub(super) use rules::COUNTER;
 
 use finding::refuse_overlaps;

@@ -83,8 +83,7 @@ impl Cutter {
         if rule == self.last {
             return;
         }
-        // The last block of a part is kept for the row that ends it.
-        if self.parts.last().is_none_or(|part| !self.has_room(part, pc) && part.blocks.len() == MAX_BLOCKS) {
+        if self.parts.last().is_none_or(|part| self.is_full(part, pc)) {
             if !self.parts.is_empty() && self.last != Rules::NONE {
                 self.append(pc, Rules::NONE);
             }
@@ -120,11 +119,45 @@ impl Cutter {
         }
     }
 
+    /// Whether a row belongs to the next part. The last block of a part is kept for the row that ends it: nothing comes behind.
+    fn is_full(&self, part: &Part, pc: u32) -> bool {
+        match part.blocks.len() {
+            MAX_BLOCKS => !self.has_room(part, pc),
+            blocks => blocks > MAX_BLOCKS,
+        }
+    }
+
     /// Whether the last block can take a row.
     fn has_room(&self, part: &Part, pc: u32) -> bool {
         match part.blocks.as_slice() {
             [_, .., last] => pc - last.words[0] <= MAX_DELTA && self.filled < MAX_ROWS,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_unwind::rule::Cfa;
+
+    use super::*;
+
+    #[test]
+    fn a_part_may_end_where_no_function_is() {
+        let rules = [1, 2].map(|offset| Rule { cfa: Cfa::Offset as u8, offset, ..Rule::NONE });
+        let mut cutter = Cutter::new();
+        // Without a gap between the first two functions, the row that fills the first part is that of a function's end.
+        let starts = [0, 4].into_iter().chain((1..600_000).map(|number| 8 * number + 4));
+        let functions: Vec<u64> = starts.collect();
+        for (number, &start) in functions.iter().enumerate() {
+            cutter.cover(start..start + 4, Ok(rules[number % 2]));
+        }
+        let compiled = cutter.finish();
+        assert_eq!(compiled.parts.len(), 2);
+        assert!(compiled.parts.iter().all(|part| part.blocks.len() <= MAX_BLOCKS + 1));
+        for (number, &start) in functions.iter().enumerate() {
+            assert_eq!(compiled.rule(start + 3), rules[number % 2], "function {number}");
+        }
+        assert_eq!((compiled.rule(8), compiled.rule(4_190_216)), (Rule::NONE, Rule::NONE));
     }
 }
