@@ -264,8 +264,9 @@ mod tests {
         }
 
         fn test(&mut self, name: &str) {
-            self.text += &format!("text id={} text=\"t.py::test_{name} (call)\"\n", self.events);
-            self.event(&format!("test-begin text={}", self.events));
+            let number = self.events + 1;
+            self.text += &format!("text id={number} text=\"t.py::test_{name} (call)\"\n");
+            self.event(&format!("test-begin text={number}"));
         }
 
         /// An owner on the mesh with this id.
