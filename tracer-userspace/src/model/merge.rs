@@ -18,7 +18,7 @@ pub(super) struct Merge {
     codes: Interner<(String, String, u32, String)>,
     frames: Interner<AnyFrame>,
     stacks: Interner<(Vec<u32>, String, String)>,
-    file: File,
+    file: Defined,
 }
 
 /// Native and Python frames have their numbers together.
@@ -32,7 +32,7 @@ enum AnyFrame {
 
 /// The common numbers by those of the file.
 #[derive(Default)]
-struct File {
+struct Defined {
     codes: Numbers,
     processes: Numbers,
     modules: Numbers,
@@ -57,14 +57,14 @@ impl Merge {
             codes: Interner::default(),
             frames: Interner::default(),
             stacks: Interner::default(),
-            file: File::default(),
+            file: Defined::default(),
         }
     }
 
     /// Begins the next file.
     pub(super) fn begin(&mut self) {
         self.shift = 0;
-        self.file = File::default();
+        self.file = Defined::default();
     }
 
     /// Renumbers an event. What it names must have come before, or becomes 0.
