@@ -15,7 +15,7 @@ pub(super) const MAX_BODY: usize = 16 << 20;
 /// Most events of one chunk, for the same reason: columns of equal numbers take no bytes.
 const MAX_EVENTS: u64 = 1 << 16;
 /// Where the writer cuts: few enough that a chunk is read in an instant, many enough to compress well.
-const FULL_EVENTS: usize = 1 << 14;
+const FULL_EVENTS: usize = 1 << 12;
 const FULL_BYTES: usize = 1 << 20;
 
 /// The checksum that chunks have: of their own bodies and those of every chunk before. So a chunk is good in its own place
