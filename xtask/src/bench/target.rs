@@ -47,9 +47,9 @@ struct Samples {
 pub(super) fn measure() -> Result<Vec<Section>> {
     let (mut sections, mut drawn) = (Vec::new(), Vec::new());
     for (name, library, chips) in CASES {
-        let (section, hits) = case(name, library, chips)?;
+        let section = case(name, library, chips)?;
         if library == Library::Ttnn {
-            drawn.push((hits, section.figures.clone()));
+            drawn.push((chips, section.figures.clone()));
         }
         sections.push(section);
     }
@@ -59,25 +59,24 @@ pub(super) fn measure() -> Result<Vec<Section>> {
     Ok(sections)
 }
 
-/// What tracing adds to a pair, by how many probes that hits.
-fn chart(cases: &[(f64, Vec<Figure>)]) -> Chart {
-    let point = |way: Way, (hits, figures): &(f64, Vec<Figure>)| {
+/// What tracing adds to a pair, by how many chips the target has.
+fn chart(cases: &[(u32, Vec<Figure>)]) -> Chart {
+    let point = |way: Way, (chips, figures): &(u32, Vec<Figure>)| {
         let is_it = |figure: &&Figure| figure.subject == way.name() && figure.quantity == ADDED;
         let added = figures.iter().find(is_it)?.value.as_ref().ok()?;
-        Some((*hits, *added))
+        Some((f64::from(*chips), *added))
     };
     let line = |way: Way| (way.name().to_string(), cases.iter().filter_map(|case| point(way, case)).collect());
     let lines = Way::ALL.into_iter().filter(|way| *way != Way::Untraced).map(line).collect();
     Chart {
         title: "What tracing adds to an allocation and its free".into(),
-        across: "probes hit by both, ttnn on 1 and 8 chips",
+        across: "chips, of ttnn",
         up: "µs of the target's",
         lines,
     }
 }
 
-/// A target, and how many probes a pair hits.
-fn case(name: &str, library: Library, chips: u32) -> Result<(Section, f64)> {
+fn case(name: &str, library: Library, chips: u32) -> Result<Section> {
     let mut target = Pairs::start(library, chips, &[])?;
     target.make(Order { pairs: WARM_UP, ..Order::default() })?;
     let (sites, hits) = look(&mut target)?;
@@ -96,7 +95,7 @@ fn case(name: &str, library: Library, chips: u32) -> Result<(Section, f64)> {
     }
     target.end()?;
     let (title, figures) = (format!("What tracing costs: {name}"), figures(name, samples, &hits)?);
-    Ok((Section { title, method: method(name == CASES[0].0, &hits), figures, charts: Vec::new() }, hits.all))
+    Ok(Section { title, method: method(name == CASES[0].0, &hits), figures, charts: Vec::new() })
 }
 
 /// Hits of probes, a pair.
