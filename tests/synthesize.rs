@@ -210,30 +210,8 @@ impl Run {
 
     fn event(&mut self, kind: Kind, buffer: Option<Buffer>, change: impl Fn(&mut Event)) {
         self.time += 600 + self.random.skewed(8000);
-        let mut event = Event {
-            sequence: self.sequence,
-            time: self.time,
-            process: 1,
-            thread: 7,
-            kind,
-            object: 0,
-            unique_id: 0,
-            address: 0,
-            size: 0,
-            page_size: 0,
-            buffer_type: 0,
-            status: 0,
-            owns: false,
-            hooked: false,
-            unreadable: false,
-            device: 0,
-            device_class: DeviceClass::Unknown,
-            device_id: 0,
-            allocator: 0,
-            stack: 0,
-            text: 0,
-            child: 0,
-        };
+        let (sequence, time) = (self.sequence, self.time);
+        let mut event = Event { sequence, time, process: 1, thread: 7, ..Event::of(kind) };
         if let Some(buffer) = buffer {
             event.object = buffer.object;
             event.unique_id = buffer.unique_id;

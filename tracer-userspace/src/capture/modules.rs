@@ -62,7 +62,7 @@ impl Modules {
     pub(super) fn load(&mut self, kernel: &mut Kernel) -> Result<bool> {
         let ready: Vec<_> = iter::from_fn(|| self.tables.ready()).collect();
         let any = !ready.is_empty();
-        self.add(kernel, ready)?;
+        self.add(kernel, &ready)?;
         Ok(any)
     }
 
@@ -74,8 +74,8 @@ impl Modules {
         let mut modules: Vec<_> = space.ranges().map(|range| range.module).collect();
         modules.sort_by_cached_key(|&module| files.modules().get(module).map(|code| code.module.table_bytes()));
         modules.into_iter().for_each(|module| self.request(module, files));
-        let ready = iter::from_fn(|| self.tables.wait(until)).collect();
-        self.add(kernel, ready)
+        let ready: Vec<_> = iter::from_fn(|| self.tables.wait(until)).collect();
+        self.add(kernel, &ready)
     }
 
     /// What could not be loaded since the last call.
@@ -96,12 +96,12 @@ impl Modules {
         kernel.set_space(target, &compact)
     }
 
-    fn add(&mut self, kernel: &mut Kernel, ready: Vec<Ready>) -> Result<()> {
+    fn add(&mut self, kernel: &mut Kernel, ready: &[Ready]) -> Result<()> {
         let rules = self.tables.rules();
         kernel.add_rules(self.rules as u32, &rules[self.rules..])?;
         self.rules = rules.len();
         let mut tables = Vec::new();
-        for Ready { module, parts, .. } in &ready {
+        for Ready { module, parts, .. } in ready {
             let room = (MAX_TABLES - self.next) as usize;
             if parts.len() > room {
                 self.problems.push(format!(

@@ -13,7 +13,7 @@ use std::{collections::HashMap, fmt, io::BufRead};
 
 use anyhow::{Result, bail};
 
-use crate::trace::{DeviceClass, Event, Item, Kind, Problem, Session};
+use crate::trace::{Event, Item, Kind, Problem, Session};
 
 /// How many lines of a kind are quoted.
 const QUOTES: usize = 5;
@@ -94,30 +94,7 @@ fn looks_like_json(begin: &[u8]) -> bool {
 
 /// An event that says nothing but when and what: the sequence number and the time are the line's or node's.
 fn event(kind: Kind, process: u32, number: u64) -> Event {
-    Event {
-        sequence: number,
-        time: number,
-        process,
-        thread: 0,
-        kind,
-        object: 0,
-        unique_id: 0,
-        address: 0,
-        size: 0,
-        page_size: 0,
-        buffer_type: u32::MAX,
-        status: 0,
-        owns: false,
-        hooked: false,
-        unreadable: false,
-        device: 0,
-        device_class: DeviceClass::Unknown,
-        device_id: 0,
-        allocator: 0,
-        stack: 0,
-        text: 0,
-        child: 0,
-    }
+    Event { sequence: number, time: number, process, buffer_type: u32::MAX, ..Event::of(kind) }
 }
 
 /// Counts what is odd in one way, and keeps the first few to quote.

@@ -299,7 +299,7 @@ mod tests {
             let mut state = 1_u64;
             let mut next = || {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 33) % different << 33
+                ((state >> 33) % different) << 33
             };
             let numbers: Vec<u64> = (0..9000).map(|_| next()).collect();
             assert_eq!(form(&[&numbers[..10], &numbers[10..]]), Form::Table as u8);

@@ -213,6 +213,35 @@ fn class_word(class: DeviceClass) -> &'static str {
 }
 
 impl Event {
+    /// An event of a kind that says nothing else.
+    #[must_use]
+    pub const fn of(kind: Kind) -> Self {
+        Self {
+            sequence: 0,
+            time: 0,
+            process: 0,
+            thread: 0,
+            kind,
+            object: 0,
+            unique_id: 0,
+            address: 0,
+            size: 0,
+            page_size: 0,
+            buffer_type: 0,
+            status: 0,
+            owns: false,
+            hooked: false,
+            unreadable: false,
+            device: 0,
+            device_class: DeviceClass::Unknown,
+            device_id: 0,
+            allocator: 0,
+            stack: 0,
+            text: 0,
+            child: 0,
+        }
+    }
+
     /// Appends the event as a line of text, without the line end.
     pub(super) fn show(self, out: &mut String) {
         out.push_str("event");

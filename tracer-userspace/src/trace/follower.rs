@@ -24,8 +24,11 @@ pub struct Follower {
     /// Device and number of the file that is read: the path may have another one later.
     identity: (u64, u64),
     file: Arc<File>,
-    reader: Reader<Here<BufReader<Part<Arc<File>>>>>,
+    reader: PartReader,
 }
+
+/// Reads the file as far as it goes at this moment.
+type PartReader = Reader<Here<BufReader<Part<Arc<File>>>>>;
 
 /// What became of a file since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +105,7 @@ impl Iterator for Follower {
     }
 }
 
-fn read(file: &Arc<File>) -> Result<Reader<Here<BufReader<Part<Arc<File>>>>>, ReadError> {
+fn read(file: &Arc<File>) -> Result<PartReader, ReadError> {
     Reader::new(BufReader::new(Part { file: Arc::clone(file), at: 0, end: u64::MAX }))
 }
 
