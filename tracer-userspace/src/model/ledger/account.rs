@@ -180,7 +180,10 @@ impl Account {
             Kind::Alias => self.alias(event, None, moment, sink),
             Kind::TestBegin => self.test = event.text,
             Kind::TestEnd => self.test = 0,
-            Kind::ThreadExit => self.settle(pending, true, sink),
+            Kind::ThreadExit => {
+                let went_on = !pending.as_ref().is_some_and(Pending::may_be_cut);
+                self.settle(pending, went_on, sink);
+            }
             // What a close does to buffers is told by a bulk release, if that has a probe.
             Kind::DeviceClose => self.unseen_ends = Some(event.time),
             // A fork concerns the child's account; what follows an exec is another program's.

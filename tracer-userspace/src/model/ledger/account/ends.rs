@@ -96,7 +96,8 @@ impl Account {
         sink: &mut impl FnMut(&Entry),
     ) {
         for pending in std::mem::take(&mut self.threads).into_all() {
-            self.settle(Some(pending), exited, sink);
+            let went_on = exited && !pending.may_be_cut();
+            self.settle(Some(pending), went_on, sink);
         }
         self.blocks = Blocks::default();
         for live in std::mem::take(&mut self.live).into_all() {

@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use crate::model::{Buffer, Moment, Outcome, ledger::rule::Origin, map::Map};
+use crate::model::{Buffer, Moment, Outcome, Previous, ledger::rule::Origin, map::Map};
 
 /// What a thread began, and its next event about a buffer decides.
 #[derive(Debug)]
@@ -12,6 +12,14 @@ pub(super) enum Pending {
     Free(Box<Outcome>, Origin),
     /// The mark of this buffer has its verdict; some builds report it as a release, too.
     Marked(u64),
+}
+
+impl Pending {
+    /// Whether the end of its thread may have come before the rest: a thread can be killed between a free and the release,
+    /// and nothing told before that there would be none.
+    pub(super) fn may_be_cut(&self) -> bool {
+        matches!(self, Self::Free(outcome, Origin::Owner) if outcome.previous == Previous::None)
+    }
 }
 
 /// What the threads began. Mostly an event is of the same thread as the one before, so that its thread's is at hand.
