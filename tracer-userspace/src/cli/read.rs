@@ -140,7 +140,7 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
 }
 
 /// The same without events.
-fn records(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
+pub(super) fn records(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
     paths.iter().map(|path| TraceFile::open(path, Reader::records)).collect()
 }
 

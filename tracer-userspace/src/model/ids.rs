@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::map::Map;
+use foldhash::HashMap;
 
 /// Ids of one page. It is a line of the cache.
 const PAGE: usize = 16;
@@ -14,7 +14,7 @@ const NONE: u32 = u32::MAX;
 /// so neighbours share a page, and a forged file can't make it use much more than a map would.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
-    pages: Map<u64, [u32; PAGE]>,
+    pages: HashMap<u64, [u32; PAGE]>,
 }
 
 impl Ids {

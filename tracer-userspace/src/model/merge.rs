@@ -3,7 +3,9 @@
 
 use std::hash::Hash;
 
-use super::{map::Map, numbers::Numbers};
+use foldhash::HashMap;
+
+use super::numbers::Numbers;
 use crate::trace::{Event, Item, Record, Session};
 
 /// Gives out common numbers for the definitions of one file after the other.
@@ -181,11 +183,11 @@ impl Merge {
 }
 
 /// Gives equal values equal numbers, from 1.
-struct Interner<T>(Map<T, u32>);
+struct Interner<T>(HashMap<T, u32>);
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self(Map::default())
+        Self(HashMap::default())
     }
 }
 

@@ -7,7 +7,6 @@ mod explain;
 mod few;
 mod ids;
 mod ledger;
-mod map;
 mod merge;
 mod numbers;
 mod origins;

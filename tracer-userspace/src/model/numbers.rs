@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A table from the numbers of one file to others.
 
-use super::map::Map;
+use foldhash::HashMap;
 
 /// How far ahead of the count of definitions a number may be and still have a place in a table: some for each that is
 /// defined, and some more.
@@ -13,7 +13,7 @@ const FIRST: usize = 1024;
 pub(super) struct Numbers {
     /// By number; 0 where there is none.
     near: Vec<u32>,
-    far: Map<u32, u32>,
+    far: HashMap<u32, u32>,
     defined: usize,
 }
 

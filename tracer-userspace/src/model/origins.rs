@@ -2,18 +2,20 @@
 //! The server's ledger by place of allocation, for whoever has expectations of it. Unlike the rest of the model, its memory
 //! grows with how many different places, tests and addresses come together.
 
-use super::{Device, Entry, Moment, map::Map};
+use foldhash::HashMap;
+
+use super::{Device, Entry, Moment};
 use crate::trace::Event;
 
 /// What was reported, by where it was allocated.
 #[derive(Debug, Default)]
 pub(super) struct Origins {
     /// By the device that it was reported of, too.
-    tallies: Map<(Origin, Device), Tally>,
+    tallies: HashMap<(Origin, Device), Tally>,
     /// Reported allocations that no free was set against: by process and unique id.
-    live: Map<u32, Map<u64, Origin>>,
+    live: HashMap<u32, HashMap<u64, Origin>>,
     /// The latest reported allocation at each address.
-    latest: Map<Memory, Origin>,
+    latest: HashMap<Memory, Origin>,
     /// When and where the allocation that comes next was made, and the owner of what it is about.
     moment: Option<(Moment, Option<u64>)>,
 }

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeSet, hash_map::Entry};
 
-use super::{Buffer, Moment, Verdict, ids::Ids, map::Map};
+use foldhash::HashMap;
+
+use super::{Buffer, Moment, Verdict, ids::Ids};
 
 /// How many freed buffers are remembered for each process, the latest first to stay.
 pub const REMEMBERED: usize = 65_536;
@@ -26,7 +28,7 @@ pub(super) struct Recent {
     /// Where they are.
     by_id: Ids,
     /// When the last of them ended at an address: type, address.
-    ends: Map<(u32, u64), u64>,
+    ends: HashMap<(u32, u64), u64>,
     /// When the last of all ended.
     last_end: u64,
     /// Of those whose allocation was seen: type, address, unique id. From when they are first asked for: few targets report

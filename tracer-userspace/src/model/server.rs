@@ -12,10 +12,11 @@
 
 use std::collections::BTreeMap;
 
+use foldhash::HashMap;
+
 use super::{
     Device, Entry, Outcome, Verdict,
     ids::Ids,
-    map::Map,
     origins::{Origin, Origins, Tally},
 };
 use crate::trace::{ALLOCATION_SERVER, Event, Kind, Record};
@@ -24,14 +25,14 @@ use crate::trace::{ALLOCATION_SERVER, Event, Kind, Record};
 #[derive(Debug, Default)]
 pub struct Server {
     /// Where the reports of each place are.
-    places: Map<Place, usize>,
+    places: HashMap<Place, usize>,
     reports: Vec<Reports>,
     /// The same by place of allocation, if that is asked for.
     origins: Option<Origins>,
     server: u32,
     /// Whether the server has a session already.
     begun: bool,
-    clients: Map<u32, Client>,
+    clients: HashMap<u32, Client>,
     /// What the event that comes next was to the other ledger.
     verdict: Option<Verdict>,
 }
@@ -47,7 +48,7 @@ struct Client {
     /// Reported allocations that no free was set against: by unique id, where they were counted.
     live: Ids,
     /// What the last event on each thread that was no report of a free was to the other ledger, and of which buffer.
-    verdicts: Map<u32, (u64, Verdict)>,
+    verdicts: HashMap<u32, (u64, Verdict)>,
 }
 
 /// What was reported about one address of one device.

@@ -26,6 +26,8 @@ pub struct Ahead {
     decoded: Vec<Receiver<Next<Decoder>>>,
     /// Whose turn it is.
     turn: usize,
+    /// Offset of the latest chunk.
+    at: u64,
     ended: bool,
 }
 
@@ -51,7 +53,7 @@ impl Ahead {
                 }
             }
         });
-        Self { decoded, turn: 0, ended: false }
+        Self { decoded, turn: 0, at: 0, ended: false }
     }
 }
 
@@ -60,10 +62,13 @@ impl Chunks for Ahead {
         if self.ended {
             return Ok(None);
         }
-        let failed = || Damage { at: 0, what: "a thread that reads the file has failed".to_owned() };
+        let failed = || Damage { at: self.at, what: "a thread that reads what comes behind has failed".to_owned() };
         let next = self.decoded[self.turn].recv().map_err(|_| failed())?;
         self.turn = (self.turn + 1) % self.decoded.len();
-        self.ended = !matches!(next, Ok(Some(_)));
+        match &next {
+            Ok(Some(chunk)) => self.at = chunk.at,
+            Ok(None) | Err(_) => self.ended = true,
+        }
         next
     }
 }

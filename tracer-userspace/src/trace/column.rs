@@ -6,9 +6,7 @@
 //! order (addresses, sizes), a table has them, and the column says which. What is left is compressed where that helps. Each
 //! column is compressed for itself: its numbers are like each other, and who needs one column reads that one.
 
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
+use foldhash::HashMap;
 
 use super::field::{get_bytes, get_varint, put_bytes, put_varint};
 
@@ -50,7 +48,7 @@ pub(super) struct Packer {
     zstd: zstd::bulk::Compressor<'static>,
     deltas: Vec<u8>,
     runs: Vec<u8>,
-    places: HashMap<u64, u16, RandomState>,
+    places: HashMap<u64, u16>,
 }
 
 impl Default for Packer {

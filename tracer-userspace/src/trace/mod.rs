@@ -60,7 +60,6 @@ pub use field::{Hex, Name};
 pub use follower::{Follower, Look};
 pub use printable::{escape, escape_json, escape_lines};
 pub use reader::{Damage, ReadError, Reader, open};
-
 pub use record::{
     ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField,
     LiveOwner, Loss, Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS, Session,

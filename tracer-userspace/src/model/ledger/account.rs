@@ -12,12 +12,13 @@ mod threads;
 use std::collections::BTreeSet;
 
 use blocks::{Blocks, Place};
+use foldhash::HashMap;
 use live::{Live, Owners};
 use threads::{Pending, Threads};
 
 use super::{Allocation, Buffer, Device, Entry, Gaps, Moment, Outcome, Previous};
 use crate::{
-    model::{Certainty, Verdict, map::Map, recent::Recent},
+    model::{Certainty, Verdict, recent::Recent},
     trace::{DeviceClass, Event, Kind},
 };
 
@@ -47,7 +48,7 @@ pub(super) struct Account {
     /// Allocators that released everything, of processes that have made buffers before the recording.
     emptied: BTreeSet<u64>,
     /// How often each device was opened.
-    generations: Map<Device, u32>,
+    generations: HashMap<Device, u32>,
     /// The test that runs; pytest's variable belongs to the process.
     pub(super) test: u32,
     /// Time of the first event behind the latest gap.
@@ -64,7 +65,7 @@ pub(super) struct Account {
 /// What a child gets from its parent.
 pub(super) struct Parent {
     seen: u64,
-    generations: Map<Device, u32>,
+    generations: HashMap<Device, u32>,
     test: u32,
 }
 
@@ -81,7 +82,7 @@ impl Account {
             recent: Recent::default(),
             threads: Threads::default(),
             emptied: BTreeSet::new(),
-            generations: Map::default(),
+            generations: HashMap::default(),
             test: 0,
             gap: None,
             gaps: gaps.count,

@@ -9,8 +9,10 @@ use std::{
     ops::RangeInclusive,
 };
 
+use foldhash::HashMap;
+
 use crate::{
-    model::{Buffer, Device, few::Few, map::Map},
+    model::{Buffer, Device, few::Few},
     trace::DeviceClass,
 };
 
@@ -60,16 +62,16 @@ pub(super) struct Blocks {
     /// Spaces in which there are some.
     spaces: BTreeMap<Space, Memory>,
     /// Live owners by type and address, whatever their device.
-    addresses: Map<(u32, u64), Address>,
+    addresses: HashMap<(u32, u64), Address>,
 }
 
 /// What there is in an address space.
 #[derive(Debug, Default)]
 struct Memory {
     /// What the allocator gave out and did not get back: who got it, by address.
-    given: Map<u64, u64>,
+    given: HashMap<u64, u64>,
     /// Live owners by the pages that they have bytes of: address, end, unique id.
-    pages: Map<u64, Few<(u64, u64, u64)>>,
+    pages: HashMap<u64, Few<(u64, u64, u64)>>,
 }
 
 /// Who lives at an address.
@@ -100,7 +102,7 @@ impl Blocks {
     }
 
     /// Adds an owner, and returns what its allocator gave out.
-    fn own(&mut self, place: Place, unique_id: u64) -> &mut Map<u64, u64> {
+    fn own(&mut self, place: Place, unique_id: u64) -> &mut HashMap<u64, u64> {
         let Place { space, address, end } = place;
         self.addresses.entry((space.buffer_type, address)).or_default().owners.insert(unique_id);
         let memory = self.spaces.entry(space).or_default();
@@ -125,7 +127,7 @@ impl Blocks {
         let device = Device { class: DeviceClass::Unknown, id: 0 };
         let first = Space { allocator, device, generation: 0, buffer_type: 0 };
         for (_, memory) in self.spaces.range_mut(first..).take_while(|(space, _)| space.allocator == allocator) {
-            memory.given = Map::default();
+            memory.given = HashMap::default();
         }
     }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The live owners of one process.
 
+use foldhash::HashMap;
 use slab::Slab;
 
-use crate::model::{Buffer, Moment, ids::Ids, map::Map};
+use crate::model::{Buffer, Moment, ids::Ids};
 
 /// A live owner.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Owners {
     all: Slab<Owner>,
     by_id: Ids,
     /// Where those are that have their memory of an allocator: a bulk release of one must not cost what all others hold.
-    by_allocator: Map<u64, Vec<usize>>,
+    by_allocator: HashMap<u64, Vec<usize>>,
 }
 
 #[derive(Debug)]

@@ -3,7 +3,9 @@
 
 use std::mem;
 
-use crate::model::{Buffer, Moment, Outcome, Previous, ledger::rule::Origin, map::Map};
+use foldhash::HashMap;
+
+use crate::model::{Buffer, Moment, Outcome, Previous, ledger::rule::Origin};
 
 /// What a thread began, and its next event about a buffer decides.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ impl Pending {
 pub(super) struct Threads {
     thread: u32,
     pending: Option<Pending>,
-    others: Map<u32, Pending>,
+    others: HashMap<u32, Pending>,
 }
 
 impl Threads {
