@@ -201,4 +201,8 @@ impl Source for Items<'_> {
     fn skipped(&self) -> u64 {
         1
     }
+
+    fn passed(&self) -> u64 {
+        0
+    }
 }

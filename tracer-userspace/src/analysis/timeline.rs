@@ -216,7 +216,9 @@ impl Numbers {
 }
 
 impl Query {
-    fn matches(&self, entry: &Entry) -> bool {
+    /// Whether an entry is about such a buffer.
+    #[must_use]
+    pub fn matches(&self, entry: &Entry) -> bool {
         self.address.is_none_or(|address| address == entry.address())
             && self.buffer.is_none_or(|unique_id| entry.unique_id() == Some(unique_id))
     }

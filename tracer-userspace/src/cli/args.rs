@@ -102,7 +102,7 @@ pub(super) struct Record {
     #[arg(long, hide = true)]
     pub(super) forget_rows: bool,
     /// Size of the ring buffer between kernel and recorder, in MiB: a power of two
-    #[arg(long, value_name = "MIB", default_value = "64", value_parser = parse_ring)]
+    #[arg(long, value_name = "MIB", default_value = "32", value_parser = parse_ring)]
     pub(super) ring: u32,
     /// Print what the kernel side logs
     #[arg(long)]

@@ -33,7 +33,7 @@ use crate::{
 use watch::{News, Watch};
 
 /// Bytes between kernel and recorder, as `record` has them.
-const RING: u32 = 64 << 20;
+const RING: u32 = 32 << 20;
 
 pub(super) fn live(args: args::Live) -> Result<Status> {
     ensure!(stdout().is_terminal(), "`live` needs a terminal; `record`, and then `report`, go without");

@@ -2,6 +2,7 @@
 //! The commands that read traces.
 
 use std::{
+    collections::BTreeSet,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -14,9 +15,9 @@ use super::{
     args::{Dump, Excess, Explain, Held, Report, Timeline, Topic},
 };
 use crate::{
-    analysis::{Cause, ExcessFold, Filter, HeldFold, Integrity, Ranking, ReportFold, Selection, TimelineFold},
+    analysis::{Cause, ExcessFold, Filter, HeldFold, Integrity, Query, Ranking, ReportFold, Selection, TimelineFold},
     model::{self, Entry, Model, Source, Verdict},
-    trace::{Damage, Item, ReadError, Reader, escape, text},
+    trace::{Damage, Item, ReadError, Reader, Sought, Survey, escape, text},
     view,
 };
 
@@ -31,8 +32,10 @@ pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
 }
 
 pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> {
-    let mut fold = TimelineFold::new(args.query());
-    let (model, selection) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let query = args.query();
+    let mut fold = TimelineFold::new(query);
+    let filter = args.scope.with(&args.verdicts);
+    let (model, selection) = read_about(&args.traces.paths, query, filter, |entry| fold.entry(entry))?;
     let mut value = fold.finish(&model);
     value.integrity.selected = selection.told();
     let text = if args.json { view::json("timeline", &value) } else { view::timeline(&value, args.stack_choice()) };
@@ -112,17 +115,63 @@ pub(super) fn read_with_origins(
     read_all(paths, filter, true, sink)
 }
 
+/// The same for the buffers of a query, and no more of the traces than that takes.
+fn read_about(
+    paths: &[PathBuf],
+    query: Query,
+    filter: Filter,
+    mut sink: impl FnMut(&Entry),
+) -> Result<(Model, Selection)> {
+    let mut selection = select(paths, filter)?;
+    let mut take = |entry: &Entry| {
+        if query.matches(entry) && selection.takes(entry) {
+            sink(entry);
+        }
+    };
+    let model = match survey(paths, query)? {
+        Some((sought, surveyed)) => model::read_about(surveyed, sought, &mut take),
+        None => model::read(open(paths)?, &mut take),
+    };
+    Ok((model, selection))
+}
+
+/// The buffers of a query, and traces that are opened for them alone; `None` if the traces have to be read whole.
+fn survey(paths: &[PathBuf], query: Query) -> Result<Option<(Sought, Vec<TraceFile>)>> {
+    let survey = |sought: &Sought| -> Result<Vec<Survey>> {
+        paths.iter().map(|path| Survey::of(path, sought).with_context(|| failed_to_read(path))).collect()
+    };
+    let addresses = match query {
+        Query { address: Some(address), .. } => BTreeSet::from([address]),
+        Query { buffer, .. } => {
+            let sought = Sought { unique_id: buffer, ..Sought::default() };
+            survey(&sought)?.into_iter().flat_map(|survey| survey.addresses).collect()
+        }
+    };
+    let Some(sought) = model::sought(&addresses, query.buffer) else { return Ok(None) };
+    let surveys = survey(&sought)?;
+    if surveys.iter().any(|survey| survey.is_whole) {
+        return Ok(None);
+    }
+    let open = |(path, survey): (&PathBuf, Survey)| TraceFile::open(path, |path| Reader::surveyed(path, survey));
+    let traces: Result<_> = paths.iter().zip(surveys).map(open).collect();
+    Ok(Some((sought, traces?)))
+}
+
+fn select(paths: &[PathBuf], filter: Filter) -> Result<Selection> {
+    let known = match filter.needs_definitions() {
+        true => model::read(records(paths)?, &mut |_| {}),
+        false => Model::default(),
+    };
+    Ok(filter.select(&known.definitions))
+}
+
 fn read_all(
     paths: &[PathBuf],
     filter: Filter,
     origins: bool,
     mut sink: impl FnMut(&Entry),
 ) -> Result<(Model, Selection)> {
-    let known = match filter.needs_definitions() {
-        true => model::read(records(paths)?, &mut |_| {}),
-        false => Model::default(),
-    };
-    let mut selection = filter.select(&known.definitions);
+    let mut selection = select(paths, filter)?;
     let mut take = |entry: &Entry| {
         if selection.takes(entry) {
             sink(entry);
@@ -151,10 +200,9 @@ pub(super) struct TraceFile {
 }
 
 impl TraceFile {
-    fn open(path: &Path, open: impl Fn(&Path) -> Result<Reader, ReadError>) -> Result<Self> {
-        let name = path.display().to_string();
-        let reader = open(path).with_context(|| format!("failed to read {name}"))?;
-        Ok(Self { name, reader })
+    fn open(path: &Path, open: impl FnOnce(&Path) -> Result<Reader, ReadError>) -> Result<Self> {
+        let reader = open(path).with_context(|| failed_to_read(path))?;
+        Ok(Self { name: path.display().to_string(), reader })
     }
 }
 
@@ -178,6 +226,14 @@ impl Source for TraceFile {
     fn skipped(&self) -> u64 {
         self.reader.skipped()
     }
+
+    fn passed(&self) -> u64 {
+        self.reader.passed()
+    }
+}
+
+fn failed_to_read(path: &Path) -> String {
+    format!("failed to read {}", path.display())
 }
 
 #[cfg(test)]

@@ -30,10 +30,11 @@ mod account;
 mod entry;
 mod rule;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 
+pub(super) use account::REACH;
 pub use entry::{Alias, Allocation, Buffer, Device, Entry, Found, Moment, Outcome, Previous};
 
 use account::Account;
@@ -78,6 +79,18 @@ impl Ledger {
             let parent = account.parent();
             self.account(event.child).inherit(parent);
         }
+    }
+
+    /// Takes an event about a buffer that nobody asks about. That its thread went on may tell what the thread's event before
+    /// it was.
+    pub(super) fn elsewhere(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
+        self.last = self.last.max(event.time);
+        self.account(event.process).elsewhere(event, sink);
+    }
+
+    /// Takes note that so many events were passed over.
+    pub(super) fn pass(&mut self, events: u64) {
+        let _ = events;
     }
 
     /// Takes the next record; only some matter here.

@@ -10,6 +10,7 @@ mod ledger;
 mod merge;
 mod numbers;
 mod origins;
+mod part;
 mod reading;
 mod recent;
 mod reported;
@@ -23,6 +24,7 @@ pub use definitions::Definitions;
 pub use explain::Explanation;
 pub use ledger::{Alias, Allocation, Buffer, Device, Entry, Found, Ledger, Moment, Outcome, Previous};
 pub use origins::{Origin, Tally};
+pub use part::sought;
 pub use reading::Reading;
 pub use recent::REMEMBERED;
 pub use server::{Reports, Server};
@@ -32,7 +34,7 @@ pub use verdict::{Certainty, Colour, Verdict};
 
 pub(crate) use stack::Extent;
 
-use crate::trace::{Damage, Item};
+use crate::trace::{Damage, Item, Sought};
 
 /// One trace file, as a source of items.
 pub trait Source: Iterator<Item = Item> {
@@ -42,6 +44,8 @@ pub trait Source: Iterator<Item = Item> {
     fn damage(&self) -> Option<Damage>;
     /// Items skipped because a later version of the format added them; asked after the last item.
     fn skipped(&self) -> u64;
+    /// Events passed over so far, of what nobody asks about.
+    fn passed(&self) -> u64;
 }
 
 /// What is known when all traces are read.
@@ -72,24 +76,32 @@ pub struct Model {
 /// there, so whoever needs a name keeps the number until then. Times are nanoseconds after the start of the earliest
 /// trace, by the wall clocks of their hosts.
 pub fn read<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model {
-    read_all(sources, false, sink)
+    read_all(sources, |_| {}, sink)
+}
+
+/// The same for the entries of some buffers, from sources that may pass over what does not concern them. What the model has
+/// of all buffers (server, circular buffers) is not complete.
+pub fn read_about<S: Source>(sources: Vec<S>, sought: Sought, sink: &mut impl FnMut(&Entry)) -> Model {
+    read_all(sources, |reading| reading.look_for(sought), sink)
 }
 
 /// The same, with what the server's ledger has [by place of allocation](Server::origins).
 pub fn read_with_origins<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model {
-    read_all(sources, true, sink)
+    read_all(sources, Reading::count_origins, sink)
 }
 
-fn read_all<S: Source>(sources: Vec<S>, origins: bool, sink: &mut impl FnMut(&Entry)) -> Model {
+fn read_all<S: Source>(sources: Vec<S>, prepare: impl FnOnce(&mut Reading), sink: &mut impl FnMut(&Entry)) -> Model {
     let mut sources: Vec<_> = sources.into_iter().map(|mut source| (source.next(), source)).collect();
     let mut reading = Reading::new(sources.iter().filter_map(|(first, _)| first.as_ref()));
-    if origins {
-        reading.count_origins();
-    }
+    prepare(&mut reading);
     for (first, source) in &mut sources {
-        for item in first.take().into_iter().chain(source.by_ref()) {
+        let mut next = first.take();
+        while let Some(item) = next {
+            reading.passed(source.passed());
             reading.item(item, sink);
+            next = source.next();
         }
+        reading.passed(source.passed());
         reading.end(source.name(), source.damage(), source.skipped(), sink);
     }
     reading.into_model()
@@ -113,6 +125,9 @@ pub(crate) fn read_text(text: &str, sink: &mut impl FnMut(&Entry)) -> Model {
             None
         }
         fn skipped(&self) -> u64 {
+            0
+        }
+        fn passed(&self) -> u64 {
             0
         }
     }

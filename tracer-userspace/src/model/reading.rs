@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading item by item: what [`read`](super::read) does with a whole trace, and the live view with one that grows.
 
-use super::{Entry, Ledger, Model, merge::Merge, reported::Reported};
-use crate::trace::{Damage, Event, Item, Kind, Record};
+use super::{Entry, Ledger, Model, merge::Merge, part::is_elsewhere, reported::Reported};
+use crate::trace::{Damage, Event, Item, Kind, Record, Sought};
 
 /// Traces that are being read, one after the other.
 pub struct Reading {
@@ -11,6 +11,10 @@ pub struct Reading {
     /// Of the trace that is being read, as all below.
     ledger: Ledger,
     reported: Reported,
+    /// Events of it that were passed over.
+    passed: u64,
+    /// The only buffers whose entries are asked for.
+    sought: Option<Sought>,
     /// What the model had of other traces when it began.
     events: u64,
     losses: usize,
@@ -24,6 +28,8 @@ impl Reading {
             merge: Merge::new(firsts),
             ledger: Ledger::default(),
             reported: Reported::default(),
+            passed: 0,
+            sought: None,
             events: 0,
             losses: 0,
         };
@@ -34,6 +40,21 @@ impl Reading {
     /// Counts by place of allocation, too, what the server's ledger has.
     pub(super) fn count_origins(&mut self) {
         self.model.server.count_origins();
+    }
+
+    /// Gives entries of these buffers only, or not much more.
+    pub(super) fn look_for(&mut self, sought: Sought) {
+        self.sought = Some(sought);
+    }
+
+    /// Takes note that so many events of the trace were passed over by now.
+    pub(super) fn passed(&mut self, passed: u64) {
+        let more = passed - self.passed;
+        if more > 0 {
+            self.passed = passed;
+            self.model.events += more;
+            self.ledger.pass(more);
+        }
     }
 
     /// Takes the next item, and gives what the ledger makes of it to `sink`.
@@ -82,6 +103,7 @@ impl Reading {
     fn begin(&mut self) {
         self.ledger = Ledger::default();
         self.reported = Reported::default();
+        self.passed = 0;
         (self.events, self.losses) = (self.model.events, self.model.definitions.losses.len());
         self.merge.begin();
         self.model.definitions.begin();
@@ -92,6 +114,10 @@ impl Reading {
         self.merge.event(&mut event);
         let (model, event) = (&mut self.model, &event);
         model.events += 1;
+        if self.sought.as_ref().is_some_and(|sought| is_elsewhere(event, sought)) {
+            self.ledger.elsewhere(event, sink);
+            return;
+        }
         match event.kind {
             Kind::Circular | Kind::CircularFreed => model.circular.event(event),
             Kind::TestBegin | Kind::TestEnd => model.spans.event(event),

@@ -4,12 +4,12 @@
 use std::{
     io::Read,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread,
+    thread, vec,
 };
 
 use super::{
     Damage,
-    chunk::{Decoder, Scratch, Want},
+    chunk::{Decoder, Scratch},
     reader::{Bodies, Body, Chunks},
 };
 
@@ -18,67 +18,107 @@ const WAITING: usize = 1;
 /// More threads that decode would wait for what follows.
 const MOST: usize = 4;
 
+/// Chunks that a thread is given at once, where what is made of one is small: to wake a thread costs more than that.
+pub(super) const AT_ONCE: usize = 16;
+
 /// What became of the next chunk; `None` at the end of the file.
 type Next<T> = Result<Option<T>, Damage>;
 
-/// Chunks that are read ahead.
-pub struct Ahead {
-    decoded: Vec<Receiver<Next<Decoder>>>,
+/// What was made of some, with the offset of each.
+type Made<T> = Vec<Next<(u64, T)>>;
+
+/// What is made of chunks, ahead of who asks for it.
+pub struct Ahead<T = Decoder> {
+    made: Vec<Receiver<Made<T>>>,
     /// Whose turn it is.
     turn: usize,
+    /// What came from the one before.
+    come: vec::IntoIter<Next<(u64, T)>>,
     /// Offset of the latest chunk.
     at: u64,
     ended: bool,
 }
 
-impl Ahead {
-    pub(super) fn new<R: Read + Send + 'static>(mut bodies: Bodies<R>, want: Want) -> Self {
+impl<T: Send + 'static> Ahead<T> {
+    /// Makes something of each chunk, in threads that get so many at once.
+    pub(super) fn new<R, F>(mut bodies: Bodies<R>, at_once: usize, make: F) -> Self
+    where
+        R: Read + Send + 'static,
+        F: Fn(&Body, &mut Scratch) -> Result<T, Damage> + Clone + Send + 'static,
+    {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut senders = Vec::new();
-        let mut decoded = Vec::new();
+        let mut made = Vec::new();
         for _ in 0..(cores - 1).clamp(1, MOST) {
             let (sender, receiver) = sync_channel(WAITING);
             let (result, results) = sync_channel(WAITING);
-            thread::spawn(move || decode(&receiver, want, &result));
+            let make = make.clone();
+            thread::spawn(move || work(&receiver, &make, &result));
             senders.push(sender);
-            decoded.push(results);
+            made.push(results);
         }
         thread::spawn(move || {
             for sender in senders.iter().cycle() {
-                let body = bodies.next();
-                let last = !matches!(body, Ok(Some(_)));
+                let mut some = vec![bodies.next()];
+                while some.len() < at_once && is_one(some.last()) {
+                    some.push(bodies.next());
+                }
+                let last = !is_one(some.last());
                 // Where nobody listens any more, reading was given up.
-                if sender.send(body).is_err() || last {
+                if sender.send(some).is_err() || last {
                     return;
                 }
             }
         });
-        Self { decoded, turn: 0, at: 0, ended: false }
+        Self { made, turn: 0, come: Vec::new().into_iter(), at: 0, ended: false }
+    }
+
+    /// What was made of the next chunk.
+    pub(super) fn next(&mut self) -> Next<T> {
+        if self.ended {
+            return Ok(None);
+        }
+        let next = match self.come.next() {
+            Some(next) => next,
+            None => self.receive()?,
+        };
+        match &next {
+            Ok(Some((at, _))) => self.at = *at,
+            Ok(None) | Err(_) => self.ended = true,
+        }
+        next.map(|next| next.map(|(_, made)| made))
+    }
+
+    fn receive(&mut self) -> Result<Next<(u64, T)>, Damage> {
+        let come = self.made[self.turn].recv().ok();
+        self.turn = (self.turn + 1) % self.made.len();
+        self.come = come.unwrap_or_default().into_iter();
+        let what = "a thread that reads what comes behind has failed";
+        self.come.next().ok_or_else(|| Damage { at: self.at, what: what.to_owned() })
     }
 }
 
 impl Chunks for Ahead {
     fn next(&mut self) -> Next<Decoder> {
-        if self.ended {
-            return Ok(None);
-        }
-        let failed = || Damage { at: self.at, what: "a thread that reads what comes behind has failed".to_owned() };
-        let next = self.decoded[self.turn].recv().map_err(|_| failed())?;
-        self.turn = (self.turn + 1) % self.decoded.len();
-        match &next {
-            Ok(Some(chunk)) => self.at = chunk.at,
-            Ok(None) | Err(_) => self.ended = true,
-        }
-        next
+        Self::next(self)
     }
 }
 
+fn is_one(next: Option<&Next<Body>>) -> bool {
+    matches!(next, Some(Ok(Some(_))))
+}
+
 /// Until there is no more to do, or nobody to do it for.
-fn decode(bodies: &Receiver<Next<Body>>, want: Want, decoded: &SyncSender<Next<Decoder>>) {
+fn work<T>(
+    bodies: &Receiver<Vec<Next<Body>>>,
+    make: &impl Fn(&Body, &mut Scratch) -> Result<T, Damage>,
+    made: &SyncSender<Made<T>>,
+) {
     let mut scratch = Scratch::default();
-    for body in bodies {
-        let next = body.and_then(|body| body.map(|body| body.decode(want, &mut scratch)).transpose());
-        if decoded.send(next).is_err() {
+    let mut make = |body: Body| Ok((body.at, make(&body, &mut scratch)?));
+    for some in bodies {
+        let some = some.into_iter().map(|next| next.and_then(|body| body.map(&mut make).transpose()));
+        if made.send(some.collect()).is_err() {
             return;
         }
     }

@@ -7,6 +7,7 @@ use super::{
     event::{ORDERED, Row},
     field::{get_bytes, get_varint, put_bytes, put_varint},
     macros::Refusal,
+    survey::is_of_one_place,
 };
 
 /// Most bytes that a body can have, and its items when unpacked. The writer cuts far earlier; this bounds what a reader
@@ -88,15 +89,18 @@ impl Encoder {
         let mut body = Vec::new();
         put_bytes(&self.packer.bytes(&self.items), &mut body);
         put_varint(self.rows.len() as u64, &mut body);
-        let kinds = Kinds::of(self.rows.iter().map(|row| row[ORDERED - 1] as u8));
+        let kinds = || self.rows.iter().map(|row| row[ORDERED - 1] as u8);
+        let by_kind = Kinds::of(kinds());
+        let places = by_kind.places(kinds());
         for (index, column) in Event::COLUMNS.iter().enumerate() {
             self.numbers.clear();
             let part = if index < ORDERED {
                 self.numbers.extend(self.rows.iter().map(|row| row[index]));
                 self.packer.numbers(&self.numbers, &[self.rows.len()])
             } else {
-                self.numbers.extend(kinds.order.iter().map(|&at| self.rows[at as usize][index]));
-                self.packer.numbers(&self.numbers, &kinds.lengths)
+                self.numbers.resize(self.rows.len(), 0);
+                self.rows.iter().zip(&places).for_each(|(row, &place)| self.numbers[place as usize] = row[index]);
+                self.packer.numbers(&self.numbers, &by_kind.lengths)
             };
             if self.numbers.iter().any(|&number| number != 0) {
                 put_varint(column.number, &mut body);
@@ -117,29 +121,42 @@ impl Encoder {
 }
 
 /// The events of a chunk by their kinds: events of a kind resemble each other, and a request the allocation that meets it.
-struct Kinds {
-    /// Where each event is in the order of recording; those of a kind stay in that order.
-    order: Vec<u32>,
-    /// How many there are of each kind that there is.
+pub(super) struct Kinds {
+    /// The place of the first of each kind.
+    firsts: [u32; 256],
+    /// The kinds that there are, and how many of each.
+    kinds: Vec<u8>,
     lengths: Vec<usize>,
 }
 
 impl Kinds {
-    fn of(kinds: impl Iterator<Item = u8> + Clone) -> Self {
-        let mut counts = [0_usize; 256];
-        kinds.clone().for_each(|kind| counts[usize::from(kind)] += 1);
+    fn of(kinds: impl Iterator<Item = u8>) -> Self {
+        let mut counts = [0_u32; 256];
+        kinds.for_each(|kind| counts[usize::from(kind)] += 1);
         let mut next = 0;
-        let mut places = counts.map(|count| {
+        let firsts = counts.map(|count| {
             next += count;
             next - count
         });
-        let mut order = vec![0; next];
-        for (at, kind) in (0..).zip(kinds) {
-            let place = &mut places[usize::from(kind)];
-            order[*place] = at;
-            *place += 1;
-        }
-        Self { order, lengths: counts.into_iter().filter(|&count| count > 0).collect() }
+        let there = || (0..=u8::MAX).zip(counts).filter(|(_, count)| *count > 0);
+        let lengths = there().map(|(_, count)| count as usize).collect();
+        Self { firsts, kinds: there().map(|(kind, _)| kind).collect(), lengths }
+    }
+
+    /// Whether there are events of such a kind.
+    pub(super) fn any(&self, is_such: impl Fn(u8) -> bool) -> bool {
+        self.kinds.iter().any(|&kind| is_such(kind))
+    }
+
+    /// The place of each event in the order by kinds; those of a kind stay in the order of recording.
+    pub(super) fn places(&self, kinds: impl Iterator<Item = u8>) -> Vec<u32> {
+        let mut next = self.firsts;
+        let place = |kind: u8| {
+            let next = &mut next[usize::from(kind)];
+            *next += 1;
+            *next - 1
+        };
+        kinds.map(place).collect()
     }
 }
 
@@ -148,30 +165,104 @@ impl Kinds {
 pub(super) struct Scratch {
     unpacker: Unpacker,
     /// By the order of [`Event::COLUMNS`]; empty where all numbers are 0.
-    columns: [Vec<u64>; Event::COLUMNS.len()],
+    pub(super) columns: [Vec<u64>; Event::COLUMNS.len()],
+}
+
+/// The columns that were unpacked.
+pub(super) struct Unpacked {
+    /// `None` if no event has a kind.
+    pub(super) kinds: Option<Kinds>,
+    /// Columns that this version does not know.
+    pub(super) unknown: u64,
+}
+
+impl Scratch {
+    /// Unpacks the columns whose numbers are wanted; that of the kinds is one of them.
+    pub(super) fn unpack(
+        &mut self,
+        &Parts { count, columns: mut rest, .. }: &Parts,
+        mut wants: impl FnMut(u64) -> bool,
+    ) -> Result<Unpacked, &'static str> {
+        let Self { unpacker, columns } = self;
+        columns.iter_mut().for_each(Vec::clear);
+        let mut unpacked = Unpacked { kinds: None, unknown: 0 };
+        while !rest.is_empty() {
+            let number = get_varint(&mut rest).ok_or("a column has no number")?;
+            let part = get_bytes(&mut rest).ok_or("a column is cut")?;
+            let Some(index) = Event::COLUMNS.iter().position(|column| column.number == number) else {
+                unpacked.unknown += 1;
+                continue;
+            };
+            let all = [count];
+            let lengths = match &unpacked.kinds {
+                _ if index < ORDERED => &all[..],
+                None => return Err("a column comes before that of the kinds"),
+                Some(Kinds { lengths, .. }) => lengths,
+            };
+            if !wants(number) {
+                continue;
+            }
+            let column = &mut columns[index];
+            column.resize(count, 0);
+            unpacker.numbers(part, lengths, column).ok_or("a column is malformed")?;
+            if index == ORDERED - 1 {
+                if column.iter().any(|&kind| kind > 255) {
+                    return Err("a column is malformed");
+                }
+                unpacked.kinds = Some(Kinds::of(column.iter().map(|&kind| kind as u8)));
+            }
+        }
+        Ok(unpacked)
+    }
 }
 
 /// What is wanted of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
     Everything,
+    /// Records, and events that are not about one buffer.
+    Context,
     /// Records only: events are not even unpacked.
     Records,
+}
+
+/// The parts of a body.
+pub(super) struct Parts<'a> {
+    items: &'a [u8],
+    /// How many events there are.
+    pub(super) count: usize,
+    columns: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn of(body: &'a [u8]) -> Result<Self, &'static str> {
+        let mut columns = body;
+        let items = get_bytes(&mut columns).ok_or("the items of a chunk are cut")?;
+        let count =
+            get_varint(&mut columns).filter(|&count| count <= MAX_EVENTS).ok_or("a chunk has too many events")?;
+        Ok(Self { items, count: count as usize, columns })
+    }
 }
 
 /// A body that is being read, item by item, so that memory stays in proportion to the body.
 pub struct Decoder {
     /// Offset of the chunk in the file.
     pub(super) at: u64,
-    want: Want,
     items: Vec<u8>,
     position: usize,
     /// `None` where a number has no meaning for its field, e.g. a kind of event that is not known.
     events: Vec<Option<Event>>,
-    /// Which event comes next.
+    /// Which of the chunk's events they are; absent if they are all of them.
+    places: Option<Vec<usize>>,
+    /// Which of `events` comes next.
     next: usize,
+    /// Which of the chunk's comes next, and how many there are.
+    place: usize,
+    count: usize,
     /// Events to give before the next item.
     run: u64,
+    /// Events that are not wanted, of those that would have been given by now.
+    pub(super) passed: u64,
     /// Items of kinds that this version does not know.
     pub(super) skipped: u64,
 }
@@ -181,72 +272,62 @@ impl Decoder {
     ///
     /// What is malformed.
     pub(super) fn new(at: u64, body: &[u8], want: Want, scratch: &mut Scratch) -> Result<Self, &'static str> {
-        let mut rest = body;
-        let items = get_bytes(&mut rest).ok_or("the items of a chunk are cut")?;
-        let items = scratch.unpacker.bytes(items, MAX_BODY).ok_or("the items of a chunk cannot be unpacked")?.to_vec();
-        let count = get_varint(&mut rest).filter(|&count| count <= MAX_EVENTS).ok_or("a chunk has too many events")?;
-        let mut decoder = Self { at, want, items, position: 0, events: Vec::new(), next: 0, run: 0, skipped: 0 };
-        if want == Want::Everything {
-            decoder.read_columns(rest, count as usize, scratch)?;
+        let parts = Parts::of(body)?;
+        let items = scratch.unpacker.bytes(parts.items, MAX_BODY);
+        let items = items.ok_or("the items of a chunk cannot be unpacked")?.to_vec();
+        let mut decoder = Self {
+            at,
+            items,
+            position: 0,
+            events: Vec::new(),
+            places: None,
+            next: 0,
+            place: 0,
+            count: parts.count,
+            run: 0,
+            passed: 0,
+            skipped: 0,
+        };
+        match want {
+            Want::Records => decoder.places = Some(Vec::new()),
+            Want::Context | Want::Everything => decoder.read_events(&parts, want, scratch)?,
         }
         Ok(decoder)
     }
 
-    fn read_columns(&mut self, mut rest: &[u8], count: usize, scratch: &mut Scratch) -> Result<(), &'static str> {
-        let Scratch { unpacker, columns } = scratch;
-        columns.iter_mut().for_each(Vec::clear);
-        let mut kinds = None;
-        while !rest.is_empty() {
-            let number = get_varint(&mut rest).ok_or("a column has no number")?;
-            let part = get_bytes(&mut rest).ok_or("a column is cut")?;
-            let Some(index) = Event::COLUMNS.iter().position(|column| column.number == number) else {
-                self.skipped += 1;
-                continue;
-            };
-            let all = [count];
-            let lengths = match &kinds {
-                _ if index < ORDERED => &all[..],
-                None => return Err("a column comes before that of the kinds"),
-                Some(Kinds { lengths, .. }) => lengths,
-            };
-            let column = &mut columns[index];
-            column.resize(count, 0);
-            unpacker.numbers(part, lengths, column).ok_or("a column is malformed")?;
-            if index == ORDERED - 1 {
-                if column.iter().any(|&kind| kind > 255) {
-                    return Err("a column is malformed");
-                }
-                kinds = Some(Kinds::of(column.iter().map(|&kind| kind as u8)));
-            }
-        }
+    fn read_events(&mut self, parts: &Parts, want: Want, scratch: &mut Scratch) -> Result<(), &'static str> {
+        let Unpacked { kinds, unknown } = scratch.unpack(parts, |_| true)?;
+        self.skipped += unknown;
         let Some(kinds) = kinds else {
             // No event has a kind.
-            self.events.resize(count, None);
+            self.events.resize(self.count, None);
             return Ok(());
         };
-        let mut places = vec![0; count];
-        for (place, &at) in kinds.order.iter().enumerate() {
-            places[at as usize] = place;
+        let columns = &scratch.columns;
+        if want == Want::Context {
+            let wanted = (0..).zip(&columns[ORDERED - 1]).filter(|&(_, &kind)| !is_of_one_place(kind as u8));
+            self.places = Some(wanted.map(|(place, _)| place).collect());
         }
-        self.events.extend(places.iter().enumerate().map(|(at, &place)| Event::from_columns(columns, at, place)));
+        let by_kind = kinds.places(columns[ORDERED - 1].iter().map(|&kind| kind as u8));
+        let event = |place: usize| Event::from_columns(columns, place, by_kind[place] as usize);
+        match &self.places {
+            Some(places) => self.events.extend(places.iter().map(|&place| event(place))),
+            None => self.events.extend((0..self.count).map(event)),
+        }
         Ok(())
     }
 
     /// The next item, `None` at the end.
     pub(super) fn next(&mut self) -> Option<Result<Item, &'static str>> {
         loop {
-            if self.run > 0 && self.want == Want::Everything {
-                self.run -= 1;
-                let Some(event) = self.events.get(self.next) else {
-                    return Some(Err("events are missing"));
-                };
-                self.next += 1;
-                match event {
-                    Some(event) => return Some(Ok(Item::Event(*event))),
-                    None => self.skipped += 1,
+            if self.run > 0 {
+                match self.next_event() {
+                    Ok(Some(event)) => return Some(Ok(Item::Event(event))),
+                    Ok(None) => {}
+                    Err(what) => return Some(Err(what)),
                 }
             } else if self.position == self.items.len() {
-                return (self.next < self.events.len()).then_some(Err("events are in no place"));
+                return (self.place < self.count).then_some(Err("events are in no place"));
             } else {
                 match self.next_record() {
                     Ok(Some(record)) => return Some(Ok(record.into())),
@@ -255,6 +336,36 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// The next event of the run, or `None` if that is one of a kind not known, or none is wanted.
+    fn next_event(&mut self) -> Result<Option<Event>, &'static str> {
+        let left = (self.count - self.place) as u64;
+        let over = match &self.places {
+            None => 0,
+            Some(places) => places.get(self.next).map_or(u64::MAX, |place| (place - self.place) as u64),
+        };
+        if over >= self.run {
+            if self.run > left {
+                return Err("events are missing");
+            }
+            self.pass(self.run);
+            return Ok(None);
+        }
+        self.pass(over);
+        let event = self.events.get(self.next).ok_or("events are missing")?;
+        self.next += 1;
+        self.place += 1;
+        self.run -= 1;
+        self.skipped += u64::from(event.is_none());
+        Ok(*event)
+    }
+
+    /// Passes so many events over, which are there.
+    fn pass(&mut self, events: u64) {
+        self.passed += events;
+        self.place += events as usize;
+        self.run -= events;
     }
 
     /// The record at `position`, or `None` if it is a run of events or of a kind not known.

@@ -50,6 +50,7 @@ mod printable;
 mod reader;
 mod record;
 mod shorten;
+mod survey;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -66,6 +67,7 @@ pub use record::{
     Snapshot, Stack, Symbol, Text,
 };
 pub use shorten::{MAX_SIZE, Shortened};
+pub use survey::{Sought, Survey};
 pub use writer::{Writer, refuse_other};
 
 /// First bytes of every trace file.

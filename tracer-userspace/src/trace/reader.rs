@@ -8,12 +8,14 @@ use std::{
     mem,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    sync::Arc,
 };
 
 use super::{
     Item, MAGIC, MINIMUM, VERSION,
-    ahead::Ahead,
+    ahead::{AT_ONCE, Ahead},
     chunk::{Checksum, Decoder, MAX_BODY, Scratch, Want},
+    survey::Survey,
 };
 
 /// Bytes before the first chunk.
@@ -102,6 +104,7 @@ pub struct Reader<C = Ahead> {
     chunks: C,
     chunk: Option<Decoder>,
     damage: Option<Damage>,
+    passed: u64,
     skipped: u64,
 }
 
@@ -122,7 +125,7 @@ impl Reader<Ahead> {
     ///
     /// See [`ReadError`].
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::ahead(path, Want::Everything)
+        Self::ahead(path, 1, |_| Want::Everything)
     }
 
     /// Opens a file for its records alone.
@@ -131,11 +134,26 @@ impl Reader<Ahead> {
     ///
     /// See [`ReadError`].
     pub fn records(path: &Path) -> Result<Self, ReadError> {
-        Self::ahead(path, Want::Records)
+        Self::ahead(path, AT_ONCE, |_| Want::Records)
     }
 
-    fn ahead(path: &Path, want: Want) -> Result<Self, ReadError> {
-        Ok(Self::of(Ahead::new(Bodies::new(BufReader::with_capacity(BUFFER, open(path)?))?, want)))
+    /// Opens a file for its records, and for the events that a survey of it found.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn surveyed(path: &Path, survey: Survey) -> Result<Self, ReadError> {
+        let wants: Arc<[Want]> = survey.wants.into();
+        Self::ahead(path, AT_ONCE, move |chunk| wants.get(chunk).copied().unwrap_or(Want::Everything))
+    }
+
+    fn ahead(
+        path: &Path,
+        at_once: usize,
+        want: impl Fn(usize) -> Want + Clone + Send + 'static,
+    ) -> Result<Self, ReadError> {
+        let decode = move |body: &Body, scratch: &mut Scratch| body.decode(want(body.number), scratch);
+        Ok(Self::of(Ahead::new(Bodies::open(path)?, at_once, decode)))
     }
 }
 
@@ -169,13 +187,19 @@ impl<R: Read> Reader<Here<R>> {
 
 impl<C> Reader<C> {
     fn of(chunks: C) -> Self {
-        Self { chunks, chunk: None, damage: None, skipped: 0 }
+        Self { chunks, chunk: None, damage: None, passed: 0, skipped: 0 }
     }
 
     /// Where reading had to stop, if not at the end.
     #[must_use]
     pub fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
+    }
+
+    /// How many events were passed over so far, as nobody wants them.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.passed + self.chunk.as_ref().map_or(0, |chunk| chunk.passed)
     }
 
     /// How many items were skipped because a later version of the format added their kind.
@@ -197,7 +221,10 @@ impl<C: Chunks> Iterator for Reader<C> {
                     self.damage = Some(Damage { at, what: what.to_owned() });
                 }
                 None => {
-                    self.skipped += self.chunk.take().map_or(0, |chunk| chunk.skipped);
+                    if let Some(chunk) = self.chunk.take() {
+                        self.passed += chunk.passed;
+                        self.skipped += chunk.skipped;
+                    }
                     match self.chunks.next() {
                         Ok(Some(chunk)) => self.chunk = Some(chunk),
                         Ok(None) => return None,
@@ -228,6 +255,8 @@ pub(super) struct Bodies<R> {
     input: R,
     /// Of what was read so far.
     checksum: Checksum,
+    /// How many were read.
+    count: usize,
     /// Offset of the next chunk.
     next: u64,
     /// What is read so far of the next chunk.
@@ -239,7 +268,9 @@ pub(super) struct Bodies<R> {
 /// The body of a chunk.
 pub(super) struct Body {
     /// Offset of the chunk in the file.
-    at: u64,
+    pub(super) at: u64,
+    /// How many chunks are before it.
+    number: usize,
     /// Its head and what is behind it.
     bytes: Vec<u8>,
 }
@@ -247,7 +278,18 @@ pub(super) struct Body {
 impl Body {
     pub(super) fn decode(&self, want: Want, scratch: &mut Scratch) -> Result<Decoder, Damage> {
         let at = self.at;
-        Decoder::new(at, &self.bytes[CHUNK_HEAD..], want, scratch).map_err(|what| Damage { at, what: what.to_owned() })
+        Decoder::new(at, self.bytes(), want, scratch).map_err(|what| Damage { at, what: what.to_owned() })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[CHUNK_HEAD..]
+    }
+}
+
+impl Bodies<BufReader<File>> {
+    /// Those of a file.
+    pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
+        Self::new(BufReader::with_capacity(BUFFER, open(path)?))
     }
 }
 
@@ -262,13 +304,15 @@ impl<R: Read> Bodies<R> {
         if file < MINIMUM || minimum > VERSION {
             return Err(ReadError::OtherVersion { file, tool: VERSION });
         }
-        Ok(Self { input, checksum: Checksum::default(), next: HEAD, bytes: Vec::new(), cut: false })
+        Ok(Self { input, checksum: Checksum::default(), count: 0, next: HEAD, bytes: Vec::new(), cut: false })
     }
 
     /// The next one, `None` at the end of the file.
     pub(super) fn next(&mut self) -> Result<Option<Body>, Damage> {
-        let at = self.next;
-        self.read().map(|bytes| bytes.map(|bytes| Body { at, bytes })).map_err(|what| Damage { at, what })
+        let (at, number) = (self.next, self.count);
+        let bytes = self.read().map_err(|what| Damage { at, what })?;
+        self.count += usize::from(bytes.is_some());
+        Ok(bytes.map(|bytes| Body { at, number, bytes }))
     }
 
     fn read(&mut self) -> Result<Option<Vec<u8>>, String> {

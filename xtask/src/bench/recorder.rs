@@ -38,17 +38,17 @@ pub(super) fn measure() -> Result<Vec<Section>> {
         let reached = took.rate();
         let asked = Unit::Rate.text(rate as f64);
         let share_figure = Figure::new(&asked, "of a core", Unit::Share, share);
-        let own_figure = Figure::new(&asked, "memory of its own", Unit::Memory, own as f64);
+        let resident_figure = Figure::new(&asked, "memory with what it has mapped", Unit::Memory, resident as f64);
         figures.push(Figure::new(&asked, "buffer events, reached", Unit::Rate, reached));
         if rate == AIMED {
             let each = format!("{:.1} µs of the recorder's for each buffer event", share / reached * 1e6);
             figures.push(share_figure.with_aim("recorder at 10,000 buffer events/s", Bound::AtMost(0.03), each));
-            let what = "without the ring and what else it has mapped";
-            figures.push(own_figure.with_aim("its memory", Bound::AtMost(MOST_MEMORY), what));
+            let what = "with what it has mapped: the ring, twice, and its program";
+            figures.push(resident_figure.with_aim("its memory", Bound::AtMost(MOST_MEMORY), what));
         } else {
-            figures.extend([share_figure, own_figure]);
+            figures.extend([share_figure, resident_figure]);
         }
-        figures.push(Figure::new(&asked, "with what it has mapped", Unit::Memory, resident as f64));
+        figures.push(Figure::new(&asked, "memory of its own", Unit::Memory, own as f64));
         recorder_line.push((reached, share * 100.0));
         target_line.push((reached, took.cpu / took.wall * 100.0));
     }

@@ -11,6 +11,7 @@ mod threads;
 
 use std::collections::BTreeSet;
 
+pub(in crate::model) use blocks::REACH;
 use blocks::{Blocks, Place};
 use foldhash::HashMap;
 use live::{Live, Owners};
@@ -191,6 +192,13 @@ impl Account {
             Kind::Fork | Kind::Modules | Kind::Exec | Kind::CodeFreed => {}
             // They are no buffers.
             Kind::Circular | Kind::CircularFreed => {}
+        }
+    }
+
+    pub(super) fn elsewhere(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
+        if event.kind.is_about_buffer() {
+            let pending = self.threads.take(event.thread);
+            self.settle(pending, true, sink);
         }
     }
 

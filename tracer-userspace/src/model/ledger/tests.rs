@@ -3,7 +3,7 @@
 
 mod banks;
 mod found;
-mod histories;
+pub(in crate::model) mod histories;
 mod others;
 mod target;
 

@@ -20,6 +20,9 @@ use crate::{
 /// recorded, so only its first page is known to be at its address, and a part of that will do.
 const COMPARED: u64 = 4096;
 
+/// What is no nearer than this to a buffer's address has nothing to do with it.
+pub(in crate::model) const REACH: u64 = COMPARED;
+
 /// An address space: the memory of one type that one allocator gives out, in one generation of its device. Those of one
 /// allocator are neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

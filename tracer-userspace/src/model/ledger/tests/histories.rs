@@ -259,6 +259,12 @@ fn shorten(mut items: Vec<Item>, random: &mut Random) -> Vec<Item> {
     items
 }
 
+/// What is recorded of a history, of some with losses.
+pub(in crate::model) fn recorded(seed: u64) -> Vec<Item> {
+    let items = history(seed, seed % 2 == 1).items;
+    if seed % 3 == 2 { lose(items, &mut Random(!seed)) } else { items }
+}
+
 fn loss(after: u64, before: u64, count: u64) -> Item {
     Loss { process: 0, after, before, count, cause: "ring-full".into() }.into()
 }

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where in a file a few buffers are: for who asks about these, most chunks need not be decoded.
+//!
+//! A survey looks at four columns of each chunk: process, thread, kind and address. What it finds is a superset of the
+//! events by which the account of these buffers is what it is with all events:
+//!
+//! - those at their addresses: from [`Kind::Allocated`] on, each event of a buffer has its address;
+//! - the request before an allocation, which is its thread's event about a buffer before it, and what is between them;
+//! - the thread's next event about a buffer: it decides what the one before was;
+//! - all that is not about one buffer: tests, devices, threads, bulk releases, and all records.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::RangeInclusive,
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    Damage, Event, Item, Kind, ReadError, Record,
+    ahead::{AT_ONCE, Ahead},
+    chunk::{Kinds, Parts, Scratch, Unpacked, Want},
+    reader::{Bodies, Body},
+};
+
+/// Numbers of columns.
+const PROCESS: u64 = 3;
+const THREAD: u64 = 4;
+const KIND: u64 = 5;
+const UNIQUE_ID: u64 = 7;
+const ADDRESS: u64 = 8;
+const UNREADABLE: u64 = 15;
+const CHILD: u64 = 22;
+
+/// Most threads of a chunk that are looked at: with more, a file is read whole.
+const MOST_THREADS: usize = 256;
+
+/// Buffers that are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Sought {
+    /// Those at any of these addresses.
+    pub addresses: Vec<RangeInclusive<u64>>,
+    /// Those with this unique id, of any process.
+    pub unique_id: Option<u64>,
+}
+
+impl Sought {
+    /// Whether an event is about one of them.
+    #[must_use]
+    pub fn has(&self, event: &Event) -> bool {
+        self.is_at(event.address) || self.unique_id == Some(event.unique_id)
+    }
+
+    fn is_at(&self, address: u64) -> bool {
+        self.addresses.iter().any(|range| range.contains(&address))
+    }
+}
+
+/// What was found in a file.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What is wanted of each chunk; of those that are not here, everything.
+    pub(super) wants: Vec<Want>,
+    /// Whether the file is wanted whole.
+    pub is_whole: bool,
+    /// Addresses that buffers with the unique id have.
+    pub addresses: BTreeSet<u64>,
+}
+
+impl Survey {
+    /// Surveys a file. Where the part of it that concerns some buffers can't be told, all of it is wanted: in an import, which
+    /// tells no buffers apart; where a process was forked that is recorded, too, as it inherits what its parent has seen;
+    /// where the recording of a process has no end, which then is that of its last event; and where hundreds of threads
+    /// have events in one chunk.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`]. Damage is none: a survey ends there, and so will reading.
+    pub fn of(path: &Path, sought: &Sought) -> Result<Self, ReadError> {
+        let sought = Arc::new(sought.clone());
+        let look = move |body: &Body, scratch: &mut Scratch| Seen::of(body, &sought, scratch);
+        let mut chunks = Ahead::new(Bodies::open(path)?, AT_ONCE, look);
+        let mut all = Vec::new();
+        while let Ok(Some(seen)) = chunks.next() {
+            all.push(seen);
+        }
+        Ok(Self::sum(&all))
+    }
+
+    fn sum(all: &[Seen]) -> Self {
+        let addresses = all.iter().flat_map(|seen| &seen.addresses).copied().collect();
+        if !is_divisible(all) {
+            return Self { wants: Vec::new(), is_whole: true, addresses };
+        }
+        let mut wants: Vec<Want> = all.iter().map(|seen| seen.want).collect();
+        let mut chunks_of: HashMap<Thread, Vec<(usize, bool)>> = HashMap::new();
+        for (chunk, seen) in all.iter().enumerate() {
+            for &Part { thread, decides, .. } in &seen.parts {
+                chunks_of.entry(thread).or_default().push((chunk, decides));
+            }
+        }
+        for (chunk, seen) in all.iter().enumerate() {
+            for part in &seen.parts {
+                let chunks = &chunks_of[&part.thread];
+                let at = chunks.partition_point(|&(it, _)| it < chunk);
+                if part.begins_sought {
+                    want_until_decided(&mut wants, chunks[..at].iter().rev());
+                }
+                if part.ends_sought {
+                    want_until_decided(&mut wants, chunks[at + 1..].iter());
+                }
+            }
+        }
+        Self { wants, is_whole: false, addresses }
+    }
+}
+
+fn want_until_decided<'a>(wants: &mut [Want], chunks: impl Iterator<Item = &'a (usize, bool)>) {
+    for &(chunk, decides) in chunks {
+        wants[chunk] = Want::Everything;
+        if decides {
+            return;
+        }
+    }
+}
+
+/// Whether a part of the file will do; see [`Survey::of`].
+fn is_divisible(all: &[Seen]) -> bool {
+    let ended: BTreeSet<u32> = all.iter().flat_map(|seen| &seen.ended).copied().collect();
+    let mut parts = all.iter().flat_map(|seen| &seen.parts);
+    !all.iter().any(|seen| seen.is_whole) && parts.all(|part| ended.contains(&part.thread.process))
+}
+
+/// A thread, by the numbers of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Thread {
+    process: u32,
+    thread: u32,
+}
+
+/// What a chunk has of a thread: events about buffers, or of what an allocator does for its request.
+struct Part {
+    thread: Thread,
+    /// Whether any is about a buffer: that decides what the thread's event before it was.
+    decides: bool,
+    /// Whether the first that is about a buffer is sought: it may end what began in a chunk before.
+    begins_sought: bool,
+    /// Whether the last is: what it was is decided in a chunk behind.
+    ends_sought: bool,
+}
+
+/// What a chunk has.
+pub(super) struct Seen {
+    want: Want,
+    /// Whether a file with this chunk is wanted whole.
+    is_whole: bool,
+    /// Processes that end.
+    ended: Vec<u32>,
+    parts: Vec<Part>,
+    /// Addresses that buffers with the unique id have.
+    addresses: Vec<u64>,
+}
+
+impl Seen {
+    fn of(body: &Body, sought: &Sought, scratch: &mut Scratch) -> Result<Self, Damage> {
+        let mut seen =
+            Self { want: Want::Records, is_whole: false, ended: Vec::new(), parts: Vec::new(), addresses: Vec::new() };
+        let damage = |what: &str| Damage { at: body.at, what: what.to_owned() };
+        let mut records = body.decode(Want::Records, scratch)?;
+        while let Some(item) = records.next() {
+            match item.map_err(damage)? {
+                Item::Record(Record::Process(process)) => seen.is_whole |= !process.origin.as_str().is_empty(),
+                Item::Record(Record::End(end)) => seen.ended.push(end.process),
+                Item::Record(Record::LiveOwner(it)) if sought.unique_id == Some(it.unique_id) => {
+                    seen.addresses.push(it.address.0);
+                }
+                _ => {}
+            }
+        }
+        seen.look(body.bytes(), sought, scratch).map_err(damage)?;
+        Ok(seen)
+    }
+
+    fn look(&mut self, body: &[u8], sought: &Sought, scratch: &mut Scratch) -> Result<(), &'static str> {
+        let parts = Parts::of(body)?;
+        let (mut forks, mut unreadable) = (false, false);
+        let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number| {
+            // A column is there only if not all of it is zero.
+            forks |= number == CHILD;
+            unreadable |= number == UNREADABLE;
+            matches!(number, PROCESS | THREAD | KIND | ADDRESS) || number == UNIQUE_ID && sought.unique_id.is_some()
+        })?;
+        self.is_whole |= forks;
+        if unreadable || unknown > 0 || kinds.is_none() && parts.count > 0 {
+            self.want = Want::Everything;
+        } else if kinds.as_ref().is_some_and(|kinds| kinds.any(|kind| !is_of_one_place(kind))) {
+            self.want = Want::Context;
+        }
+        let Some(kinds) = kinds else { return Ok(()) };
+        let columns = Columns::of(scratch, parts.count);
+        let is_sought = self.find(sought, &kinds, &columns);
+        self.follow_threads(&columns, is_sought.as_deref());
+        Ok(())
+    }
+
+    /// Which events are sought, in the order of recording; `None` if none is.
+    fn find(&mut self, sought: &Sought, kinds: &Kinds, columns: &Columns) -> Option<Vec<bool>> {
+        // Without a branch: mostly there is none.
+        let has = |numbers: &[u64], range: &RangeInclusive<u64>| {
+            numbers.iter().fold(false, |has, number| has | range.contains(number))
+        };
+        let some = sought.addresses.iter().any(|range| has(columns.addresses, range));
+        if !some && !sought.unique_id.is_some_and(|it| has(columns.unique_ids, &(it..=it))) {
+            return None;
+        }
+        self.want = Want::Everything;
+        let mut by_kind = Vec::with_capacity(columns.kinds.len());
+        for (&address, &unique_id) in columns.addresses.iter().zip(columns.unique_ids) {
+            let is_one = sought.unique_id == Some(unique_id);
+            by_kind.push(is_one || sought.is_at(address));
+            self.addresses.extend((is_one && address != 0).then_some(address));
+        }
+        let places = kinds.places(columns.kinds.iter().map(|&kind| kind as u8));
+        Some(places.into_iter().map(|place| by_kind[place as usize]).collect())
+    }
+
+    /// Looks at the events about buffers and requests, in the order of recording.
+    fn follow_threads(&mut self, columns: &Columns, is_sought: Option<&[bool]>) {
+        let mut at = 0;
+        let threads = columns.processes.iter().zip(columns.threads);
+        for (place, ((&process, &thread), &kind)) in threads.zip(columns.kinds).enumerate() {
+            let thread = Thread { process: process as u32, thread: thread as u32 };
+            let is_known = self.parts.get(at).is_some_and(|part| part.thread == thread);
+            if is_known && self.parts[at].decides && is_sought.is_none() {
+                continue;
+            }
+            let kind = Kind::from_u8(kind as u8);
+            let decides = kind.is_some_and(Kind::is_about_buffer);
+            if !decides && kind != Some(Kind::Bank) {
+                continue;
+            }
+            if !is_known && self.parts.len() >= MOST_THREADS {
+                self.is_whole = true;
+                return;
+            }
+            if !is_known {
+                at = self.parts.iter().position(|it| it.thread == thread).unwrap_or_else(|| {
+                    self.parts.push(Part { thread, decides: false, begins_sought: false, ends_sought: false });
+                    self.parts.len() - 1
+                });
+            }
+            if decides {
+                let is_sought = is_sought.is_some_and(|is_sought| is_sought[place]);
+                let part = &mut self.parts[at];
+                part.begins_sought |= is_sought && !part.decides;
+                part.ends_sought = is_sought;
+                part.decides = true;
+            }
+        }
+    }
+}
+
+/// The columns that are looked at: up to the kinds in the order of recording, the others by kind.
+struct Columns<'a> {
+    processes: &'a [u64],
+    threads: &'a [u64],
+    kinds: &'a [u64],
+    unique_ids: &'a [u64],
+    addresses: &'a [u64],
+}
+
+impl<'a> Columns<'a> {
+    fn of(scratch: &'a mut Scratch, count: usize) -> Self {
+        for number in [PROCESS, THREAD, UNIQUE_ID, ADDRESS] {
+            // One that is not there, or not wanted, has zeros.
+            scratch.columns[number as usize - 1].resize(count, 0);
+        }
+        let column = |number: u64| &scratch.columns[number as usize - 1][..];
+        Self {
+            processes: column(PROCESS),
+            threads: column(THREAD),
+            kinds: column(KIND),
+            unique_ids: column(UNIQUE_ID),
+            addresses: column(ADDRESS),
+        }
+    }
+}
+
+/// Whether events of a kind concern what is at one address, or one thread's request, and nothing else.
+pub(super) fn is_of_one_place(kind: u8) -> bool {
+    Kind::from_u8(kind).is_some_and(|kind| {
+        kind.is_about_buffer() || matches!(kind, Kind::Bank | Kind::Alias | Kind::Circular | Kind::CircularFreed)
+    })
+}
