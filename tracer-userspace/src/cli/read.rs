@@ -142,6 +142,7 @@ fn survey(paths: &[PathBuf], query: Query) -> Result<Option<(Sought, Vec<TraceFi
     };
     let addresses = match query {
         Query { address: Some(address), .. } => BTreeSet::from([address]),
+        Query { address: None, buffer: None } => return Ok(None),
         Query { buffer, .. } => {
             let sought = Sought { unique_id: buffer, ..Sought::default() };
             survey(&sought)?.into_iter().flat_map(|survey| survey.addresses).collect()
@@ -364,6 +365,21 @@ mod tests {
             let (status, text) = run(command, &path);
             assert_eq!(status, Status::Problems);
             assert!(text.contains(&format!("damaged at byte {}", whole.len())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timeline_is_of_an_address_a_buffer_or_whatever_else_is_selected() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.trace");
+        write_trace(&path, LINES);
+        for query in ["--address 0x100", "--buffer 1", "--address 0x100 --buffer 1", "--type DRAM", "--device mesh0"] {
+            let (_, text) = run(&format!("timeline {query}"), &path);
+            assert!(text.contains("ALLOC #1") && text.contains("1 event, none lost"), "{query}: {text}");
+        }
+        for query in ["--address 0x140", "--buffer 2", "--address 0x100 --buffer 2", "--type L1"] {
+            let (_, text) = run(&format!("timeline {query}"), &path);
+            assert!(!text.contains("ALLOC") && text.contains("1 event, none lost"), "{query}: {text}");
         }
     }
 
