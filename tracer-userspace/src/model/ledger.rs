@@ -3,7 +3,7 @@
 //!
 //! A buffer is (process, unique id); its address and object are reused at once and identify nothing. A block is
 //! (process, device, generation of the device, allocator, buffer type, address). Memory is bounded by the live buffers,
-//! one pending event a thread, and [`REMEMBERED`](super::REMEMBERED) freed buffers a process.
+//! one pending event a thread, and what was freed in the last events, at most twice [`REMEMBERED`].
 //!
 //! How the target behaves, and what follows:
 //!
@@ -38,6 +38,7 @@ pub use entry::{Alias, Allocation, Buffer, Device, Entry, Found, Moment, Outcome
 
 use account::Account;
 
+use super::REMEMBERED;
 use crate::trace::{Event, Kind, Record};
 
 /// The account of one trace.
@@ -50,6 +51,8 @@ pub struct Ledger {
     latest: usize,
     /// Losses of nobody knows whose events.
     gaps: Gaps,
+    /// How many events came.
+    events: u64,
     /// Time of the last event, where accounts end that nothing else ended.
     last: u64,
 }
@@ -66,6 +69,7 @@ impl Ledger {
     /// Takes the next event.
     pub fn event(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
         self.last = self.last.max(event.time);
+        self.skip(1);
         let account = self.account(event.process);
         if event.unreadable && (event.kind.is_about_buffer() || event.kind == Kind::Bulk) {
             // Without its identity the event is as good as lost.
@@ -77,6 +81,16 @@ impl Ledger {
         if event.kind == Kind::Fork && event.child != 0 {
             let parent = account.parent();
             self.account(event.child).inherit(parent);
+        }
+    }
+
+    /// Counts events that are not for this account, so that what is forgotten when is the same without them.
+    pub(crate) fn skip(&mut self, events: u64) {
+        let before = self.generation();
+        self.events = self.events.saturating_add(events);
+        let generation = self.generation();
+        if before != generation {
+            self.accounts.iter_mut().for_each(|account| account.forget(generation));
         }
     }
 
@@ -132,6 +146,11 @@ impl Ledger {
         self.all().map(Account::kept).fold([0; 6], |sum, kept| std::array::from_fn(|at| sum[at] + kept[at]))
     }
 
+    /// The one of freed buffers.
+    fn generation(&self) -> u64 {
+        self.events / REMEMBERED
+    }
+
     /// In the order of their processes.
     fn all(&self) -> impl Iterator<Item = &Account> {
         self.by_process.values().map(|&at| &self.accounts[at])
@@ -140,7 +159,8 @@ impl Ledger {
     fn account(&mut self, process: u32) -> &mut Account {
         if self.accounts.get(self.latest).is_none_or(|account| account.process != process) {
             self.latest = *self.by_process.entry(process).or_insert_with(|| {
-                self.accounts.push(Account::new(process, self.gaps));
+                let generation = self.events / REMEMBERED;
+                self.accounts.push(Account::new(process, self.gaps, generation));
                 self.accounts.len() - 1
             });
         }

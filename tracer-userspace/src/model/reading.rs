@@ -103,7 +103,10 @@ impl Reading {
             sink(entry);
         };
         match self.reported.covers(event.process) {
-            true => self.reported.event(event, &mut sink),
+            true => {
+                self.ledger.skip(1);
+                self.reported.event(event, &mut sink);
+            }
             false => self.ledger.event(event, &mut sink),
         }
         model.server.event(event);

@@ -70,7 +70,8 @@ pub(super) struct Parent {
 }
 
 impl Account {
-    pub(super) fn new(process: u32, gaps: Gaps) -> Self {
+    /// Begins in a [generation](Self::forget).
+    pub(super) fn new(process: u32, gaps: Gaps, generation: u64) -> Self {
         Self {
             process,
             border: None,
@@ -79,7 +80,7 @@ impl Account {
             unreadable: 0,
             live: Owners::default(),
             blocks: Blocks::default(),
-            recent: Recent::default(),
+            recent: Recent::new(generation),
             threads: Threads::default(),
             emptied: BTreeSet::new(),
             generations: HashMap::default(),
@@ -89,6 +90,11 @@ impl Account {
             unseen_ends: None,
             contradictions: 0,
         }
+    }
+
+    /// Forgets buffers that were freed before the generation before this one.
+    pub(super) fn forget(&mut self, generation: u64) {
+        self.recent.begin(generation);
     }
 
     /// Notes that events before this time were lost.
