@@ -5,8 +5,8 @@ use std::mem;
 
 use foldhash::HashMap;
 
-/// Ids of one page. It is a line of the cache.
-const PAGE: usize = 16;
+/// Ids of one page.
+const PAGE: usize = 8;
 /// What stands for nothing.
 const NONE: u32 = u32::MAX;
 

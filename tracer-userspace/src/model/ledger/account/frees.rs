@@ -36,7 +36,7 @@ impl Account {
                 Buffer { found: true, .. } => (Verdict::PreAttach, Origin::Older(Verdict::PreAttach)),
                 _ => (Verdict::AfterClose, Origin::Owner),
             };
-            let robbed = |moment| Previous::Free(moment, Verdict::StolenFree);
+            let robbed = |moment: Box<Moment>| Previous::Free(*moment, Verdict::StolenFree);
             let previous = live.robbed.map_or(Previous::None, robbed);
             // Of one that was found, a bulk release may be lost.
             let certainty = match live.buffer.found {

@@ -7,29 +7,24 @@ use slab::Slab;
 use crate::model::{Buffer, Moment, ids::Ids};
 
 /// A live owner.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Live {
     pub(super) buffer: Buffer,
     /// When it was asked for: buffers with a greater unique id were made later. 0 if that was not seen.
     pub(super) requested: u64,
-    /// The free of another buffer that released its block.
-    pub(super) robbed: Option<Moment>,
+    /// The free of another buffer that released its block. Few have one.
+    pub(super) robbed: Option<Box<Moment>>,
 }
 
 /// Live owners, by their unique ids.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    all: Slab<Owner>,
+    all: Slab<Live>,
     by_id: Ids,
     /// Where those are that have their memory of an allocator: a bulk release of one must not cost what all others hold.
     by_allocator: HashMap<u64, Vec<usize>>,
-}
-
-#[derive(Debug)]
-struct Owner {
-    live: Live,
-    /// Its place among those of its allocator.
-    at: usize,
+    /// The place of each among those of its allocator.
+    places: Vec<usize>,
 }
 
 impl Owners {
@@ -38,20 +33,20 @@ impl Owners {
     }
 
     pub(super) fn get(&self, unique_id: u64) -> Option<&Live> {
-        self.by_id.get(unique_id).map(|owner| &self.all[owner].live)
+        self.by_id.get(unique_id).map(|owner| &self.all[owner])
     }
 
     /// Notes that the free of another buffer released the block of an owner.
     pub(super) fn rob(&mut self, unique_id: u64, moment: Moment) {
         if let Some(owner) = self.by_id.get(unique_id) {
-            self.all[owner].live.robbed = Some(moment);
+            self.all[owner].robbed = Some(Box::new(moment));
         }
     }
 
     /// The unique ids of those that have their memory of an allocator, in their order.
     pub(super) fn of(&self, allocator: u64) -> Vec<u64> {
         let owners = self.by_allocator.get(&allocator).into_iter().flatten();
-        let mut unique_ids: Vec<u64> = owners.map(|&owner| self.all[owner].live.buffer.unique_id).collect();
+        let mut unique_ids: Vec<u64> = owners.map(|&owner| self.all[owner].buffer.unique_id).collect();
         unique_ids.sort_unstable();
         unique_ids
     }
@@ -60,7 +55,11 @@ impl Owners {
     pub(super) fn insert(&mut self, live: Live) {
         let Buffer { unique_id, allocator, .. } = live.buffer;
         let others = self.by_allocator.entry(allocator).or_default();
-        let owner = self.all.insert(Owner { live, at: others.len() });
+        let owner = self.all.insert(live);
+        if self.places.len() <= owner {
+            self.places.resize(owner + 1, 0);
+        }
+        self.places[owner] = others.len();
         others.push(owner);
         if let Some(before) = self.by_id.insert(unique_id, owner) {
             self.take(before);
@@ -74,12 +73,12 @@ impl Owners {
 
     /// Takes an owner out of all but `by_id`.
     fn take(&mut self, owner: usize) -> Live {
-        let Owner { live, at } = self.all.remove(owner);
-        let allocator = live.buffer.allocator;
+        let live = self.all.remove(owner);
+        let (allocator, at) = (live.buffer.allocator, self.places[owner]);
         if let Some(others) = self.by_allocator.get_mut(&allocator) {
             others.swap_remove(at);
             match others.get(at) {
-                Some(&moved) => self.all[moved].at = at,
+                Some(&moved) => self.places[moved] = at,
                 None if others.is_empty() => drop(self.by_allocator.remove(&allocator)),
                 None => {}
             }
@@ -89,7 +88,7 @@ impl Owners {
 
     /// All of them, in the order of their unique ids.
     pub(super) fn into_all(self) -> impl Iterator<Item = Live> {
-        let mut all: Vec<Live> = self.all.into_iter().map(|(_, owner)| owner.live).collect();
+        let mut all: Vec<Live> = self.all.into_iter().map(|(_, live)| live).collect();
         all.sort_unstable_by_key(|live| live.buffer.unique_id);
         all.into_iter()
     }
