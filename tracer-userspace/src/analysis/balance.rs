@@ -9,8 +9,8 @@ use std::{
 use foldhash::HashMap;
 use serde::Serialize;
 
-use super::{Filter, VerdictCount, by_key::ByKey, by_verdict::ByVerdict, names};
-use crate::model::{Buffer, Colour, Device, Outcome, Reports, Server, Verdict};
+use super::{Filter, VerdictCount, by_verdict::ByVerdict, names};
+use crate::model::{Buffer, ByKey, Colour, Device, Outcome, Reports, Server, Verdict};
 
 /// How many addresses have as many frees as allocations, by two ledgers.
 ///

@@ -5,7 +5,6 @@
 //! after `integrity.start_ns`, sizes are bytes on one device, and an absent value is `null`.
 
 mod balance;
-mod by_key;
 mod by_verdict;
 mod cause;
 mod check;

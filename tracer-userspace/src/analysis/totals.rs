@@ -2,12 +2,11 @@
 //! What was allocated and freed, by memory, by test and by verdict: counted alike at the end of a trace and while it grows.
 
 use super::{
-    by_key::ByKey,
     by_verdict::ByVerdict,
     filter::origin_of,
     holders::{Live, Load},
 };
-use crate::model::{Allocation, Buffer, Certainty, Device, Entry, Found, Moment, Outcome, Verdict};
+use crate::model::{Allocation, Buffer, ByKey, Certainty, Device, Entry, Found, Moment, Outcome, Verdict};
 
 /// One type of memory of one device: process, device, type.
 pub(super) type Memory = (u32, Option<Device>, u32);

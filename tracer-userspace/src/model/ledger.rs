@@ -32,23 +32,18 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 pub use entry::{Alias, Allocation, Buffer, Device, Entry, Found, Moment, Outcome, Previous};
 
 use account::Account;
 
-use super::REMEMBERED;
+use super::{ByKey, REMEMBERED};
 use crate::trace::{Event, Kind, Record};
 
 /// The account of one trace.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    accounts: Vec<Account>,
-    /// Where the account of each process is.
-    by_process: BTreeMap<u32, usize>,
-    /// Where that is which was asked for last: mostly it is so again.
-    latest: usize,
+    /// By process.
+    accounts: ByKey<u32, Account>,
     /// Losses of nobody knows whose events.
     gaps: Gaps,
     /// How many events came.
@@ -85,12 +80,12 @@ impl Ledger {
     }
 
     /// Counts events that are not for this account, so that what is forgotten when is the same without them.
+    #[inline]
     pub(crate) fn skip(&mut self, events: u64) {
-        let before = self.generation();
-        self.events = self.events.saturating_add(events);
-        let generation = self.generation();
-        if before != generation {
-            self.accounts.iter_mut().for_each(|account| account.forget(generation));
+        let before = self.events;
+        self.events = before.saturating_add(events);
+        if before / REMEMBERED != self.events / REMEMBERED {
+            self.begin_generation();
         }
     }
 
@@ -123,8 +118,7 @@ impl Ledger {
 
     /// Ends the accounts of processes that no `end` ended: the trace was cut.
     pub fn finish(&mut self, sink: &mut impl FnMut(&Entry)) {
-        for &at in self.by_process.values() {
-            let account = &mut self.accounts[at];
+        for (_, account) in self.accounts.iter_mut() {
             account.add_gaps(self.gaps);
             account.end(self.last, false, false, sink);
         }
@@ -146,25 +140,21 @@ impl Ledger {
         self.all().map(Account::kept).fold([0; 6], |sum, kept| std::array::from_fn(|at| sum[at] + kept[at]))
     }
 
-    /// The one of freed buffers.
-    fn generation(&self) -> u64 {
-        self.events / REMEMBERED
+    /// Begins the next generation of freed buffers, or a later one.
+    #[cold]
+    fn begin_generation(&mut self) {
+        let generation = self.events / REMEMBERED;
+        self.accounts.iter_mut().for_each(|(_, account)| account.forget(generation));
     }
 
     /// In the order of their processes.
     fn all(&self) -> impl Iterator<Item = &Account> {
-        self.by_process.values().map(|&at| &self.accounts[at])
+        self.accounts.iter().map(|(_, account)| account)
     }
 
     fn account(&mut self, process: u32) -> &mut Account {
-        if self.accounts.get(self.latest).is_none_or(|account| account.process != process) {
-            self.latest = *self.by_process.entry(process).or_insert_with(|| {
-                let generation = self.events / REMEMBERED;
-                self.accounts.push(Account::new(process, self.gaps, generation));
-                self.accounts.len() - 1
-            });
-        }
-        let account = &mut self.accounts[self.latest];
+        let Self { gaps, events, .. } = *self;
+        let account = self.accounts.of_or(process, || Account::new(process, gaps, events / REMEMBERED));
         // Not when there is one: there may be many, and many accounts.
         account.add_gaps(self.gaps);
         account

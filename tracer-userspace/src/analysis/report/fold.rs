@@ -10,13 +10,12 @@ use crate::{
     analysis::{
         Filter, Integrity,
         balance::BalanceFold,
-        by_key::ByKey,
         holders::Snapshot,
         names,
         sites::Sites,
         totals::{Memory, MemorySum, TestSum, Totals, is_free, memory},
     },
-    model::{Allocation, CircularSum, Device, Entry, Found, Model, Outcome, Verdict},
+    model::{Allocation, ByKey, CircularSum, Device, Entry, Found, Model, Outcome, Verdict},
 };
 
 /// How many failed requests are shown, with what was live then.

@@ -11,10 +11,7 @@ use std::{
 
 use foldhash::HashMap;
 
-use crate::{
-    model::{Buffer, Device, few::Few},
-    trace::DeviceClass,
-};
+use crate::model::{Buffer, Device, few::Few};
 
 /// Most bytes of a block that are compared with others. How the pages of a buffer are spread over the banks is not
 /// recorded, so only its first page is known to be at its address, and a part of that will do.
@@ -23,17 +20,24 @@ const COMPARED: u64 = 4096;
 /// An address space: the memory of one type that one allocator gives out, in one generation of its device. Those of one
 /// allocator are neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Space {
+struct Space {
     allocator: u64,
-    device: Device,
-    generation: u32,
-    buffer_type: u32,
+    /// Class and id of the device, its generation, type of memory: one number, as it is compared with every event.
+    memory: u128,
+}
+
+impl Space {
+    fn of(allocator: u64, device: Device, generation: u32, buffer_type: u32) -> Self {
+        let parts = [device.class as u32, device.id, generation, buffer_type];
+        Self { allocator, memory: parts.into_iter().fold(0, |all, part| all << 32 | u128::from(part)) }
+    }
 }
 
 /// Where a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     space: Space,
+    buffer_type: u32,
     address: u64,
     end: u64,
 }
@@ -46,9 +50,9 @@ impl Place {
         if buffer.phantom || address == 0 {
             return None;
         }
-        let space = Space { allocator, device: buffer.device?, generation, buffer_type };
+        let space = Space::of(allocator, buffer.device?, generation, buffer_type);
         let bytes = buffer.page_size.min(buffer.size).clamp(1, COMPARED);
-        Some(Self { space, address, end: address.saturating_add(bytes) })
+        Some(Self { space, buffer_type, address, end: address.saturating_add(bytes) })
     }
 
     /// The page that it begins in.
@@ -115,8 +119,8 @@ impl Blocks {
 
     /// Adds an owner, and returns what its allocator gave out in the page.
     fn own(&mut self, place: Place, unique_id: u64) -> &mut Few<u64, u64> {
-        let Place { space, address, end } = place;
-        self.addresses.entry((space.buffer_type, address)).or_default().owners.insert(unique_id, ());
+        let Place { space, buffer_type, address, end } = place;
+        self.addresses.entry((buffer_type, address)).or_default().owners.insert(unique_id, ());
         // Mostly there is one, which is found without the detour of an entry.
         if !self.spaces.contains_key(&space) {
             self.spaces.insert(space, Memory::default());
@@ -138,8 +142,7 @@ impl Blocks {
 
     /// An allocator took everything back.
     pub(super) fn take_all_back(&mut self, allocator: u64) {
-        let device = Device { class: DeviceClass::Unknown, id: 0 };
-        let first = Space { allocator, device, generation: 0, buffer_type: 0 };
+        let first = Space { allocator, memory: 0 };
         for (_, memory) in self.spaces.range_mut(first..).take_while(|(space, _)| space.allocator == allocator) {
             memory.retain(|_, page| {
                 page.given = Few::default();
@@ -150,11 +153,11 @@ impl Blocks {
 
     /// An owner is no more, or about to be.
     pub(super) fn leave(&mut self, place: Place, unique_id: u64, time: u64) {
-        let Place { space, address, end } = place;
+        let Place { buffer_type, address, end, .. } = place;
         for page in place.pages() {
             self.change(place, page, |page| page.owners.remove((address, end, unique_id)));
         }
-        if let Entry::Occupied(mut there) = self.addresses.entry((space.buffer_type, address)) {
+        if let Entry::Occupied(mut there) = self.addresses.entry((buffer_type, address)) {
             there.get_mut().owners.remove(unique_id);
             there.get_mut().left = Some(time);
             if there.get().owners.is_empty() {
