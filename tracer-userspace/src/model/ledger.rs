@@ -3,7 +3,7 @@
 //!
 //! A buffer is (process, unique id); its address and object are reused at once and identify nothing. A block is
 //! (process, device, generation of the device, allocator, buffer type, address). Memory is bounded by the live buffers,
-//! one pending event a thread, and what was freed in the last events, at most twice [`REMEMBERED`].
+//! one pending event a thread, and what was freed in the latest events, at most twice [`REMEMBERED`] of them.
 //!
 //! How the target behaves, and what follows:
 //!

@@ -62,11 +62,13 @@ impl Recent {
 
     /// Goes on in a generation, and forgets all but those of the one before.
     pub(super) fn begin(&mut self, generation: u64) {
+        // The next generation is mostly as large as the one before.
+        let ended = self.young().all.len();
         if generation != self.generation + 1 {
             self.ends = Default::default();
         }
         self.generation = generation;
-        *self.young() = Ends::default();
+        *self.young() = Ends { all: Vec::with_capacity(ended), ..Ends::default() };
     }
 
     /// Adds the end of a buffer, of which no other is remembered.

@@ -121,11 +121,7 @@ impl Blocks {
     fn own(&mut self, place: Place, unique_id: u64) -> &mut Few<u64, u64> {
         let Place { space, buffer_type, address, end } = place;
         self.addresses.entry((buffer_type, address)).or_default().owners.insert(unique_id, ());
-        // Mostly there is one, which is found without the detour of an entry.
-        if !self.spaces.contains_key(&space) {
-            self.spaces.insert(space, Memory::default());
-        }
-        let memory = self.spaces.get_mut(&space).expect("it was put there");
+        let memory = self.spaces.entry(space).or_default();
         // That in which it begins comes last.
         for page in place.pages().skip(1) {
             memory.entry(page).or_default().owners.insert((address, end, unique_id), ());

@@ -26,7 +26,10 @@ enum At {
 impl At {
     fn of(number: usize) -> Self {
         let at = number / 4;
-        if number % 4 == 0 { Self::Live(at) } else { Self::Ended(Place { odd: number % 4 == 1, at }) }
+        match number % 4 {
+            0 => Self::Live(at),
+            kind => Self::Ended(Place { odd: kind == 1, at }),
+        }
     }
 
     fn number(self) -> usize {
