@@ -10,7 +10,7 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use super::{Filter, VerdictCount, by_verdict::ByVerdict, names};
-use crate::model::{Buffer, Colour, Device, Outcome, Reports, Server, Verdict};
+use crate::model::{Buffer, ByKey, Colour, Device, Outcome, Reports, Server, Verdict};
 
 /// How many addresses have as many frees as allocations, by two ledgers.
 ///
@@ -134,7 +134,7 @@ pub struct Offender {
 #[derive(Debug, Default)]
 pub(super) struct BalanceFold {
     /// By memory and address.
-    addresses: BTreeMap<Memory, HashMap<u64, Sum>>,
+    addresses: ByKey<Memory, HashMap<u64, Sum>>,
     server: ServerScope,
 }
 
@@ -210,11 +210,11 @@ impl BalanceFold {
 
     fn sum(&mut self, buffer: &Buffer) -> &mut Sum {
         let memory = (buffer.process, buffer.device, buffer.buffer_type);
-        self.addresses.entry(memory).or_default().entry(buffer.address).or_default()
+        self.addresses.of(memory).entry(buffer.address).or_default()
     }
 
     fn rows(&self) -> Vec<BalanceRow> {
-        let row = |(&(process, device, buffer_type), addresses): (&Memory, &HashMap<u64, Sum>)| {
+        let row = |&((process, device, buffer_type), ref addresses): &(Memory, HashMap<u64, Sum>)| {
             let mut columns = [0; 3];
             addresses.values().for_each(|sum| columns[column(sum.allocations, sum.frees)] += 1);
             let [even, not_freed, freed_more] = columns;

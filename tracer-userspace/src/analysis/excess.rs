@@ -325,7 +325,7 @@ impl Before {
         let (what, stack) = match self {
             Self::Free(verdict, stack) => (verdict.name(), stacks.get(stack)),
             Self::None => ("none", None),
-            Self::Forgotten => ("not known: too many buffers were freed in between", None),
+            Self::Forgotten => ("not known: too long before, or not in the recording", None),
             Self::Unseen => ("not in the recording", None),
         };
         Place { what: what.to_owned(), stack }

@@ -161,7 +161,7 @@ impl Selection {
     pub fn takes(&mut self, entry: &Entry) -> bool {
         self.matches_verdict(entry)
             && self.matches_time(entry)
-            && self.matches_place(&origin(entry))
+            && self.matches_place(entry)
             && self.matches_memory(entry.device(), entry.buffer_type())
     }
 
@@ -201,7 +201,11 @@ impl Selection {
         since.is_none_or(|since| time >= since) && until.is_none_or(|until| time < until)
     }
 
-    fn matches_place(&self, moment: &Moment) -> bool {
+    fn matches_place(&self, entry: &Entry) -> bool {
+        if self.tests.is_none() && self.stacks.is_none() {
+            return true;
+        }
+        let moment = origin(entry);
         self.tests.as_ref().is_none_or(|tests| tests.contains(&moment.test))
             && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&moment.stack))
     }

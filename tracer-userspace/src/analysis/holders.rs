@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who held what: the live buffers of one memory by the site and the test that allocated them.
 //!
-//! What the sites hold now is kept, and what each held at the peak: a site that is touched after a new peak first notes
-//! what it held then. So a peak costs nothing when it comes, and memory grows with the sites, not with the events.
+//! What the sites hold now is kept, and what each held at the peak that was touched since: it notes that first. So a peak
+//! costs nothing when it comes, and memory grows with the sites that hold something, not with the events.
 
-use std::{cmp::Reverse, rc::Rc};
+use std::{cmp::Reverse, collections::hash_map::Entry, rc::Rc};
 
 use foldhash::HashMap;
 use serde::Serialize;
@@ -14,8 +14,6 @@ use crate::model::Moment;
 
 /// How many holders are named.
 const HOLDERS: usize = 5;
-/// So many sites are kept before those that hold nothing are looked for.
-const SWEEP: usize = 1024;
 
 /// What was live in one memory at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -93,19 +91,20 @@ pub(super) struct Live {
     peak_moment: Moment,
     /// Counts the peaks.
     epoch: u64,
+    /// Those that hold something.
     sites: HashMap<Place, Sum>,
-    swept: usize,
+    /// What those held at the peak that were touched since.
+    at_peak: HashMap<Place, Load>,
 }
 
 /// Stack and test of an allocation; `None` for what was found live.
 pub(super) type Place = Option<(u32, u32)>;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Sum {
     now: Load,
-    /// What it was at the peak of this number.
+    /// The peak that it was last touched after.
     epoch: u64,
-    at_peak: Load,
 }
 
 impl Live {
@@ -120,20 +119,33 @@ impl Live {
     }
 
     fn enter(&mut self, place: Place, moment: &Moment, load: Load) {
-        let sum = self.touch(place);
-        sum.now = sum.now.plus(load);
+        match self.sites.entry(place) {
+            Entry::Occupied(mut site) => {
+                let sum = site.get_mut();
+                sum.touch(place, self.epoch, &mut self.at_peak);
+                sum.now = sum.now.plus(load);
+            }
+            Entry::Vacant(site) => drop(site.insert(Sum { now: load, epoch: self.epoch })),
+        }
         self.bytes = self.bytes.saturating_add(load.bytes);
         if self.bytes > self.peak {
             (self.peak, self.peak_moment) = (self.bytes, *moment);
             self.epoch += 1;
+            self.forget_peak();
         }
-        self.sweep();
     }
 
     /// The life of a buffer ended that was allocated at this moment, or found live.
     pub(super) fn remove(&mut self, allocated: Option<&Moment>, load: Load) {
-        let sum = self.touch(allocated.map(|moment| (moment.stack, moment.test)));
-        sum.now = sum.now.minus(load);
+        let place = allocated.map(|moment| (moment.stack, moment.test));
+        if let Entry::Occupied(mut site) = self.sites.entry(place) {
+            let sum = site.get_mut();
+            sum.touch(place, self.epoch, &mut self.at_peak);
+            sum.now = sum.now.minus(load);
+            if sum.now.buffers == 0 {
+                site.remove();
+            }
+        }
         self.bytes = self.bytes.saturating_sub(load.bytes);
     }
 
@@ -149,8 +161,9 @@ impl Live {
 
     /// The same, before names are known.
     pub(super) fn places_at_peak(&self) -> impl Iterator<Item = (Place, Load)> {
-        let places = self.sites.iter().map(|(&place, sum)| (place, sum.at_peak(self.epoch)));
-        places.filter(|(_, load)| load.buffers > 0)
+        let untouched = self.sites.iter().filter(|(_, sum)| sum.epoch < self.epoch);
+        let touched = self.at_peak.iter().map(|(&place, &load)| (place, load));
+        untouched.map(|(&place, sum)| (place, sum.now)).chain(touched)
     }
 
     /// Bytes that are live now.
@@ -160,7 +173,7 @@ impl Live {
 
     /// What is live now, by stack and test.
     pub(super) fn places(&self) -> impl Iterator<Item = (Place, Load)> {
-        self.sites.iter().filter(|(_, sum)| sum.now.buffers > 0).map(|(&place, sum)| (place, sum.now))
+        self.sites.iter().map(|(&place, sum)| (place, sum.now))
     }
 
     /// The same, to be kept.
@@ -168,27 +181,24 @@ impl Live {
         Snapshot { sites: self.places().collect() }
     }
 
-    fn touch(&mut self, place: Place) -> &mut Sum {
-        let epoch = self.epoch;
-        let sum = self.sites.entry(place).or_insert(Sum { epoch, ..Sum::default() });
-        (sum.at_peak, sum.epoch) = (sum.at_peak(epoch), epoch);
-        sum
-    }
-
-    /// Forgets sites that hold nothing now and held nothing at the peak, so that many tests cost no memory.
-    fn sweep(&mut self) {
-        if self.sites.len() > 2 * self.swept + SWEEP {
-            let epoch = self.epoch;
-            self.sites.retain(|_, sum| sum.now.buffers > 0 || sum.at_peak(epoch).buffers > 0);
-            self.swept = self.sites.len();
+    /// Begins to note what sites hold at a new peak.
+    fn forget_peak(&mut self) {
+        // To clear a table costs what it could hold.
+        if self.at_peak.capacity() / 8 > self.at_peak.len() {
+            self.at_peak = HashMap::default();
+        } else {
+            self.at_peak.clear();
         }
     }
 }
 
 impl Sum {
-    /// What it was at the peak of this number: who was not touched since it came holds the same.
-    fn at_peak(&self, epoch: u64) -> Load {
-        if self.epoch < epoch { self.now } else { self.at_peak }
+    /// Notes what it held at the peak of this number, if nothing changed since.
+    fn touch(&mut self, place: Place, epoch: u64, at_peak: &mut HashMap<Place, Load>) {
+        if self.epoch < epoch {
+            at_peak.insert(place, self.now);
+            self.epoch = epoch;
+        }
     }
 }
 
@@ -262,10 +272,7 @@ mod tests {
         live.remove(Some(&moment(3, 0)), load(30));
         live.add(&moment(1, 0), load(40));
         assert_eq!(live.peak().0, 55);
-        assert_eq!(
-            sums(live.sites.iter().map(|(&site, sum)| (site, sum.at_peak(live.epoch)))),
-            [(2, 1, 20), (3, 2, 35)]
-        );
+        assert_eq!(sums(live.places_at_peak()), [(2, 1, 20), (3, 2, 35)]);
         assert_eq!(sums(live.now().sites.into_iter()), [(1, 1, 40), (3, 1, 5)]);
     }
 
@@ -299,7 +306,7 @@ mod tests {
         }
         let mut expected: Vec<_> = expected.into_iter().map(|(stack, (n, bytes))| (stack, n, bytes)).collect();
         expected.sort_unstable();
-        assert_eq!(sums(live.sites.iter().map(|(&site, sum)| (site, sum.at_peak(live.epoch)))), expected);
+        assert_eq!(sums(live.places_at_peak()), expected);
     }
 
     #[test]
@@ -309,6 +316,6 @@ mod tests {
             live.add(&moment(1, test), load(10));
             live.remove(Some(&moment(1, test)), load(10));
         }
-        assert!(live.sites.len() <= 2 * SWEEP + 2, "{}", live.sites.len());
+        assert_eq!((live.sites.len(), live.at_peak.len()), (0, 1));
     }
 }

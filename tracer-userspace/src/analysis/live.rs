@@ -164,7 +164,7 @@ impl LiveFold {
     /// Notes what a memory has now.
     fn sample(&mut self, buffer: &Buffer, time: u64) {
         let memory = memory(buffer);
-        if let Some(sum) = self.totals.memories.get(&memory) {
+        if let Some(sum) = self.totals.memories.get(memory) {
             self.histories.entry(memory).or_default().note(time, sum.live.bytes());
         }
     }

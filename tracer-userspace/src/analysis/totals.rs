@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What was allocated and freed, by memory, by test and by verdict: counted alike at the end of a trace and while it grows.
 
-use std::collections::BTreeMap;
-
-use foldhash::HashMap;
-
 use super::{
     by_verdict::ByVerdict,
     filter::origin_of,
     holders::{Live, Load},
 };
-use crate::model::{Allocation, Buffer, Certainty, Device, Entry, Found, Moment, Outcome, Verdict};
+use crate::model::{Allocation, Buffer, ByKey, Certainty, Device, Entry, Found, Moment, Outcome, Verdict};
 
 /// One type of memory of one device: process, device, type.
 pub(super) type Memory = (u32, Option<Device>, u32);
@@ -18,11 +14,11 @@ pub(super) type Memory = (u32, Option<Device>, u32);
 /// The counts. Their memory grows with sites, devices and tests, not with events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
-    pub(super) memories: BTreeMap<Memory, MemorySum>,
+    pub(super) memories: ByKey<Memory, MemorySum>,
     /// Confirmed and possible ones.
     pub(super) verdicts: ByVerdict<[u64; 2]>,
     /// By text number.
-    pub(super) tests: HashMap<u32, TestSum>,
+    pub(super) tests: ByKey<u32, TestSum>,
 }
 
 /// What happened to one memory.
@@ -64,7 +60,7 @@ impl Totals {
 
     fn allocation(&mut self, allocation: &Allocation) {
         let Allocation { buffer, moment } = allocation;
-        let sum = self.memories.entry(memory(buffer)).or_default();
+        let sum = self.memories.of(memory(buffer));
         sum.allocations += 1;
         sum.bytes_allocated = sum.bytes_allocated.saturating_add(buffer.size);
         sum.live.add(moment, load(buffer));
@@ -75,7 +71,7 @@ impl Totals {
 
     fn found(&mut self, found: &Found) {
         let Found { buffer, time } = found;
-        let sum = self.memories.entry(memory(buffer)).or_default();
+        let sum = self.memories.of(memory(buffer));
         sum.found = (sum.found.0 + 1, sum.found.1.saturating_add(buffer.size));
         sum.live.find(*time, load(buffer));
     }
@@ -86,7 +82,7 @@ impl Totals {
         self.verdicts.of(*verdict)[usize::from(outcome.certainty == Certainty::Possible)] += 1;
         *self.test(&origin_of(outcome)).verdicts.of(*verdict) += 1;
         if *verdict == Verdict::Held && known {
-            let held = &mut self.memories.entry(memory(buffer)).or_default().held;
+            let held = &mut self.memories.of(memory(buffer)).held;
             *held = (held.0 + 1, held.1.saturating_add(buffer.size));
         }
         if !is_free(outcome) || !outcome.ends {
@@ -96,7 +92,7 @@ impl Totals {
         test.frees += 1;
         test.bytes_freed = test.bytes_freed.saturating_add(buffer.size);
         if known {
-            let sum = self.memories.entry(memory(buffer)).or_default();
+            let sum = self.memories.of(memory(buffer));
             sum.live.remove(buffer.allocated.as_ref(), load(buffer));
             sum.frees += 1;
             sum.bytes_freed = sum.bytes_freed.saturating_add(buffer.size);
@@ -105,7 +101,7 @@ impl Totals {
 
     fn test(&mut self, moment: &Moment) -> &mut TestSum {
         let first = moment.time;
-        self.tests.entry(moment.test).or_insert_with(|| TestSum { first, ..TestSum::default() })
+        self.tests.of_or(moment.test, || TestSum { first, ..TestSum::default() })
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A buffer is (process, unique id); its address and object are reused at once and identify nothing. A block is
 //! (process, device, generation of the device, allocator, buffer type, address). Memory is bounded by the live buffers,
-//! one pending event a thread, and [`REMEMBERED`](super::REMEMBERED) freed buffers a process.
+//! one pending event a thread, and what was freed in the latest events, at most twice [`REMEMBERED`] of them.
 //!
 //! How the target behaves, and what follows:
 //!
@@ -32,25 +32,23 @@ mod rule;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::collections::BTreeMap;
-
 pub(super) use account::REACH;
 pub use entry::{Alias, Allocation, Buffer, Device, Entry, Found, Moment, Outcome, Previous};
 
 use account::Account;
 
+use super::{ByKey, REMEMBERED};
 use crate::trace::{Event, Kind, Record};
 
 /// The account of one trace.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    accounts: Vec<Account>,
-    /// Where the account of each process is.
-    by_process: BTreeMap<u32, usize>,
-    /// Where that is which was asked for last: mostly it is so again.
-    latest: usize,
+    /// By process.
+    accounts: ByKey<u32, Account>,
     /// Losses of nobody knows whose events.
     gaps: Gaps,
+    /// How many events came.
+    events: u64,
     /// Time of the last event, where accounts end that nothing else ended.
     last: u64,
 }
@@ -67,6 +65,7 @@ impl Ledger {
     /// Takes the next event.
     pub fn event(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
         self.last = self.last.max(event.time);
+        self.skip(1);
         let account = self.account(event.process);
         if event.unreadable && (event.kind.is_about_buffer() || event.kind == Kind::Bulk) {
             // Without its identity the event is as good as lost.
@@ -85,12 +84,18 @@ impl Ledger {
     /// it was.
     pub(super) fn elsewhere(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
         self.last = self.last.max(event.time);
+        self.skip(1);
         self.account(event.process).elsewhere(event, sink);
     }
 
-    /// Takes note that so many events were passed over.
-    pub(super) fn pass(&mut self, events: u64) {
-        let _ = events;
+    /// Counts events that were passed over, so that what is forgotten when is the same without them.
+    #[inline]
+    pub(super) fn skip(&mut self, events: u64) {
+        let before = self.events;
+        self.events = before.saturating_add(events);
+        if before / REMEMBERED != self.events / REMEMBERED {
+            self.begin_generation();
+        }
     }
 
     /// Takes the next record; only some matter here.
@@ -122,8 +127,7 @@ impl Ledger {
 
     /// Ends the accounts of processes that no `end` ended: the trace was cut.
     pub fn finish(&mut self, sink: &mut impl FnMut(&Entry)) {
-        for &at in self.by_process.values() {
-            let account = &mut self.accounts[at];
+        for (_, account) in self.accounts.iter_mut() {
             account.add_gaps(self.gaps);
             account.end(self.last, false, false, sink);
         }
@@ -145,19 +149,21 @@ impl Ledger {
         self.all().map(Account::kept).fold([0; 6], |sum, kept| std::array::from_fn(|at| sum[at] + kept[at]))
     }
 
+    /// Begins the next generation of freed buffers, or a later one.
+    #[cold]
+    fn begin_generation(&mut self) {
+        let generation = self.events / REMEMBERED;
+        self.accounts.iter_mut().for_each(|(_, account)| account.forget(generation));
+    }
+
     /// In the order of their processes.
     fn all(&self) -> impl Iterator<Item = &Account> {
-        self.by_process.values().map(|&at| &self.accounts[at])
+        self.accounts.iter().map(|(_, account)| account)
     }
 
     fn account(&mut self, process: u32) -> &mut Account {
-        if self.accounts.get(self.latest).is_none_or(|account| account.process != process) {
-            self.latest = *self.by_process.entry(process).or_insert_with(|| {
-                self.accounts.push(Account::new(process, self.gaps));
-                self.accounts.len() - 1
-            });
-        }
-        let account = &mut self.accounts[self.latest];
+        let Self { gaps, events, .. } = *self;
+        let account = self.accounts.of_or(process, || Account::new(process, gaps, events / REMEMBERED));
         // Not when there is one: there may be many, and many accounts.
         account.add_gaps(self.gaps);
         account

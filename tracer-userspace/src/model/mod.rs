@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a trace says: its definitions, and the account of its buffers. Pure: items come in, values come out.
 
+mod by_key;
 mod circular;
 mod definitions;
 mod explain;
@@ -32,6 +33,7 @@ pub use spans::{TestSpan, TestSpans};
 pub use stack::{KnownStacks, Line, LineKind, StackLines};
 pub use verdict::{Certainty, Colour, Verdict};
 
+pub(crate) use by_key::ByKey;
 pub(crate) use stack::Extent;
 
 use crate::trace::{Damage, Item, Sought};

@@ -53,7 +53,7 @@ impl Reading {
         if more > 0 {
             self.passed = passed;
             self.model.events += more;
-            self.ledger.pass(more);
+            self.ledger.skip(more);
         }
     }
 
@@ -129,7 +129,10 @@ impl Reading {
             sink(entry);
         };
         match self.reported.covers(event.process) {
-            true => self.reported.event(event, &mut sink),
+            true => {
+                self.ledger.skip(1);
+                self.reported.event(event, &mut sink);
+            }
             false => self.ledger.event(event, &mut sink),
         }
         model.server.event(event);

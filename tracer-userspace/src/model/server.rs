@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use foldhash::HashMap;
 
 use super::{
-    Device, Entry, Outcome, Verdict,
+    ByKey, Device, Entry, Outcome, Verdict,
     ids::Ids,
     origins::{Origin, Origins, Tally},
 };
@@ -32,7 +32,7 @@ pub struct Server {
     server: u32,
     /// Whether the server has a session already.
     begun: bool,
-    clients: HashMap<u32, Client>,
+    clients: ByKey<u32, Client>,
     /// What the event that comes next was to the other ledger.
     verdict: Option<Verdict>,
 }
@@ -101,7 +101,7 @@ impl Server {
     pub(super) fn begin(&mut self) {
         self.server += 1;
         self.begun = false;
-        for client in self.clients.values_mut() {
+        for (_, client) in self.clients.iter_mut() {
             *client = Client { nameless: client.nameless, ..Client::default() };
         }
         self.origins.iter_mut().for_each(Origins::begin);
@@ -172,7 +172,8 @@ impl Server {
     fn released(&mut self, event: &Event, verdict: Option<Verdict>) {
         let client = self.client(event.process);
         let nameless = client.nameless;
-        let before = client.verdicts.remove(&event.thread).filter(|(unique_id, _)| *unique_id == event.unique_id);
+        let before = if client.verdicts.is_empty() { None } else { client.verdicts.remove(&event.thread) };
+        let before = before.filter(|(unique_id, _)| *unique_id == event.unique_id);
         let verdict = verdict.or(before.map(|(_, verdict)| verdict));
         let known = client.live.remove(event.unique_id);
         let matched = match nameless {
@@ -198,11 +199,11 @@ impl Server {
     }
 
     fn client(&mut self, process: u32) -> &mut Client {
-        self.clients.entry(process).or_default()
+        self.clients.of(process)
     }
 
     fn is_nameless(&self, process: u32) -> bool {
-        self.clients.get(&process).is_some_and(|client| client.nameless)
+        self.clients.get(process).is_some_and(|client| client.nameless)
     }
 
     /// Where the reports are of what is where an event is.

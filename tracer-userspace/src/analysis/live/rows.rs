@@ -98,7 +98,7 @@ impl<'a> Rows<'a> {
 
     pub(super) fn memories(&self, fold: &LiveFold) -> Vec<LiveMemory> {
         let memories = fold.totals.memories.iter().filter(|((_, device, kind), _)| self.takes_memory(*device, *kind));
-        let row = |(memory, sum): (&Memory, &MemorySum)| LiveMemory {
+        let row = |(memory, sum): &(Memory, MemorySum)| LiveMemory {
             process: memory.0,
             device: names::device(memory.1),
             buffer_type: names::buffer_type(memory.2),
@@ -138,14 +138,14 @@ impl<'a> Rows<'a> {
 
     pub(super) fn sites(&mut self, fold: &LiveFold) -> Vec<LiveSite> {
         let mut rows: BTreeMap<(bool, String), LiveSite> = BTreeMap::new();
-        for (&(_, device, kind), sum) in &fold.totals.memories {
-            if self.takes_memory(device, kind) {
+        for ((_, device, kind), sum) in fold.totals.memories.iter() {
+            if self.takes_memory(*device, *kind) {
                 sum.live.places().for_each(|(place, load)| self.add(place, load, load.bytes as i64, &mut rows));
             }
         }
         let since = self.view.since.unwrap_or(fold);
-        for (&(_, device, kind), sum) in &since.totals.memories {
-            if !self.takes_memory(device, kind) {
+        for ((_, device, kind), sum) in since.totals.memories.iter() {
+            if !self.takes_memory(*device, *kind) {
                 continue;
             }
             let before: Vec<(Place, u64)> = match self.view.since {
@@ -164,7 +164,7 @@ impl<'a> Rows<'a> {
         let definitions = &self.view.model.definitions;
         let name = |text| definitions.test(&Moment { test: text, ..Moment::default() });
         let mut by_name: HashMap<Option<&str>, TestSum> = HashMap::new();
-        for (&text, sum) in &fold.totals.tests {
+        for &(text, ref sum) in fold.totals.tests.iter() {
             if self.takes_test(text) {
                 by_name.entry(name(text)).and_modify(|all| all.merge(sum)).or_insert_with(|| sum.clone());
             }

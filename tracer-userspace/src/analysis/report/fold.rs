@@ -15,7 +15,7 @@ use crate::{
         sites::Sites,
         totals::{Memory, MemorySum, TestSum, Totals, is_free, memory},
     },
-    model::{Allocation, CircularSum, Device, Entry, Found, Model, Outcome, Verdict},
+    model::{Allocation, ByKey, CircularSum, Device, Entry, Found, Model, Outcome, Verdict},
 };
 
 /// How many failed requests are shown, with what was live then.
@@ -77,7 +77,7 @@ impl ReportFold {
 
     fn failure(&mut self, outcome: &Outcome) {
         if self.failures.len() < FAILURES {
-            let live = self.totals.memories.get(&memory(&outcome.buffer)).map(|sum| sum.live.now());
+            let live = self.totals.memories.get(memory(&outcome.buffer)).map(|sum| sum.live.now());
             self.failures.push((*outcome, live.unwrap_or_default()));
         } else {
             self.other_failures += 1;
@@ -134,10 +134,10 @@ fn failure(outcome: &Outcome, live: Snapshot, peaks: bool, sites: &mut Sites) ->
 }
 
 /// The phases of a test are texts of their own; here they become one row.
-fn test_rows(tests: &HashMap<u32, TestSum>, model: &Model) -> Vec<TestRow> {
+fn test_rows(tests: &ByKey<u32, TestSum>, model: &Model) -> Vec<TestRow> {
     let mut by_name: HashMap<Option<String>, TestSum> = HashMap::default();
-    for (&text, sum) in tests {
-        let name = names::test_of(&model.definitions, text);
+    for (text, sum) in tests.iter() {
+        let name = names::test_of(&model.definitions, *text);
         by_name.entry(name).and_modify(|total| total.merge(sum)).or_insert_with(|| sum.clone());
     }
     let mut rows: Vec<_> = by_name.into_iter().collect();

@@ -3,6 +3,7 @@
 
 mod aliases;
 mod blocks;
+mod buffers;
 mod ends;
 mod found;
 mod frees;
@@ -13,13 +14,14 @@ use std::collections::BTreeSet;
 
 pub(in crate::model) use blocks::REACH;
 use blocks::{Blocks, Place};
+use buffers::Buffers;
 use foldhash::HashMap;
-use live::{Live, Owners};
+use live::Live;
 use threads::{Pending, Threads};
 
 use super::{Allocation, Buffer, Device, Entry, Gaps, Moment, Outcome, Previous};
 use crate::{
-    model::{Certainty, Verdict, recent::Recent},
+    model::{Certainty, Verdict},
     trace::{DeviceClass, Event, Kind},
 };
 
@@ -42,9 +44,8 @@ pub(super) struct Account {
     seen: u64,
     /// Events that could not be attributed, because their object could not be read.
     pub(super) unreadable: u64,
-    live: Owners,
+    buffers: Buffers,
     blocks: Blocks,
-    recent: Recent,
     threads: Threads,
     /// Allocators that released everything, of processes that have made buffers before the recording.
     emptied: BTreeSet<u64>,
@@ -71,16 +72,16 @@ pub(super) struct Parent {
 }
 
 impl Account {
-    pub(super) fn new(process: u32, gaps: Gaps) -> Self {
+    /// Begins in a [generation](Self::forget).
+    pub(super) fn new(process: u32, gaps: Gaps, generation: u64) -> Self {
         Self {
             process,
             border: None,
             inherited: None,
             seen: 0,
             unreadable: 0,
-            live: Owners::default(),
+            buffers: Buffers::new(generation),
             blocks: Blocks::default(),
-            recent: Recent::default(),
             threads: Threads::default(),
             emptied: BTreeSet::new(),
             generations: HashMap::default(),
@@ -90,6 +91,11 @@ impl Account {
             unseen_ends: None,
             contradictions: 0,
         }
+    }
+
+    /// Forgets buffers that were freed before the generation before this one.
+    pub(super) fn forget(&mut self, generation: u64) {
+        self.buffers.begin(generation);
     }
 
     /// Notes that events before this time were lost.
@@ -231,10 +237,10 @@ impl Account {
             self.end_unseen(lost.buffer, Verdict::Marked, moment, sink);
         }
         let overlapped = self.give(&buffer, moment, sink);
-        if self.recent.ended_since(buffer.buffer_type, buffer.address, requested) {
+        if self.buffers.ended_since(buffer.buffer_type, buffer.address, requested) {
             self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
         }
-        self.live.insert(Live { buffer, requested, robbed: None });
+        self.buffers.insert(Live { buffer, requested, robbed: None });
         sink(&Entry::Allocation(Allocation { buffer, moment }));
         if let Some(other) = overlapped {
             let certainty = self.certainty_of_block(&other);
@@ -248,7 +254,7 @@ impl Account {
     fn give(&mut self, buffer: &Buffer, moment: Moment, sink: &mut impl FnMut(&Entry)) -> Option<Buffer> {
         let place = Place::of(buffer, buffer.generation)?;
         let mut overlapped = None;
-        while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.live.get(owner)) {
+        while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.buffers.live(owner)) {
             let there = live.buffer;
             if self.certainty_since_allocation(&there) == Certainty::Confirmed {
                 overlapped = Some(there);
@@ -290,7 +296,7 @@ impl Account {
 
     /// Takes an owner out of the live ones. Its block stays given until somebody says what came of it.
     fn remove_live(&mut self, unique_id: u64, moment: Moment) -> Option<Live> {
-        let live = self.live.remove(unique_id)?;
+        let live = self.buffers.remove(unique_id)?;
         if let Some(place) = Place::of(&live.buffer, live.buffer.generation) {
             self.blocks.leave(place, unique_id, moment.time);
         }
@@ -307,7 +313,8 @@ impl Account {
     #[cfg(test)]
     pub(super) fn kept(&self) -> [usize; 6] {
         let [given, owners, addresses, left] = self.blocks.kept();
-        [self.live.len(), given, owners, addresses, left, self.recent.kept()]
+        let [live, ended] = self.buffers.kept();
+        [live, given, owners, addresses, left, ended]
     }
 
     fn opened(&mut self, event: &Event) {

@@ -164,7 +164,7 @@ pub enum Previous {
     None,
     /// This one took effect.
     Free(Moment, Verdict),
-    /// There was one, too many buffers ago to be remembered.
+    /// There was one, too many events ago to be remembered, or it is not in the recording.
     Forgotten,
     /// There was one that is not in the recording: before it began, or lost.
     Unseen,

@@ -2,6 +2,7 @@
 //! Each verdict, from the events that the target is known to make.
 
 mod banks;
+mod forgotten;
 mod found;
 pub(in crate::model) mod histories;
 mod others;
@@ -13,7 +14,7 @@ use expect_test::{Expect, expect};
 
 use super::{Alias, Allocation, Entry, Found, Ledger, Outcome, Previous};
 use crate::{
-    model::{Buffer, Certainty, REMEMBERED},
+    model::{Buffer, Certainty},
     trace::{Item, Kind, kind_word, text},
 };
 
@@ -341,27 +342,6 @@ fn processes_are_apart() {
             20 pre-attach possible 20 on ? at 0x0 stack 2
             99 held 20 on mesh0 at 0x100 stack 0
         "#]],
-    );
-}
-
-#[test]
-fn what_was_freed_long_ago_is_forgotten_and_said_to_be() {
-    let mut text = String::from("border process=1\n");
-    for uid in 0..=REMEMBERED {
-        text.push_str(&format!("event 1 t=1 p=1 tid=7 allocated uid={uid} owns=1 size=64 address=0x100 class=mesh\n"));
-        text.push_str(&format!("event 1 t=2 p=1 tid=7 free uid={uid} size=64 status=1\n"));
-        text.push_str(&format!("event 1 t=3 p=1 tid=7 released uid={uid} size=64 status=1\n"));
-    }
-    text.push_str(
-        "event 1 t=4 p=1 tid=7 free uid=0 size=64 status=2\nevent 1 t=5 p=1 tid=7 free uid=1 size=64 status=2",
-    );
-    let shown = entries(&text);
-    assert_eq!(
-        shown[shown.len() - 2..],
-        [
-            "4 repeat (ends nothing) 0 on ? at 0x0 stack 0 after something forgotten\n",
-            "5 repeat (ends nothing) 1 on mesh0 at 0x100 stack 0 after released at 2\n"
-        ]
     );
 }
 
