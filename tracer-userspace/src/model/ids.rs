@@ -41,24 +41,6 @@ impl Ids {
         before
     }
 
-    /// Removes the index of an id, and leaves its place for the next one, until [`Self::retain`].
-    pub(super) fn clear(&mut self, unique_id: u64) {
-        let (number, at) = place(unique_id);
-        if let Some(page) = self.pages.get_mut(&number) {
-            page[at] = NONE;
-        }
-    }
-
-    /// Removes indices that are not to be kept.
-    pub(super) fn retain(&mut self, keep: impl Fn(usize) -> bool) {
-        self.pages.retain(|_, page| {
-            page.iter_mut()
-                .filter(|stored| index(**stored).is_some_and(|index| !keep(index)))
-                .for_each(|it| *it = NONE);
-            page.iter().any(|index| *index != NONE)
-        });
-    }
-
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.pages.values().flatten().filter(|index| **index != NONE).count()
@@ -87,15 +69,5 @@ mod tests {
         assert_eq!((ids.insert(15, 9), ids.get(14), ids.len()), (Some(2), None, 6));
         assert_eq!(far.map(|id| ids.remove(id)), [0, 1, 9, 3, 4, 5].map(Some));
         assert_eq!((ids.remove(0), ids.pages.len()), (None, 0));
-    }
-
-    #[test]
-    fn what_is_cleared_or_not_retained_leaves_nothing_either() {
-        let mut ids = Ids::default();
-        assert!((0..100).all(|id| ids.insert(id, id as usize + 7).is_none()));
-        (0..100).filter(|id| id % 10 != 0).for_each(|id| ids.clear(id));
-        assert_eq!((ids.get(50), ids.get(51), ids.len()), (Some(57), None, 10));
-        ids.retain(|index| index < 57);
-        assert_eq!((ids.get(40), ids.get(50), ids.len(), ids.pages.len()), (Some(47), None, 5, 5));
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The memory of buffers freed lately, by which a repeat is told from a free of something unknown.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use foldhash::HashMap;
 
-use super::{Buffer, Moment, Verdict};
+use super::{Buffer, Moment, Verdict, ids::Ids};
 
 /// For how many events of its trace a freed buffer is remembered at least; after twice as many it is forgotten. Events of
 /// all processes count, so that it depends on the places of two events in their trace alone, whether the second is told of
@@ -20,20 +20,13 @@ pub(super) struct Ended {
     pub(super) verdict: Verdict,
 }
 
-/// Ended buffers of two generations, of [`REMEMBERED`] events each: the one before, and the one that is not full yet. So
-/// forgetting costs nothing for each buffer.
+/// Ended buffers by their unique id, of two generations: of the last [`REMEMBERED`] events that are full, and since then.
+/// So forgetting costs nothing for each buffer.
 #[derive(Debug)]
 pub(super) struct Recent {
     generation: u64,
-    /// Of the even one and of the odd one.
-    ends: [Ends; 2],
-}
-
-/// Where an end is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) odd: bool,
-    pub(super) at: usize,
+    young: Ends,
+    old: Ends,
 }
 
 /// The ends of one generation.
@@ -41,13 +34,15 @@ pub(super) struct Place {
 struct Ends {
     /// As they came; of one buffer there may be several.
     all: Vec<Ended>,
+    /// Where the last one of each buffer is.
+    by_id: Ids,
     /// When the last of all was.
     last: u64,
     /// When the last one at an address was: type, address. From when that is first asked for: mostly no buffer ends between
     /// a request and its allocation.
     by_address: Option<HashMap<(u32, u64), u64>>,
-    /// Those whose allocation was seen: type, address, unique id. From when they are first asked for: few targets report
-    /// frees of aliases.
+    /// Those in `by_id` whose allocation was seen: type, address, unique id. From when they are first asked for: few
+    /// targets report frees of aliases.
     owners: Option<BTreeSet<Owner>>,
 }
 
@@ -57,50 +52,52 @@ type Owner = (u32, u64, u64);
 impl Recent {
     /// Begins in a generation, by the count of those before it.
     pub(super) fn new(generation: u64) -> Self {
-        Self { generation, ends: Default::default() }
+        Self { generation, young: Ends::default(), old: Ends::default() }
     }
 
     /// Goes on in a generation, and forgets all but those of the one before.
     pub(super) fn begin(&mut self, generation: u64) {
-        // The next generation is mostly as large as the one before.
-        let ended = self.young().all.len();
-        if generation != self.generation + 1 {
-            self.ends = Default::default();
-        }
+        let young = mem::take(&mut self.young);
+        self.old = if generation == self.generation + 1 { young } else { Ends::default() };
         self.generation = generation;
-        *self.young() = Ends { all: Vec::with_capacity(ended), ..Ends::default() };
     }
 
-    /// Adds the end of a buffer, of which no other is remembered.
-    pub(super) fn push(&mut self, ended: Ended) -> Place {
-        let (odd, young) = (self.generation % 2 == 1, self.young());
-        young.push(ended);
-        Place { odd, at: young.all.len() - 1 }
+    /// Adds the end of a buffer; it replaces one that is there already.
+    pub(super) fn insert(&mut self, ended: Ended) {
+        let unique_id = ended.buffer.unique_id;
+        match self.get_mut(unique_id) {
+            // Of which more is known by now. At its address, another buffer's may have come since.
+            Some(known) if known.is_the_same_as(&ended) => *known = ended,
+            Some(_) => {
+                self.young.remove(unique_id);
+                self.old.remove(unique_id);
+                self.young.push(ended);
+            }
+            None => self.young.push(ended),
+        }
     }
 
-    /// What is remembered in a place; nothing if it was forgotten.
-    pub(super) fn get(&self, place: Place) -> Option<&Ended> {
-        self.ends[usize::from(place.odd)].all.get(place.at)
+    pub(super) fn get(&self, unique_id: u64) -> Option<&Ended> {
+        self.young.get(unique_id).or_else(|| self.old.get(unique_id))
     }
 
-    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut Ended> {
-        self.ends[usize::from(place.odd)].all.get_mut(place.at)
-    }
-
-    /// Forgets an end, but for its address and time.
-    pub(super) fn remove(&mut self, place: Place) {
-        self.ends[usize::from(place.odd)].remove(place.at);
+    pub(super) fn get_mut(&mut self, unique_id: u64) -> Option<&mut Ended> {
+        match self.young.by_id.get(unique_id) {
+            Some(at) => Some(&mut self.young.all[at]),
+            None => self.old.by_id.get(unique_id).map(|at| &mut self.old.all[at]),
+        }
     }
 
     /// The latest of the owners that lived at an address and are older than a buffer, on whatever device.
-    pub(super) fn owner_before(&mut self, buffer_type: u32, address: u64, unique_id: u64) -> Option<u64> {
-        let owners = self.ends.iter_mut().map(|ends| ends.owner_before(buffer_type, address, unique_id));
-        owners.flatten().max()
+    pub(super) fn owner_before(&mut self, buffer_type: u32, address: u64, unique_id: u64) -> Option<&Ended> {
+        let generations = [&mut self.young, &mut self.old];
+        let owners = generations.map(|ends| ends.owner_before(buffer_type, address, unique_id));
+        self.get(owners.into_iter().flatten().max()?)
     }
 
     /// Whether a buffer at an address ended since a time, on whatever device.
     pub(super) fn ended_since(&mut self, buffer_type: u32, address: u64, since: u64) -> bool {
-        self.ends.iter_mut().any(|ends| ends.ended_since(buffer_type, address, since))
+        [&mut self.young, &mut self.old].into_iter().any(|ends| ends.ended_since(buffer_type, address, since))
     }
 
     /// Whether there was time to forget a buffer.
@@ -108,19 +105,20 @@ impl Recent {
         self.generation >= 2
     }
 
-    fn young(&mut self) -> &mut Ends {
-        &mut self.ends[usize::from(self.generation % 2 == 1)]
-    }
-
     /// How many entries are kept.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.ends.iter().map(Ends::kept).sum()
+        self.young.kept() + self.old.kept()
     }
 }
 
 impl Ends {
+    fn get(&self, unique_id: u64) -> Option<&Ended> {
+        self.by_id.get(unique_id).map(|at| &self.all[at])
+    }
+
     fn push(&mut self, ended: Ended) {
+        self.by_id.insert(ended.buffer.unique_id, self.all.len());
         self.last = self.last.max(ended.moment.time);
         if let Some(by_address) = &mut self.by_address {
             note_end(by_address, &ended);
@@ -131,19 +129,23 @@ impl Ends {
         self.all.push(ended);
     }
 
-    fn remove(&mut self, at: usize) {
-        let Some(ended) = self.all.get_mut(at) else { return };
-        if let (Some(owners), Some(owner)) = (&mut self.owners, ended.owner()) {
+    /// Forgets which was the end of a buffer, if it is here.
+    fn remove(&mut self, unique_id: u64) {
+        if let Some(at) = self.by_id.remove(unique_id)
+            && let (Some(owners), Some(owner)) = (&mut self.owners, self.all[at].owner())
+        {
             owners.remove(&owner);
         }
-        // So that it does not count as an owner's where those are asked for later.
-        ended.buffer.allocated = None;
     }
 
     fn owner_before(&mut self, buffer_type: u32, address: u64, unique_id: u64) -> Option<u64> {
-        let known = || self.all.iter().filter_map(Ended::owner).collect();
+        let Self { all, by_id, owners, .. } = self;
+        let owners = owners.get_or_insert_with(|| {
+            let last = all.iter().enumerate().filter(|(at, ended)| by_id.get(ended.buffer.unique_id) == Some(*at));
+            last.filter_map(|(_, ended)| ended.owner()).collect()
+        });
         let there = (buffer_type, address, 0)..(buffer_type, address, unique_id);
-        self.owners.get_or_insert_with(known).range(there).next_back().map(|&(_, _, owner)| owner)
+        owners.range(there).next_back().map(|&(_, _, owner)| owner)
     }
 
     fn ended_since(&mut self, buffer_type: u32, address: u64, since: u64) -> bool {
@@ -162,13 +164,13 @@ impl Ends {
     fn kept(&self) -> usize {
         let by_address = self.by_address.as_ref().map_or(0, HashMap::len);
         let owners = self.owners.as_ref().map_or(0, BTreeSet::len);
-        [self.all.len(), by_address, owners].into_iter().max().unwrap_or(0)
+        [self.all.len(), self.by_id.len(), by_address, owners].into_iter().max().unwrap_or(0)
     }
 }
 
 impl Ended {
     /// Whether both are of one end of one buffer.
-    pub(super) fn is_the_same_as(&self, other: &Self) -> bool {
+    fn is_the_same_as(&self, other: &Self) -> bool {
         let key = |it: &Self| (it.moment, it.buffer.buffer_type, it.buffer.address);
         key(self) == key(other)
     }

@@ -3,7 +3,6 @@
 
 mod aliases;
 mod blocks;
-mod buffers;
 mod ends;
 mod found;
 mod frees;
@@ -14,14 +13,13 @@ use std::collections::BTreeSet;
 
 pub(in crate::model) use blocks::REACH;
 use blocks::{Blocks, Place};
-use buffers::Buffers;
 use foldhash::HashMap;
-use live::Live;
+use live::{Live, Owners};
 use threads::{Pending, Threads};
 
 use super::{Allocation, Buffer, Device, Entry, Gaps, Moment, Outcome, Previous};
 use crate::{
-    model::{Certainty, Verdict},
+    model::{Certainty, Verdict, recent::Recent},
     trace::{DeviceClass, Event, Kind},
 };
 
@@ -44,8 +42,9 @@ pub(super) struct Account {
     seen: u64,
     /// Events that could not be attributed, because their object could not be read.
     pub(super) unreadable: u64,
-    buffers: Buffers,
+    live: Owners,
     blocks: Blocks,
+    recent: Recent,
     threads: Threads,
     /// Allocators that released everything, of processes that have made buffers before the recording.
     emptied: BTreeSet<u64>,
@@ -80,8 +79,9 @@ impl Account {
             inherited: None,
             seen: 0,
             unreadable: 0,
-            buffers: Buffers::new(generation),
+            live: Owners::default(),
             blocks: Blocks::default(),
+            recent: Recent::new(generation),
             threads: Threads::default(),
             emptied: BTreeSet::new(),
             generations: HashMap::default(),
@@ -95,7 +95,7 @@ impl Account {
 
     /// Forgets buffers that were freed before the generation before this one.
     pub(super) fn forget(&mut self, generation: u64) {
-        self.buffers.begin(generation);
+        self.recent.begin(generation);
     }
 
     /// Notes that events before this time were lost.
@@ -237,10 +237,10 @@ impl Account {
             self.end_unseen(lost.buffer, Verdict::Marked, moment, sink);
         }
         let overlapped = self.give(&buffer, moment, sink);
-        if self.buffers.ended_since(buffer.buffer_type, buffer.address, requested) {
+        if self.recent.ended_since(buffer.buffer_type, buffer.address, requested) {
             self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
         }
-        self.buffers.insert(Live { buffer, requested, robbed: None });
+        self.live.insert(Live { buffer, requested, robbed: None });
         sink(&Entry::Allocation(Allocation { buffer, moment }));
         if let Some(other) = overlapped {
             let certainty = self.certainty_of_block(&other);
@@ -254,7 +254,7 @@ impl Account {
     fn give(&mut self, buffer: &Buffer, moment: Moment, sink: &mut impl FnMut(&Entry)) -> Option<Buffer> {
         let place = Place::of(buffer, buffer.generation)?;
         let mut overlapped = None;
-        while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.buffers.live(owner)) {
+        while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.live.get(owner)) {
             let there = live.buffer;
             if self.certainty_since_allocation(&there) == Certainty::Confirmed {
                 overlapped = Some(there);
@@ -296,7 +296,7 @@ impl Account {
 
     /// Takes an owner out of the live ones. Its block stays given until somebody says what came of it.
     fn remove_live(&mut self, unique_id: u64, moment: Moment) -> Option<Live> {
-        let live = self.buffers.remove(unique_id)?;
+        let live = self.live.remove(unique_id)?;
         if let Some(place) = Place::of(&live.buffer, live.buffer.generation) {
             self.blocks.leave(place, unique_id, moment.time);
         }
@@ -313,8 +313,7 @@ impl Account {
     #[cfg(test)]
     pub(super) fn kept(&self) -> [usize; 6] {
         let [given, owners, addresses, left] = self.blocks.kept();
-        let [live, ended] = self.buffers.kept();
-        [live, given, owners, addresses, left, ended]
+        [self.live.len(), given, owners, addresses, left, self.recent.kept()]
     }
 
     fn opened(&mut self, event: &Event) {

@@ -34,7 +34,7 @@ impl Account {
         let owner = self.blocks.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id);
         // An alias from before the recording may be over what was released before it.
         let older = self.older(buffer.unique_id).is_some();
-        let owner = owner.and_then(|owner| self.buffers.live(owner)).filter(|owner| !(owner.buffer.found && older));
+        let owner = owner.and_then(|owner| self.live.get(owner)).filter(|owner| !(owner.buffer.found && older));
         let outcome = if let Some(owner) = owner {
             // Its own owner may be an older one, on another device; of one that was never seen, this free is a stolen one.
             let since = if reached_allocator { 0 } else { owner.requested };
@@ -47,7 +47,7 @@ impl Account {
             // If a free before this was lost, it did release memory.
             Outcome { verdict, certainty: both(certainty, self.certainty_since(0)), ..possible }
         } else if let Some(owner) =
-            self.buffers.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id).copied()
+            self.recent.owner_before(buffer.buffer_type, buffer.address, buffer.unique_id).copied()
         {
             // Behind a gap, the next owner may be there unseen; and if there were buffers before the recording, so may one
             // of those, on another device.

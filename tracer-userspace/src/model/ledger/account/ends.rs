@@ -14,7 +14,7 @@ impl Account {
             self.forget_block(&live.buffer);
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
             self.decide(&end(live.buffer, verdict, moment), sink);
-        } else if let Some(&ended) = self.buffers.ended(event.unique_id) {
+        } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
         } else if self.buffer(event).phantom {
             self.decide(&end(self.buffer(event), Verdict::Phantom, moment), sink);
@@ -35,7 +35,7 @@ impl Account {
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
             self.forget_block(&live.buffer);
             self.decide(&Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
-        } else if let Some(&ended) = self.buffers.ended(event.unique_id) {
+        } else if let Some(&ended) = self.recent.get(event.unique_id) {
             self.late_mark(ended, moment, sink);
         } else {
             self.blocks.note_left(event.buffer_type, event.address, moment.time);
@@ -48,7 +48,7 @@ impl Account {
         if ended.verdict == Verdict::Bulk {
             let previous = Previous::Free(ended.moment, ended.verdict);
             let certainty = self.certainty_since_allocation(&ended.buffer);
-            if let Some(ended) = self.buffers.ended_mut(ended.buffer.unique_id) {
+            if let Some(ended) = self.recent.get_mut(ended.buffer.unique_id) {
                 ended.verdict = Verdict::Marked;
             }
             let outcome = Outcome { certainty, previous, ends: false, ..end(ended.buffer, Verdict::Marked, moment) };
@@ -63,7 +63,7 @@ impl Account {
             self.emptied.insert(allocator);
         }
         self.blocks.take_all_back(allocator);
-        for unique_id in self.buffers.of(allocator) {
+        for unique_id in self.live.of(allocator) {
             let Some(live) = self.remove_live(unique_id, moment) else { continue };
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
             // A free of its own may be among what was lost.
@@ -100,7 +100,7 @@ impl Account {
             self.settle(Some(pending), went_on, sink);
         }
         self.blocks = Blocks::default();
-        for live in self.buffers.remove_all() {
+        for live in std::mem::take(&mut self.live).into_all() {
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Held };
             let told = if complete { Certainty::Confirmed } else { Certainty::Possible };
             let certainty = both(told, self.certainty_of_block(&live.buffer));
@@ -119,6 +119,6 @@ impl Account {
         if buffer.allocated.is_none() {
             self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
         }
-        self.buffers.remember(Ended { buffer, moment, verdict });
+        self.recent.insert(Ended { buffer, moment, verdict });
     }
 }

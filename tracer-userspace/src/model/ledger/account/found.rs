@@ -12,7 +12,7 @@ impl Account {
     /// after the event before it.
     pub(in crate::model::ledger) fn found(&mut self, it: &LiveOwner, sink: &mut impl FnMut(&Entry)) {
         let older = self.older(it.unique_id).is_some_and(|(verdict, _)| verdict == Verdict::PreAttach);
-        let known = self.buffers.live(it.unique_id).is_some() || self.buffers.ended(it.unique_id).is_some();
+        let known = self.live.contains(it.unique_id) || self.recent.get(it.unique_id).is_some();
         if !older || known || self.emptied.contains(&it.allocator.0) {
             return;
         }
@@ -37,7 +37,7 @@ impl Account {
         if let Some(place) = Place::of(&buffer, buffer.generation) {
             self.blocks.give_before(place, buffer.unique_id);
         }
-        self.buffers.insert(Live { buffer, requested: 0, robbed: None });
+        self.live.insert(Live { buffer, requested: 0, robbed: None });
         sink(&Entry::Found(Found { buffer, time: it.time }));
     }
 }

@@ -45,7 +45,7 @@ impl Account {
             };
             return (Outcome { certainty, previous, ..end(live.buffer, verdict, moment) }, origin);
         }
-        if let Some(&ended) = self.buffers.ended(event.unique_id) {
+        if let Some(&ended) = self.recent.get(event.unique_id) {
             return (self.free_after_end(ended, moment), Origin::Ended);
         }
         let buffer = self.buffer(event);
@@ -80,9 +80,9 @@ impl Account {
             self.end_unseen(live.buffer, Verdict::Marked, moment, sink);
             (live.buffer, Previous::Unseen)
         } else {
-            match self.buffers.ended(event.unique_id) {
+            match self.recent.get(event.unique_id) {
                 Some(ended) => (ended.buffer, Previous::Free(ended.moment, ended.verdict)),
-                None if self.buffers.has_forgotten() => (self.buffer(event), Previous::Forgotten),
+                None if self.recent.has_forgotten() => (self.buffer(event), Previous::Forgotten),
                 None => (self.buffer(event), Previous::Unseen),
             }
         };
@@ -111,7 +111,7 @@ impl Account {
 
     /// A release without the free before it: an alias that only reports, or the free was lost.
     fn released_alone(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        let ended = self.buffers.ended(event.unique_id);
+        let ended = self.recent.get(event.unique_id);
         if let Some(ended) = ended.filter(|ended| ended.verdict != Verdict::Bulk) {
             // Its end was concluded from what came after it. But it is only now that the allocator frees its address,
             // whoever has that by now.
@@ -121,7 +121,7 @@ impl Account {
             }
             return;
         }
-        if !event.owns && ended.is_none() && self.buffers.live(event.unique_id).is_none() {
+        if !event.owns && ended.is_none() && !self.live.contains(event.unique_id) {
             let buffer = self.buffer_on_device(event);
             self.report(Outcome { ends: false, ..end(buffer, Verdict::AliasFree, moment) }, false, sink);
             return;
@@ -161,7 +161,7 @@ impl Account {
         outcome.certainty = both(outcome.certainty, self.certainty(&outcome.buffer, origin, &effect));
         if let Effect::Theirs(robbed) = effect {
             outcome.other = Some(robbed);
-            self.buffers.rob(robbed.unique_id, outcome.moment);
+            self.live.rob(robbed.unique_id, outcome.moment);
         }
         outcome.verdict = verdict;
         self.decide(outcome, sink);
@@ -175,8 +175,8 @@ impl Account {
             None => Effect::Nothing,
             Some(unique_id) if unique_id == buffer.unique_id => Effect::Own,
             Some(unique_id) => {
-                let live = self.buffers.live(unique_id).map(|live| live.buffer);
-                live.or(self.buffers.ended(unique_id).map(|ended| ended.buffer)).map_or(Effect::Nothing, Effect::Theirs)
+                let live = self.live.get(unique_id).map(|live| live.buffer);
+                live.or(self.recent.get(unique_id).map(|ended| ended.buffer)).map_or(Effect::Nothing, Effect::Theirs)
             }
         }
     }

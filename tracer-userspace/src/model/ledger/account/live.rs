@@ -4,7 +4,7 @@
 use foldhash::HashMap;
 use slab::Slab;
 
-use crate::model::{Buffer, Moment};
+use crate::model::{Buffer, Moment, ids::Ids};
 
 /// A live owner.
 #[derive(Debug)]
@@ -16,10 +16,11 @@ pub(super) struct Live {
     pub(super) robbed: Option<Box<Moment>>,
 }
 
-/// Live owners, by a number that each has while it lives.
+/// Live owners, by their unique ids.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     all: Slab<Live>,
+    by_id: Ids,
     /// Where those are that have their memory of an allocator: a bulk release of one must not cost what all others hold.
     by_allocator: HashMap<u64, Vec<usize>>,
     /// The place of each among those of its allocator.
@@ -27,13 +28,19 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    pub(super) fn get(&self, owner: usize) -> &Live {
-        &self.all[owner]
+    pub(super) fn contains(&self, unique_id: u64) -> bool {
+        self.by_id.get(unique_id).is_some()
+    }
+
+    pub(super) fn get(&self, unique_id: u64) -> Option<&Live> {
+        self.by_id.get(unique_id).map(|owner| &self.all[owner])
     }
 
     /// Notes that the free of another buffer released the block of an owner.
-    pub(super) fn rob(&mut self, owner: usize, moment: Moment) {
-        self.all[owner].robbed = Some(Box::new(moment));
+    pub(super) fn rob(&mut self, unique_id: u64, moment: Moment) {
+        if let Some(owner) = self.by_id.get(unique_id) {
+            self.all[owner].robbed = Some(Box::new(moment));
+        }
     }
 
     /// The unique ids of those that have their memory of an allocator, in their order.
@@ -44,19 +51,28 @@ impl Owners {
         unique_ids
     }
 
-    /// Adds an owner, and returns its number.
-    pub(super) fn insert(&mut self, live: Live) -> usize {
-        let others = self.by_allocator.entry(live.buffer.allocator).or_default();
+    /// Adds an owner, in place of one that has its unique id.
+    pub(super) fn insert(&mut self, live: Live) {
+        let Buffer { unique_id, allocator, .. } = live.buffer;
+        let others = self.by_allocator.entry(allocator).or_default();
         let owner = self.all.insert(live);
         if self.places.len() <= owner {
             self.places.resize(owner + 1, 0);
         }
         self.places[owner] = others.len();
         others.push(owner);
-        owner
+        if let Some(before) = self.by_id.insert(unique_id, owner) {
+            self.take(before);
+        }
     }
 
-    pub(super) fn remove(&mut self, owner: usize) -> Live {
+    pub(super) fn remove(&mut self, unique_id: u64) -> Option<Live> {
+        let owner = self.by_id.remove(unique_id)?;
+        Some(self.take(owner))
+    }
+
+    /// Takes an owner out of all but `by_id`.
+    fn take(&mut self, owner: usize) -> Live {
         let live = self.all.remove(owner);
         let (allocator, at) = (live.buffer.allocator, self.places[owner]);
         if let Some(others) = self.by_allocator.get_mut(&allocator) {
@@ -80,7 +96,7 @@ impl Owners {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let of_allocators: usize = self.by_allocator.values().map(Vec::len).sum();
-        assert_eq!(self.all.len(), of_allocators);
+        assert_eq!((self.all.len(), self.all.len()), (self.by_id.len(), of_allocators));
         self.all.len()
     }
 }
