@@ -13,7 +13,7 @@ use tracer_unwind::{space::Range, walk::Machine};
 use crate::{python, window::Window};
 
 /// How many probes can be at work at once on one CPU, each but the last preempted.
-const LEVELS: u32 = 4;
+pub(crate) const LEVELS: u32 = 4;
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(LEVELS, 0);
 
@@ -45,14 +45,16 @@ pub(crate) struct Walker {
     pub(crate) machine: Machine,
     /// The number of the target whose modules are where this one's are.
     pub(crate) space: u32,
-    /// Always zero.
-    pub(crate) padding: u32,
+    /// The number of what tells where they are.
+    pub(crate) space_number: u32,
     /// The range that the last address was in.
     pub(crate) range: Range,
     /// The epoch at which they are.
     pub(crate) epoch: u64,
-    /// How many rows were remembered.
+    /// Of how many frames row or rule were remembered.
     pub(crate) remembered: u64,
+    /// Frames that are captured.
+    pub(crate) count: u64,
 }
 
 /// Scratch memory for one hit, until it is dropped.

@@ -49,6 +49,14 @@ impl Window {
         (fits && self.move_to(address)).then_some((within / 8) as usize)
     }
 
+    /// The same, of an object in the piece that is there.
+    #[inline(always)]
+    pub(crate) fn find_here(&self, address: u64, size: u32) -> Option<usize> {
+        let within = address.wrapping_sub(self.start);
+        let fits = address % 8 == 0 && within < BYTES && within + u64::from(size) <= BYTES;
+        fits.then_some((within / 8) as usize)
+    }
+
     /// A word of the piece that is there.
     #[inline(always)]
     pub(crate) fn word(&self, index: usize) -> u64 {
@@ -64,5 +72,15 @@ impl Memory for &mut Window {
             // SAFETY: the helper copes with any user address.
             None => unsafe { bpf_probe_read_user(address as *const u64) }.ok(),
         }
+    }
+}
+
+/// The piece that is there, and nothing else.
+pub(crate) struct Here<'a>(pub(crate) &'a Window);
+
+impl Memory for Here<'_> {
+    #[inline(always)]
+    fn read(&mut self, address: u64) -> Option<u64> {
+        self.0.find_here(address, 8).map(|index| self.0.word(index))
     }
 }
