@@ -9,7 +9,8 @@ use aya_ebpf::helpers::{
     generated::{self, bpf_get_current_task},
 };
 use tracer_common::{
-    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, Target, checksum,
+    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, StackHash, Target,
+    checksum,
 };
 
 use crate::{
@@ -23,6 +24,9 @@ const CHECK: u64 = 0xa5;
 /// What [`python_step`] gives if there may be one more frame; else it is a [`PythonEnd`].
 const GOES_ON: u32 = 0;
 
+/// Steps for which the scratch memory is looked up once: of those there may be, with the one that finds the end, a multiple.
+const STEPS: usize = 8;
+
 /// The state of a walk of Python frames.
 #[repr(C)]
 pub(crate) struct Walker {
@@ -34,6 +38,10 @@ pub(crate) struct Walker {
     target: u32,
     /// Frames that are captured.
     count: u32,
+    /// Frames of the last walk whose code objects, in the places of this one's, are what they were.
+    certain: u32,
+    /// Whether all code objects could be read: 0 or 1.
+    readable: u32,
     layout: PythonLayout,
 }
 
@@ -58,12 +66,13 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
             0
         }
     };
-    scratch.frames = Walker { frame, freed, target: number, count: 0, layout: *layout };
-    for _ in 0..=MAX_PYTHON_FRAMES {
+    let certain = scratch.frames.certain(number, freed, layout);
+    scratch.frames = Walker { frame, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
+    for _ in 0..=MAX_PYTHON_FRAMES / STEPS {
         if end != GOES_ON {
             break;
         }
-        end = python_step(level);
+        end = python_steps(level);
     }
     let count = scratch.frames.count;
     scratch.python.count = count as u16;
@@ -76,14 +85,65 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
     0
 }
 
-/// Captures the next frame, innermost first.
+impl Walker {
+    /// Of how many frames of this walk the next one may take what tells their code objects from others, where it finds the
+    /// same ones in the same places: none was freed since.
+    #[inline(always)]
+    fn certain(&self, target: u32, freed: u64, layout: &PythonLayout) -> u32 {
+        let watched = self.layout.codes_watched != 0 && layout.codes_watched != 0;
+        let same = self.target == target && self.freed == freed && self.readable != 0;
+        if watched && same { self.count } else { 0 }
+    }
+}
+
+/// Captures some frames, innermost first.
+///
+/// Most need nothing but what is at hand: any other is left to [`python_step`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn python_steps(level: u32) -> u32 {
+    let Some(Scratch { hash, window, frames, python, .. }) = scratch::at(level) else {
+        return PythonEnd::UnreadableFrame as u32;
+    };
+    for _ in 0..STEPS {
+        let Walker { frame, count, certain, layout, .. } = frames;
+        let slot = &mut python.frames[*count as usize % MAX_PYTHON_FRAMES];
+        if let Some(first) = window.find_here(*frame, layout.frame_size)
+            && *count < *certain
+        {
+            let word = |offset: u32| window.word(first + offset as usize / 8);
+            if word(layout.code) == slot.code {
+                slot.instruction = word(layout.instruction);
+                slot.mark = slot.mark & !0xff | (word(layout.mark) >> (layout.mark % 8 * 8)) as u32 & 0xff;
+                add(hash, slot);
+                *count += 1;
+                *frame = word(layout.previous);
+                continue;
+            }
+        }
+        let end = python_step(level);
+        if end != GOES_ON {
+            return end;
+        }
+    }
+    GOES_ON
+}
+
+#[inline(always)]
+fn add(hash: &mut StackHash, frame: &PythonFrame) {
+    hash.add(frame.code);
+    hash.add(frame.instruction);
+    hash.add(u64::from(frame.checksum) << 32 | u64::from(frame.mark));
+}
+
+/// Captures the next frame.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn python_step(level: u32) -> u32 {
     let Some(Scratch { hash, window, frames, python, read, .. }) = scratch::at(level) else {
         return PythonEnd::UnreadableFrame as u32;
     };
-    let Walker { frame, freed, target, count, layout } = frames;
+    let Walker { frame, freed, target, count, readable, layout, .. } = frames;
     if *frame == 0 {
         return PythonEnd::Complete as u32;
     }
@@ -93,12 +153,11 @@ extern "C" fn python_step(level: u32) -> u32 {
     let Some([code, instruction, mark, previous]) = read_frame(layout, *frame, window, &mut read.frame) else {
         return PythonEnd::UnreadableFrame as u32;
     };
-    let Code { checksum, generation } = identify(layout, *target, *freed, code, &mut read.code);
+    let Code { checksum, generation } = identify(layout, *target, *freed, code, &mut read.code, readable);
     let mark = (mark >> (layout.mark % 8 * 8)) as u32 & 0xff | generation << 8;
-    hash.add(code);
-    hash.add(instruction);
-    hash.add(u64::from(checksum) << 32 | u64::from(mark));
-    python.frames[*count as usize % MAX_PYTHON_FRAMES] = PythonFrame { code, instruction, checksum, mark };
+    let slot = &mut python.frames[*count as usize % MAX_PYTHON_FRAMES];
+    *slot = PythonFrame { code, instruction, checksum, mark };
+    add(hash, slot);
     *count += 1;
     *frame = previous;
     GOES_ON
@@ -138,7 +197,14 @@ struct Code {
 /// two words: address and target, and the answer. Other CPUs write them one by one, so the second is of use only with the
 /// first that it was made with.
 #[inline(always)]
-fn identify(layout: &PythonLayout, target: u32, freed: u64, code: u64, part: &mut [u64; MAX_PYTHON_READ / 8]) -> Code {
+fn identify(
+    layout: &PythonLayout,
+    target: u32,
+    freed: u64,
+    code: u64,
+    part: &mut [u64; MAX_PYTHON_READ / 8],
+    readable: &mut u32,
+) -> Code {
     let key = key(target, code);
     let slot = maps::code(hash(code)).filter(|_| layout.codes_watched != 0);
     if let Some(slot) = slot {
@@ -155,6 +221,9 @@ fn identify(layout: &PythonLayout, target: u32, freed: u64, code: u64, part: &mu
     let words = |start: u32| [0, 8, 16, 24].map(|offset| word(part, start + offset));
     let checksum = checksum(&words(0), &words(layout.names));
     let generation = if layout.codes_watched == 0 { 0 } else { freed as u32 & 0xff_ffff };
+    if unreadable {
+        *readable = 0;
+    }
     if let (Some(slot), false) = (slot, unreadable) {
         let answer = u64::from(checksum) << 32 | u64::from(generation) << 8 | CHECK;
         // SAFETY: as above.

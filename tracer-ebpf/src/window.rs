@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use tracer_unwind::walk::Memory;
 
 /// Bytes of a piece: a power of two, and no more than a page.
-const BYTES: u64 = 2048;
+const BYTES: u64 = 4096;
 const WORDS: usize = BYTES as usize / 8;
 /// Where no piece is: not a multiple of its size.
 const NOWHERE: u64 = 1;
