@@ -47,9 +47,10 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
     hash.add(modules.epoch);
     scratch.hash = hash;
     scratch.native.epoch = modules.epoch as u32;
-    scratch.window.forget();
     let walker = &mut scratch.walker;
     let (ip, sp, bp) = (registers.rip, registers.rsp, registers.rbp);
+    // The last walk here ended where this one will, if it was of the same thread.
+    scratch.window.expect(sp, walker.machine.sp);
     walker.machine = Machine { ip, sp, bp, bp_lost: 0, returns: 0 };
     walker.space = modules.space;
     walker.space_number = if maps::remembers() { modules.space_number } else { NO_SPACE };

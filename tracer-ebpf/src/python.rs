@@ -32,6 +32,8 @@ const STEPS: usize = 8;
 pub(crate) struct Walker {
     /// The next frame.
     frame: u64,
+    /// The last one that was captured.
+    outermost: u64,
     /// How many code objects the target has freed.
     freed: u64,
     /// The target's number.
@@ -56,7 +58,6 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
     let Some(layout) = maps::python(tgid) else { return 0 };
     scratch.hash = maps::hash_key();
     scratch.hash.add(u64::from(number) << 32 | 1);
-    scratch.window.forget();
     let freed = maps::codes_freed(number);
     let mut end = GOES_ON;
     let frame = match innermost(layout) {
@@ -66,8 +67,12 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
             0
         }
     };
+    // From 3.11 on, callers' frames are below, and the last walk here ended where this one will, if it was of the same
+    // thread.
+    scratch.window.expect(scratch.frames.outermost, frame.wrapping_add(u64::from(layout.frame_size)));
     let certain = scratch.frames.certain(number, freed, layout);
-    scratch.frames = Walker { frame, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
+    scratch.frames =
+        Walker { frame, outermost: 0, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
     for _ in 0..=MAX_PYTHON_FRAMES / STEPS {
         if end != GOES_ON {
             break;
@@ -106,7 +111,7 @@ extern "C" fn python_steps(level: u32) -> u32 {
         return PythonEnd::UnreadableFrame as u32;
     };
     for _ in 0..STEPS {
-        let Walker { frame, count, certain, layout, .. } = frames;
+        let Walker { frame, outermost, count, certain, layout, .. } = frames;
         let slot = &mut python.frames[*count as usize % MAX_PYTHON_FRAMES];
         if let Some(first) = window.find_here(*frame, layout.frame_size)
             && *count < *certain
@@ -117,6 +122,7 @@ extern "C" fn python_steps(level: u32) -> u32 {
                 slot.mark = slot.mark & !0xff | (word(layout.mark) >> (layout.mark % 8 * 8)) as u32 & 0xff;
                 add(hash, slot);
                 *count += 1;
+                *outermost = *frame;
                 *frame = word(layout.previous);
                 continue;
             }
@@ -143,7 +149,7 @@ extern "C" fn python_step(level: u32) -> u32 {
     let Some(Scratch { hash, window, frames, python, read, .. }) = scratch::at(level) else {
         return PythonEnd::UnreadableFrame as u32;
     };
-    let Walker { frame, freed, target, count, readable, layout, .. } = frames;
+    let Walker { frame, outermost, freed, target, count, readable, layout, .. } = frames;
     if *frame == 0 {
         return PythonEnd::Complete as u32;
     }
@@ -159,6 +165,7 @@ extern "C" fn python_step(level: u32) -> u32 {
     *slot = PythonFrame { code, instruction, checksum, mark };
     add(hash, slot);
     *count += 1;
+    *outermost = *frame;
     *frame = previous;
     GOES_ON
 }
