@@ -60,7 +60,7 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
     scratch.hash.add(u64::from(number) << 32 | 1);
     let freed = maps::codes_freed(number);
     let mut end = GOES_ON;
-    let frame = match innermost(layout) {
+    let frame = match innermost(layout, &mut scratch.read.frame) {
         Ok(frame) => frame,
         Err(error) => {
             end = error as u32;
@@ -172,7 +172,7 @@ extern "C" fn python_step(level: u32) -> u32 {
 
 /// The address of the innermost frame of this thread, 0 if it runs no Python code.
 #[inline(always)]
-fn innermost(layout: &PythonLayout) -> Result<u64, PythonEnd> {
+fn innermost(layout: &PythonLayout, read: &mut [u64; MAX_PYTHON_READ / 8]) -> Result<u64, PythonEnd> {
     // SAFETY: the helper takes no argument.
     let task = unsafe { bpf_get_current_task() };
     // SAFETY: the helper copes with any kernel address.
@@ -182,14 +182,16 @@ fn innermost(layout: &PythonLayout) -> Result<u64, PythonEnd> {
     if state == 0 {
         return Err(PythonEnd::NoThreadState);
     }
-    if pointer(state, layout.thread_id)? != fsbase {
+    if read_part(read, layout.state_size, state) != 0 {
+        return Err(PythonEnd::UnreadableState);
+    }
+    if word(read, layout.thread_id) != fsbase {
         return Err(PythonEnd::OtherThread);
     }
-    let holder = match layout.cframe {
-        NO_OFFSET => state,
-        offset => pointer(state, offset)?,
-    };
-    pointer(holder, layout.current_frame)
+    match layout.cframe {
+        NO_OFFSET => Ok(word(read, layout.current_frame)),
+        offset => pointer(word(read, offset), layout.current_frame),
+    }
 }
 
 /// What tells a code object from all others that are, or were, at its address.
