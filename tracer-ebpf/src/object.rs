@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads the target's objects, at the offsets that user space derived.
 
-use aya_ebpf::helpers::bpf_probe_read_user;
+use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use tracer_common::{DeviceClass, Hit, Layout, NO_OFFSET, UNREADABLE_DEVICE, UNREADABLE_OBJECT};
 
 /// `AllocationStatus::DEALLOCATED`.
@@ -14,25 +14,28 @@ const DEVICE_WORDS: usize = 4;
 /// An object whose first words are read at once; what is behind them, or can't be read so, is read by itself.
 struct Object<const WORDS: usize> {
     address: u64,
-    first: Option<[u64; WORDS]>,
+    first: [u64; WORDS],
+    readable: bool,
 }
 
 impl<const WORDS: usize> Object<WORDS> {
     #[inline(always)]
     fn at(address: u64) -> Self {
-        // SAFETY: the helper copes with any user address.
-        let first = unsafe { bpf_probe_read_user(address as *const [u64; WORDS]) }.ok();
-        Self { address, first }
+        // The verifier of Linux 5.15 wants it filled, as it does not know that what could not be read is not looked at.
+        let mut first = [0; WORDS];
+        let size = size_of::<[u64; WORDS]>() as u32;
+        // SAFETY: the helper copes with any user address; the verifier checks that there is room.
+        let result = unsafe { generated::bpf_probe_read_user(first.as_mut_ptr().cast(), size, address as *const _) };
+        Self { address, first, readable: result == 0 }
     }
 
     /// What is at an offset, as [`read`] has it.
     #[inline(always)]
     fn field(&self, offset: u32, flags: &mut u8) -> u64 {
-        match &self.first {
-            Some(words) if (offset as usize) < size_of::<[u64; WORDS]>() => {
-                words[offset as usize / 8 % WORDS] >> (offset % 8 * 8)
-            }
-            _ => read(self.address, offset, flags),
+        if self.readable && (offset as usize) < size_of::<[u64; WORDS]>() {
+            self.first[offset as usize / 8 % WORDS] >> (offset % 8 * 8)
+        } else {
+            read(self.address, offset, flags)
         }
     }
 }
