@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads the target's objects, at the offsets that user space derived.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use tracer_common::{DeviceClass, Hit, Layout, NO_OFFSET, UNREADABLE_DEVICE, UNREADABLE_OBJECT};
 
 /// `AllocationStatus::DEALLOCATED`.
 const DEALLOCATED: u8 = 2;
 /// Words from the beginning of a `Buffer`'s fields that are read at once: in the released builds, all but its unique id.
-const BUFFER_WORDS: usize = 12;
+const BUFFER_WORDS: usize = 16;
 /// Words from the beginning of a device that are read at once: those with its id, or the pointer to what has it.
 const DEVICE_WORDS: usize = 4;
 
-/// An object whose first words are read at once; what is behind them, or can't be read so, is read by itself.
+/// An object whose first words are read at once; what is behind them, or can't be read so, is read by itself. Their number
+/// must be a power of two: the verifier of Linux 5.15 knows offsets by their bits only.
 struct Object<const WORDS: usize> {
     address: u64,
     first: [u64; WORDS],
@@ -21,11 +24,12 @@ struct Object<const WORDS: usize> {
 impl<const WORDS: usize> Object<WORDS> {
     #[inline(always)]
     fn at(address: u64) -> Self {
-        // The verifier of Linux 5.15 wants it filled, as it does not know that what could not be read is not looked at.
-        let mut first = [0; WORDS];
+        let mut first = MaybeUninit::<[u64; WORDS]>::uninit();
         let size = size_of::<[u64; WORDS]>() as u32;
         // SAFETY: the helper copes with any user address; the verifier checks that there is room.
         let result = unsafe { generated::bpf_probe_read_user(first.as_mut_ptr().cast(), size, address as *const _) };
+        // SAFETY: what can't be read the helper fills with zeros.
+        let first = unsafe { first.assume_init() };
         Self { address, first, readable: result == 0 }
     }
 

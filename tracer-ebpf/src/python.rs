@@ -14,9 +14,8 @@ use tracer_common::{
 };
 
 use crate::{
-    maps,
-    scratch::{self, Scratch},
-    window::Window,
+    maps, scratch,
+    window::{PAGE, Window},
 };
 
 /// The lowest byte of what is remembered, so that what is mixed with another mask shows.
@@ -32,8 +31,8 @@ const STEPS: usize = 8;
 pub(crate) struct Walker {
     /// The next frame.
     frame: u64,
-    /// The last one that was captured.
-    outermost: u64,
+    /// The one before it.
+    last: u64,
     /// How many code objects the target has freed.
     freed: u64,
     /// The target's number.
@@ -54,35 +53,32 @@ pub(crate) struct Walker {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 {
-    let Some(scratch) = scratch::at(level) else { return 0 };
+    let Some(scratch::Python { hash, window, walker, stack, read }) = scratch::python(level) else { return 0 };
     let Some(layout) = maps::python(tgid) else { return 0 };
-    scratch.hash = maps::hash_key();
-    scratch.hash.add(u64::from(number) << 32 | 1);
+    *hash = maps::hash_key();
+    hash.add(u64::from(number) << 32 | 1);
     let freed = maps::codes_freed(number);
     let mut end = GOES_ON;
-    let frame = match innermost(layout, &mut scratch.read.frame) {
+    let frame = match innermost(layout, &mut read.frame) {
         Ok(frame) => frame,
         Err(error) => {
             end = error as u32;
             0
         }
     };
-    // From 3.11 on, callers' frames are below, and the last walk here ended where this one will, if it was of the same
-    // thread.
-    scratch.window.expect(scratch.frames.outermost, frame.wrapping_add(u64::from(layout.frame_size)));
-    let certain = scratch.frames.certain(number, freed, layout);
-    scratch.frames =
-        Walker { frame, outermost: 0, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
+    window.forget();
+    let certain = walker.certain(number, freed, layout);
+    *walker = Walker { frame, last: frame, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
     for _ in 0..=MAX_PYTHON_FRAMES / STEPS {
         if end != GOES_ON {
             break;
         }
         end = python_steps(level);
     }
-    let count = scratch.frames.count;
-    scratch.python.count = count as u16;
-    scratch.python.end = end as u8;
-    scratch.hash.add(u64::from(end));
+    let count = walker.count;
+    stack.count = count as u16;
+    stack.end = end as u8;
+    hash.add(u64::from(end));
     maps::add(Counter::PythonFrames, u64::from(count));
     if PythonEnd::from_u8(end as u8).is_cut() {
         maps::count(Counter::PythonCut);
@@ -107,25 +103,23 @@ impl Walker {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn python_steps(level: u32) -> u32 {
-    let Some(Scratch { hash, window, frames, python, .. }) = scratch::at(level) else {
+    let (Some(scratch), Some(native)) = (scratch::python(level), scratch::at(level)) else {
         return PythonEnd::UnreadableFrame as u32;
     };
+    let scratch::Python { hash, window, walker, stack, .. } = scratch;
     for _ in 0..STEPS {
-        let Walker { frame, outermost, count, certain, layout, .. } = frames;
-        let slot = &mut python.frames[*count as usize % MAX_PYTHON_FRAMES];
-        if let Some(first) = window.find_here(*frame, layout.frame_size)
-            && *count < *certain
+        let Walker { frame, last, count, certain, layout, .. } = walker;
+        let slot = &mut stack.frames[*count as usize % MAX_PYTHON_FRAMES];
+        if *count < *certain
+            && let Some([code, instruction, mark, previous]) = frame_here(layout, *frame, window, &native.window)
+            && code == slot.code
         {
-            let word = |offset: u32| window.word(first + offset as usize / 8);
-            if word(layout.code) == slot.code {
-                slot.instruction = word(layout.instruction);
-                slot.mark = slot.mark & !0xff | (word(layout.mark) >> (layout.mark % 8 * 8)) as u32 & 0xff;
-                add(hash, slot);
-                *count += 1;
-                *outermost = *frame;
-                *frame = word(layout.previous);
-                continue;
-            }
+            slot.instruction = instruction;
+            slot.mark = slot.mark & !0xff | lowest(layout, mark);
+            add(hash, slot);
+            *count += 1;
+            (*last, *frame) = (*frame, previous);
+            continue;
         }
         let end = python_step(level);
         if end != GOES_ON {
@@ -146,28 +140,43 @@ fn add(hash: &mut StackHash, frame: &PythonFrame) {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn python_step(level: u32) -> u32 {
-    let Some(Scratch { hash, window, frames, python, read, .. }) = scratch::at(level) else {
+    let (Some(scratch), Some(native)) = (scratch::python(level), scratch::at(level)) else {
         return PythonEnd::UnreadableFrame as u32;
     };
-    let Walker { frame, outermost, freed, target, count, readable, layout, .. } = frames;
+    let scratch::Python { hash, window, walker, stack, read } = scratch;
+    let Walker { frame, last, freed, target, count, readable, layout, .. } = walker;
     if *frame == 0 {
         return PythonEnd::Complete as u32;
     }
     if *count as usize >= MAX_PYTHON_FRAMES {
         return PythonEnd::TooManyFrames as u32;
     }
-    let Some([code, instruction, mark, previous]) = read_frame(layout, *frame, window, &mut read.frame) else {
-        return PythonEnd::UnreadableFrame as u32;
+    // A frame that is not near the one before it is not near others either: its caller's is where that one was.
+    if frame.wrapping_sub(*last).wrapping_add(PAGE) < 2 * PAGE {
+        window.find(*frame, layout.frame_size);
+    }
+    let words = match frame_here(layout, *frame, window, &native.window) {
+        Some(words) => words,
+        None if read_part(&mut read.frame, layout.frame_size, *frame) == 0 => {
+            words(layout).map(|offset| word(&read.frame, offset))
+        }
+        None => return PythonEnd::UnreadableFrame as u32,
     };
+    let [code, instruction, mark, previous] = words;
     let Code { checksum, generation } = identify(layout, *target, *freed, code, &mut read.code, readable);
-    let mark = (mark >> (layout.mark % 8 * 8)) as u32 & 0xff | generation << 8;
-    let slot = &mut python.frames[*count as usize % MAX_PYTHON_FRAMES];
+    let mark = lowest(layout, mark) | generation << 8;
+    let slot = &mut stack.frames[*count as usize % MAX_PYTHON_FRAMES];
     *slot = PythonFrame { code, instruction, checksum, mark };
     add(hash, slot);
     *count += 1;
-    *outermost = *frame;
-    *frame = previous;
+    (*last, *frame) = (*frame, previous);
     GOES_ON
+}
+
+/// The byte that tells entry frames, of the word that holds it.
+#[inline(always)]
+fn lowest(layout: &PythonLayout, mark: u64) -> u32 {
+    (mark >> (layout.mark % 8 * 8)) as u32 & 0xff
 }
 
 /// The address of the innermost frame of this thread, 0 if it runs no Python code.
@@ -275,22 +284,22 @@ fn mask(key: u64) -> u64 {
     key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// The words of a frame that are of interest: code, instruction, mark, and the caller's frame.
-///
-/// Frames of functions that call each other are next to each other, from 3.11 on.
+/// Where the words of a frame are that are of interest: code, instruction, mark, and the caller's frame.
 #[inline(always)]
-fn read_frame(
-    layout: &PythonLayout,
-    frame: u64,
-    window: &mut Window,
-    alone: &mut [u64; MAX_PYTHON_READ / 8],
-) -> Option<[u64; 4]> {
-    let offsets = [layout.code, layout.instruction, layout.mark, layout.previous];
-    if let Some(first) = window.find(frame, layout.frame_size) {
-        return Some(offsets.map(|offset| window.word(first + offset as usize / 8)));
-    }
-    let unreadable = read_part(alone, layout.frame_size, frame) != 0;
-    (!unreadable).then(|| offsets.map(|offset| word(alone, offset)))
+fn words(layout: &PythonLayout) -> [u32; 4] {
+    [layout.code, layout.instruction, layout.mark, layout.previous]
+}
+
+/// These words of a frame that is in one of two pieces: from 3.11 on, frames of functions that call each other are next to
+/// each other, but for those between C and Python (from 3.12 on), which are on the stack, and those of generators.
+#[inline(always)]
+fn frame_here(layout: &PythonLayout, frame: u64, window: &Window, stack: &Window) -> Option<[u64; 4]> {
+    let size = layout.frame_size;
+    let (piece, first) = match window.find_here(frame, size) {
+        Some(first) => (window, first),
+        None => (stack, stack.find_here(frame, size)?),
+    };
+    Some(words(layout).map(|offset| piece.word(first + offset as usize / 8)))
 }
 
 /// The word that holds the byte at `offset`.

@@ -6,10 +6,10 @@ use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use tracer_unwind::walk::Memory;
 
 /// Most bytes of a piece: a power of two.
-const BYTES: u64 = 8192;
+const BYTES: u64 = 16384;
 const WORDS: usize = BYTES as usize / 8;
 /// Bytes that can be read, or can't, as a whole.
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// Most bytes that are expected to be read: of places that are further apart, what is between them may be anything.
 const MOST_EXPECTED: u64 = 1 << 16;
 
@@ -28,8 +28,14 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Forgets what is there, as the target may have changed it since the last hit. What is read next is expected to be
-    /// between two addresses; if it is not, it only takes longer.
+    /// Forgets what is there: the target may have changed it since the last hit.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self) {
+        self.length = 0;
+        self.expected_length = 0;
+    }
+
+    /// The same. What is read next is expected to be between two addresses; if it is not, it only takes longer.
     #[inline(always)]
     pub(crate) fn expect(&mut self, start: u64, end: u64) {
         let length = end.wrapping_sub(start);
