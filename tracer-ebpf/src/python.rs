@@ -33,6 +33,8 @@ pub(crate) struct Walker {
     frame: u64,
     /// The one before it.
     last: u64,
+    /// The last one that was in the piece of memory for them.
+    lowest: u64,
     /// How many code objects the target has freed.
     freed: u64,
     /// The target's number.
@@ -66,9 +68,12 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
             0
         }
     };
-    window.forget();
+    // Frames of callers are below those of whom they call, and the last walk here came down to where this one will, if it
+    // was of the same thread.
+    window.expect(walker.lowest, frame.wrapping_add(u64::from(layout.frame_size)));
     let certain = walker.certain(number, freed, layout);
-    *walker = Walker { frame, last: frame, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
+    let (last, lowest) = (frame, frame);
+    *walker = Walker { frame, last, lowest, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
     for _ in 0..=MAX_PYTHON_FRAMES / STEPS {
         if end != GOES_ON {
             break;
@@ -108,14 +113,15 @@ extern "C" fn python_steps(level: u32) -> u32 {
     };
     let scratch::Python { hash, window, walker, stack, .. } = scratch;
     for _ in 0..STEPS {
-        let Walker { frame, last, count, certain, layout, .. } = walker;
+        let Walker { frame, last, lowest, count, certain, layout, .. } = walker;
         let slot = &mut stack.frames[*count as usize % MAX_PYTHON_FRAMES];
         if *count < *certain
-            && let Some([code, instruction, mark, previous]) = frame_here(layout, *frame, window, &native.window)
+            && let Some([code, instruction, mark, previous]) =
+                frame_here(layout, *frame, window, &native.window, lowest)
             && code == slot.code
         {
             slot.instruction = instruction;
-            slot.mark = slot.mark & !0xff | lowest(layout, mark);
+            slot.mark = slot.mark & !0xff | entry_mark(layout, mark);
             add(hash, slot);
             *count += 1;
             (*last, *frame) = (*frame, previous);
@@ -144,7 +150,7 @@ extern "C" fn python_step(level: u32) -> u32 {
         return PythonEnd::UnreadableFrame as u32;
     };
     let scratch::Python { hash, window, walker, stack, read } = scratch;
-    let Walker { frame, last, freed, target, count, readable, layout, .. } = walker;
+    let Walker { frame, last, lowest, freed, target, count, readable, layout, .. } = walker;
     if *frame == 0 {
         return PythonEnd::Complete as u32;
     }
@@ -155,7 +161,7 @@ extern "C" fn python_step(level: u32) -> u32 {
     if frame.wrapping_sub(*last).wrapping_add(PAGE) < 2 * PAGE {
         window.find(*frame, layout.frame_size);
     }
-    let words = match frame_here(layout, *frame, window, &native.window) {
+    let words = match frame_here(layout, *frame, window, &native.window, lowest) {
         Some(words) => words,
         None if read_part(&mut read.frame, layout.frame_size, *frame) == 0 => {
             words(layout).map(|offset| word(&read.frame, offset))
@@ -164,7 +170,7 @@ extern "C" fn python_step(level: u32) -> u32 {
     };
     let [code, instruction, mark, previous] = words;
     let Code { checksum, generation } = identify(layout, *target, *freed, code, &mut read.code, readable);
-    let mark = lowest(layout, mark) | generation << 8;
+    let mark = entry_mark(layout, mark) | generation << 8;
     let slot = &mut stack.frames[*count as usize % MAX_PYTHON_FRAMES];
     *slot = PythonFrame { code, instruction, checksum, mark };
     add(hash, slot);
@@ -175,7 +181,7 @@ extern "C" fn python_step(level: u32) -> u32 {
 
 /// The byte that tells entry frames, of the word that holds it.
 #[inline(always)]
-fn lowest(layout: &PythonLayout, mark: u64) -> u32 {
+fn entry_mark(layout: &PythonLayout, mark: u64) -> u32 {
     (mark >> (layout.mark % 8 * 8)) as u32 & 0xff
 }
 
@@ -293,10 +299,19 @@ fn words(layout: &PythonLayout) -> [u32; 4] {
 /// These words of a frame that is in one of two pieces: from 3.11 on, frames of functions that call each other are next to
 /// each other, but for those between C and Python (from 3.12 on), which are on the stack, and those of generators.
 #[inline(always)]
-fn frame_here(layout: &PythonLayout, frame: u64, window: &Window, stack: &Window) -> Option<[u64; 4]> {
+fn frame_here(
+    layout: &PythonLayout,
+    frame: u64,
+    window: &Window,
+    stack: &Window,
+    lowest: &mut u64,
+) -> Option<[u64; 4]> {
     let size = layout.frame_size;
     let (piece, first) = match window.find_here(frame, size) {
-        Some(first) => (window, first),
+        Some(first) => {
+            *lowest = frame;
+            (window, first)
+        }
         None => (stack, stack.find_here(frame, size)?),
     };
     Some(words(layout).map(|offset| piece.word(first + offset as usize / 8)))

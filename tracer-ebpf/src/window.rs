@@ -28,14 +28,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Forgets what is there: the target may have changed it since the last hit.
-    #[inline(always)]
-    pub(crate) fn forget(&mut self) {
-        self.length = 0;
-        self.expected_length = 0;
-    }
-
-    /// The same. What is read next is expected to be between two addresses; if it is not, it only takes longer.
+    /// Forgets what is there, as the target may have changed it since the last hit. What is read next is expected to be
+    /// between two addresses; if it is not, it only takes longer.
     #[inline(always)]
     pub(crate) fn expect(&mut self, start: u64, end: u64) {
         let length = end.wrapping_sub(start);
