@@ -87,7 +87,7 @@ fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Targe
 /// Whether it is a stack that user space did not have.
 #[inline(always)]
 fn python_stack(hit: &mut Hit, level: u32, target: &Target) -> bool {
-    python::python_walk(level, target.number, hit.tgid);
+    python::walk(level, target.number, hit.tgid);
     let Some(scratch::Python { hash, stack, .. }) = scratch::python(level) else { return false };
     let known = maps::stack_id(hash);
     hit.python = match known {

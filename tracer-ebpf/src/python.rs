@@ -49,16 +49,28 @@ pub(crate) struct Walker {
 }
 
 /// Fills the scratch's Python stack, and its hash. The thread must be of process `tgid`, which is target `number`.
+#[inline(always)]
+pub(crate) fn walk(level: u32, number: u32, tgid: u32) {
+    let end = python_begin(level, number, tgid);
+    python_walk(level, end);
+}
+
+/// Finds the innermost frame: [`GOES_ON`], or why there is none.
 ///
-/// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it; so is
-/// each step.
+/// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it; so are
+/// the others. None has much on the program's stack, which all that call each other share.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 {
-    let Some(scratch::Python { hash, window, walker, stack, read }) = scratch::python(level) else { return 0 };
-    let Some(layout) = maps::python(tgid) else { return 0 };
+extern "C" fn python_begin(level: u32, number: u32, tgid: u32) -> u32 {
+    let Some(scratch::Python { hash, window, walker, read, .. }) = scratch::python(level) else {
+        return PythonEnd::UnreadableState as u32;
+    };
     *hash = maps::hash_key();
     hash.add(u64::from(number) << 32 | 1);
+    let Some(layout) = maps::python(tgid) else {
+        walker.count = 0;
+        return PythonEnd::UnreadableState as u32;
+    };
     let freed = maps::codes_freed(number);
     let mut end = GOES_ON;
     let frame = match innermost(layout, &mut read.frame) {
@@ -74,17 +86,25 @@ pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 
     let certain = walker.certain(number, freed, layout);
     let (last, lowest) = (frame, frame);
     *walker = Walker { frame, last, lowest, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
+    end
+}
+
+/// Captures the frames from there on, unless there is an end already.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn python_walk(level: u32, begin: u32) -> u32 {
+    let mut end = begin;
     for _ in 0..=MAX_PYTHON_FRAMES / STEPS {
         if end != GOES_ON {
             break;
         }
         end = python_steps(level);
     }
-    let count = walker.count;
-    stack.count = count as u16;
+    let Some(scratch::Python { hash, walker, stack, .. }) = scratch::python(level) else { return 0 };
+    stack.count = walker.count as u16;
     stack.end = end as u8;
     hash.add(u64::from(end));
-    maps::add(Counter::PythonFrames, u64::from(count));
+    maps::add(Counter::PythonFrames, u64::from(walker.count));
     if PythonEnd::from_u8(end as u8).is_cut() {
         maps::count(Counter::PythonCut);
     }
