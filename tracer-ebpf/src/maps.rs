@@ -69,7 +69,8 @@ static RULES: Array<Rule> = Array::with_max_entries(1 << 16, 0);
 #[map]
 static REMEMBERED: Array<u64> = Array::with_max_entries(1 << 16, 0);
 
-/// The rules of the addresses that were met last, for each level of [`crate::scratch`].
+/// The rules of the addresses that were met last, for each level of [`crate::scratch`]: one look instead of three, for range,
+/// row and rule.
 #[map]
 static KNOWN: PerCpuArray<[Known; KNOWN_RULES]> = PerCpuArray::with_max_entries(LEVELS, 0);
 

@@ -21,18 +21,19 @@ const NO_ROW: u32 = u32::MAX;
 /// What [`native_step`] gives if there is one more frame.
 const GOES_ON: u32 = 0;
 
-/// How many rules are remembered on each level: a power of two.
+/// How many rules are remembered on each processor and level: a power of two.
 pub(crate) const KNOWN_RULES: usize = 512;
 /// Steps for which the scratch memory is looked up once.
 const STEPS: usize = 8;
 
-/// The rule of an address, remembered.
+/// The rule of an address, remembered. It is written by one hit at a time, and has no other reader.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Known {
     address: u64,
     /// The number of the space that it is an address of: what a number stands for never changes.
     space: u32,
+    /// Always zero.
     padding: u32,
     rule: Rule,
 }
