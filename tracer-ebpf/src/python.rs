@@ -22,8 +22,7 @@ use crate::{
 const CHECK: u64 = 0xa5;
 /// What [`python_step`] gives if there may be one more frame; else it is a [`PythonEnd`].
 const GOES_ON: u32 = 0;
-
-/// Steps for which the scratch memory is looked up once: of those there may be, with the one that finds the end, a multiple.
+/// Steps for which the scratch memory is looked up once.
 const STEPS: usize = 8;
 
 /// The state of a walk of Python frames.
@@ -33,7 +32,7 @@ pub(crate) struct Walker {
     frame: u64,
     /// The one before it.
     last: u64,
-    /// The last one that was in the piece of memory for them.
+    /// The last one that was in the piece of memory beside the stack.
     lowest: u64,
     /// How many code objects the target has freed.
     freed: u64,
@@ -41,7 +40,7 @@ pub(crate) struct Walker {
     target: u32,
     /// Frames that are captured.
     count: u32,
-    /// Frames of the last walk whose code objects, in the places of this one's, are what they were.
+    /// So many frames of the last walk have code objects that are still what they were.
     certain: u32,
     /// Whether all code objects could be read: 0 or 1.
     readable: u32,
@@ -112,8 +111,8 @@ extern "C" fn python_walk(level: u32, begin: u32) -> u32 {
 }
 
 impl Walker {
-    /// Of how many frames of this walk the next one may take what tells their code objects from others, where it finds the
-    /// same ones in the same places: none was freed since.
+    /// How many frames of this walk have code objects that are still what they were, as none was freed since: where the next
+    /// walk meets the same ones in the same places, what tells them from others is there already.
     #[inline(always)]
     fn certain(&self, target: u32, freed: u64, layout: &PythonLayout) -> u32 {
         let watched = self.layout.codes_watched != 0 && layout.codes_watched != 0;
