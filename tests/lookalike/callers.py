@@ -358,6 +358,17 @@ def run_compiled_and_dropped():
         exec(f"def made_{number}():\n" + "\n" * number + "    both()\nmade_%d()\ntime.sleep(0.2)" % number, {"both": both, "time": time})
 
 
+def take_turns(count):
+    """From one line, code in turn that differs, at depths that change: its frames are where the last ones were."""
+    for turn in range(count):
+        made = {"both": both}
+        exec(f"def turn_{turn}(depth):\n    return turn_{turn}(depth - 1) if depth else both()", made)
+        kept.append(made)
+    for turn in range(2 * count):
+        number = turn % count
+        kept[number - count][f"turn_{number}"](turn % 5 * 3)
+
+
 def spread(
     first,
     second,
@@ -411,6 +422,7 @@ def call_all():
 
     run_compiled()
     run_compiled_and_dropped()
+    take_turns(12)
     in_a_thread_of_python()
     if not REAL:
         free_on_a_native_thread()

@@ -132,6 +132,20 @@ fn python_3_13_frames_are_its_own() -> Result<()> {
     compare("3.13")
 }
 
+/// What the kernel side remembers of the last walk on a processor is mostly another thread's.
+#[test]
+fn python_frames_of_threads_that_share_a_processor_are_their_own() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    for python in ["3.10", "3.12"].into_iter().flat_map(interpreters) {
+        let mut command = script(Path::new("taskset"), "--cpu-list");
+        command.arg("0").arg(&python).args(["callers.py", "24"]);
+        assert_own(command, &format!("{} on one processor", python.display()))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn python_frames_of_real_ttnn_are_its_own() -> Result<()> {
     if !can_probe() || !can_have_ttnn() {

@@ -385,7 +385,7 @@ pub enum Counter {
     NativeFrames = 9,
     /// Frames of those, of Python.
     PythonFrames = 10,
-    /// Native frames whose row was remembered.
+    /// Native frames whose row, or rule, was remembered.
     Remembered = 11,
     /// Stacks that were sent in whole, because nobody had seen them yet.
     NewStacks = 12,

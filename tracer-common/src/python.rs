@@ -3,8 +3,8 @@
 
 /// Most Python frames that are captured of one stack.
 pub const MAX_PYTHON_FRAMES: usize = 512;
-/// A frame, or a code object, is read up to its last field of interest: fewer bytes than these.
-pub const MAX_PYTHON_READ: usize = 128;
+/// A thread state, a frame, or a code object, is read up to its last field of interest: fewer bytes than these.
+pub const MAX_PYTHON_READ: usize = 256;
 /// Size of each of the two parts of a code object that make its [`checksum`], in bytes.
 pub const CODE_PART: usize = 32;
 
@@ -22,6 +22,8 @@ pub struct PythonLayout {
     pub cframe: u32,
     /// Offset of the pointer to the innermost frame, in the `_PyCFrame` or the thread state.
     pub current_frame: u32,
+    /// Bytes of a thread state that hold all of these, below [`MAX_PYTHON_READ`].
+    pub state_size: u32,
     /// Bytes of a frame that hold all of what follows, below [`MAX_PYTHON_READ`].
     pub frame_size: u32,
     /// Offset in a frame of the pointer to its caller's frame.
@@ -141,7 +143,7 @@ pub struct PythonStack {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PythonScratch {
-    /// A frame.
+    /// A frame, or before them the thread state.
     pub frame: [u64; MAX_PYTHON_READ / 8],
     /// A code object, from its counts on.
     pub code: [u64; MAX_PYTHON_READ / 8],
@@ -162,6 +164,6 @@ pub const fn checksum(counts: &[u64; CODE_PART / 8], names: &[u64; CODE_PART / 8
     (sum >> 32) as u32
 }
 
-const _: () = assert!(size_of::<PythonLayout>() == 56, "no implicit padding");
+const _: () = assert!(size_of::<PythonLayout>() == 60, "no implicit padding");
 const _: () = assert!(size_of::<PythonFrame>() == 24, "no implicit padding");
 const _: () = assert!(size_of::<PythonStack>() == 16 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");

@@ -87,10 +87,9 @@ fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Targe
 /// Whether it is a stack that user space did not have.
 #[inline(always)]
 fn python_stack(hit: &mut Hit, level: u32, target: &Target) -> bool {
-    python::python_walk(level, target.number, hit.tgid);
-    let Some(scratch) = scratch::at(level) else { return false };
-    let stack = &mut scratch.python;
-    let known = maps::stack_id(&scratch.hash);
+    python::walk(level, target.number, hit.tgid);
+    let Some(scratch::Python { hash, stack, .. }) = scratch::python(level) else { return false };
+    let known = maps::stack_id(hash);
     hit.python = match known {
         Some(id) => id,
         None => {
@@ -98,7 +97,7 @@ fn python_stack(hit: &mut Hit, level: u32, target: &Target) -> bool {
             stack.tgid = hit.tgid;
             stack.id = maps::next_stack();
             let frames = (stack.count as usize).min(MAX_PYTHON_FRAMES) * size_of::<PythonFrame>();
-            send_stack((&raw const *stack).cast(), frames, &scratch.hash, stack.id)
+            send_stack((&raw const *stack).cast(), frames, hash, stack.id)
         }
     };
     if hit.python == 0 {

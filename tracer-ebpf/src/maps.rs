@@ -16,8 +16,13 @@ use tracer_common::{
 };
 use tracer_unwind::{
     rule::Rule,
-    space::{MAX_TABLES, NO_EPOCH, Space},
+    space::{MAX_TABLES, NO_EPOCH, NO_SPACE, Space},
     table::Block,
+};
+
+use crate::{
+    native::{KNOWN_RULES, Known},
+    scratch::LEVELS,
 };
 
 /// Hits on their way to user space; sized by it before loading.
@@ -63,6 +68,11 @@ static RULES: Array<Rule> = Array::with_max_entries(1 << 16, 0);
 /// Rows found before: table, program counter and rule number in one word, so that it is read and written whole.
 #[map]
 static REMEMBERED: Array<u64> = Array::with_max_entries(1 << 16, 0);
+
+/// The rules of the addresses that were met last, for each level of [`crate::scratch`]: one look instead of three, for range,
+/// row and rule.
+#[map]
+static KNOWN: PerCpuArray<[Known; KNOWN_RULES]> = PerCpuArray::with_max_entries(LEVELS, 0);
 
 /// How often a target has freed a code object of Python, by its number.
 #[map]
@@ -181,6 +191,8 @@ pub(crate) struct Modules {
     pub(crate) space: u32,
     /// The epoch that is theirs there.
     pub(crate) space_epoch: u64,
+    /// The number of the space that tells where they are; [`NO_SPACE`] if none does.
+    pub(crate) space_number: u32,
     /// The epoch that is theirs here.
     pub(crate) epoch: u64,
 }
@@ -193,9 +205,24 @@ pub(crate) fn modules(target: &Target) -> Modules {
     // An epoch is compared, not whether there is one: see `is_followed`.
     let known = space(target.number).map_or(NO_EPOCH, |space| space.epoch);
     if target.inherits != 0 && epoch == FIRST_OWN && known == NO_EPOCH {
-        return Modules { space: target.inherits, space_epoch: target.inherited_epoch, epoch: INHERITED };
+        let (space, space_epoch) = (target.inherits, target.inherited_epoch);
+        return Modules { space, space_epoch, space_number: space_number(space, space_epoch), epoch: INHERITED };
     }
-    Modules { space: target.number, space_epoch: epoch, epoch }
+    let space_number = space_number(target.number, epoch);
+    Modules { space: target.number, space_epoch: epoch, space_number, epoch }
+}
+
+/// The number of the space that tells where a target's modules are at an epoch, or [`NO_SPACE`].
+#[inline(always)]
+fn space_number(target: u32, epoch: u64) -> u32 {
+    space(target).map_or(NO_SPACE, |space| if space.epoch == epoch { space.number } else { NO_SPACE })
+}
+
+/// The rules of the addresses that were met last on this level.
+#[inline(always)]
+pub(crate) fn known(level: u32) -> Option<&'static mut [Known; KNOWN_RULES]> {
+    // SAFETY: as in `scratch::at`.
+    KNOWN.get_ptr_mut(level).map(|known| unsafe { &mut *known })
 }
 
 /// Notes that the modules of a target change.

@@ -3,22 +3,40 @@
 
 use core::hint::black_box;
 
-use tracer_common::{Counter, NativeFrame, Registers, Target};
+use tracer_common::{Counter, MAX_FRAMES, NativeFrame, Registers, Target};
 use tracer_unwind::{
     rule::Rule,
-    space::{MAX_RANGES, NO_TABLE, NOT_LOADED, Range, URETPROBE},
+    space::{MAX_RANGES, NO_SPACE, NO_TABLE, NOT_LOADED, Range, URETPROBE},
     walk::{self, Machine, Stop},
 };
 
 use crate::{
     maps,
     scratch::{self, Walker},
+    window::Here,
 };
 
 /// What [`find_rule`] gives if there is no row.
 const NO_ROW: u32 = u32::MAX;
 /// What [`native_step`] gives if there is one more frame.
 const GOES_ON: u32 = 0;
+
+/// How many rules are remembered on each processor and level: a power of two.
+pub(crate) const KNOWN_RULES: usize = 512;
+/// Steps for which the scratch memory is looked up once.
+const STEPS: usize = 8;
+
+/// The rule of an address, remembered. It is written by one hit at a time, and has no other reader.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    address: u64,
+    /// The number of the space that it is an address of: what a number stands for never changes.
+    space: u32,
+    /// Always zero.
+    padding: u32,
+    rule: Rule,
+}
 
 /// Fills the scratch's native stack, and its hash.
 #[inline(always)]
@@ -30,14 +48,17 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
     hash.add(modules.epoch);
     scratch.hash = hash;
     scratch.native.epoch = modules.epoch as u32;
-    scratch.window.forget();
     let walker = &mut scratch.walker;
     let (ip, sp, bp) = (registers.rip, registers.rsp, registers.rbp);
+    // The last walk here ended where this one will, if it was of the same thread.
+    scratch.window.expect(sp, walker.machine.sp);
     walker.machine = Machine { ip, sp, bp, bp_lost: 0, returns: 0 };
     walker.space = modules.space;
+    walker.space_number = if maps::remembers() { modules.space_number } else { NO_SPACE };
     walker.range = Range::UNUSED;
     walker.epoch = modules.space_epoch;
     walker.remembered = 0;
+    walker.count = 0;
     native_walk(level);
     maps::count(Counter::Walked);
     maps::add(Counter::NativeFrames, u64::from(scratch.native.count));
@@ -50,16 +71,9 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn native_walk(level: u32) -> u32 {
-    let Some(scratch) = scratch::at(level) else { return 0 };
-    let mut hash = scratch.hash;
-    let mut count = 0;
     let mut stop = GOES_ON;
-    for slot in &mut scratch.native.frames {
-        let machine = &scratch.walker.machine;
-        *slot = NativeFrame::new(machine.ip, machine.returns);
-        hash.add(slot.0);
-        count += 1;
-        stop = native_step(level);
+    for _ in 0..MAX_FRAMES / STEPS {
+        stop = native_steps(level);
         if stop != GOES_ON {
             break;
         }
@@ -67,11 +81,38 @@ extern "C" fn native_walk(level: u32) -> u32 {
     if stop == GOES_ON {
         stop = Stop::TooManyFrames as u32;
     }
-    scratch.native.count = count;
+    let Some(scratch) = scratch::at(level) else { return 0 };
+    scratch.native.count = scratch.walker.count as u16;
     scratch.native.stop = stop as u8;
-    hash.add(u64::from(stop));
-    scratch.hash = hash;
+    scratch.hash.add(u64::from(stop));
     0
+}
+
+/// Some steps of the walk: [`GOES_ON`], or the number of a [`Stop`].
+///
+/// Most need nothing but what is at hand: any other is left to [`native_step`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn native_steps(level: u32) -> u32 {
+    let Some(scratch) = scratch::at(level) else { return Stop::Unreadable as u32 };
+    let Some(known) = maps::known(level) else { return Stop::Unreadable as u32 };
+    for _ in 0..STEPS {
+        let Walker { machine, count, space_number, remembered, .. } = &mut scratch.walker;
+        let frame = NativeFrame::new(machine.ip, machine.returns);
+        scratch.native.frames[*count as usize % MAX_FRAMES] = frame;
+        *count += 1;
+        scratch.hash.add(frame.0);
+        let mut tables = Recent { known, space: *space_number };
+        if walk::step(machine, &mut tables, &mut Here(&scratch.window)).is_ok() {
+            *remembered += 1;
+            continue;
+        }
+        let stop = native_step(level);
+        if stop != GOES_ON {
+            return stop;
+        }
+    }
+    GOES_ON
 }
 
 /// One step of the walk in the scratch memory of this level: [`GOES_ON`], or the number of a [`Stop`].
@@ -79,8 +120,9 @@ extern "C" fn native_walk(level: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn native_step(level: u32) -> u32 {
     let Some(scratch) = scratch::at(level) else { return Stop::Unreadable as u32 };
-    let Walker { machine, space, range, epoch, remembered, .. } = &mut scratch.walker;
-    let mut tables = Tables { space: *space, range, epoch: *epoch, remembered };
+    let Some(known) = maps::known(level) else { return Stop::Unreadable as u32 };
+    let Walker { machine, space, space_number, range, epoch, remembered, .. } = &mut scratch.walker;
+    let mut tables = Tables { space: *space, range, epoch: *epoch, remembered, space_number, known };
     match walk::step(machine, &mut tables, &mut &mut scratch.window) {
         Ok(()) => GOES_ON,
         Err(stop) => stop as u32,
@@ -118,6 +160,31 @@ struct Tables<'a> {
     range: &'a mut Range,
     epoch: u64,
     remembered: &'a mut u64,
+    space_number: &'a mut u32,
+    known: &'a mut [Known; KNOWN_RULES],
+}
+
+/// The rules of the addresses that were met last, and nothing else.
+struct Recent<'a> {
+    known: &'a [Known; KNOWN_RULES],
+    space: u32,
+}
+
+impl walk::Tables for Recent<'_> {
+    #[inline(always)]
+    fn rule(&mut self, address: u64) -> Result<Rule, Stop> {
+        let known = &self.known[place(address)];
+        if known.address == address && known.space == self.space && self.space != NO_SPACE {
+            return Ok(known.rule);
+        }
+        Err(Stop::NoTable)
+    }
+}
+
+/// Where the rule of an address is remembered.
+#[inline(always)]
+fn place(address: u64) -> usize {
+    (address ^ address >> 12) as usize % KNOWN_RULES
 }
 
 impl walk::Tables for Tables<'_> {
@@ -141,7 +208,9 @@ impl walk::Tables for Tables<'_> {
             unsafe { slot.write_volatile(key | u64::from(number & 0xffff)) };
             number
         };
-        maps::rule(number).copied().ok_or(Stop::NoTable)
+        let rule = *maps::rule(number).ok_or(Stop::NoTable)?;
+        self.known[place(address)] = Known { address, space: *self.space_number, padding: 0, rule };
+        Ok(rule)
     }
 }
 
@@ -163,11 +232,15 @@ impl Tables<'_> {
 
     /// The range that an address is in.
     #[inline(always)]
-    fn find(&self, address: u64) -> Result<Range, Stop> {
+    fn find(&mut self, address: u64) -> Result<Range, Stop> {
         let space = maps::space(self.space).ok_or(Stop::ModulesChanged)?;
         // What is known of another epoch is of no use.
         if space.epoch != self.epoch {
             return Err(Stop::ModulesChanged);
+        }
+        // The same modules, but more of their tables: what comes from both is neither's.
+        if space.number != *self.space_number {
+            *self.space_number = NO_SPACE;
         }
         // The verifier does not know what the compiler knows of the answer: the mask below must stay.
         let index = black_box(find_range(self.space, address));

@@ -1,13 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads the target's objects, at the offsets that user space derived.
 
-use aya_ebpf::helpers::bpf_probe_read_user;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use tracer_common::{DeviceClass, Hit, Layout, NO_OFFSET, UNREADABLE_DEVICE, UNREADABLE_OBJECT};
 
 /// `AllocationStatus::DEALLOCATED`.
 const DEALLOCATED: u8 = 2;
 /// Words from the beginning of a `Buffer`'s fields that are read at once: in the released builds, all but its unique id.
-const WORDS: usize = 12;
+const BUFFER_WORDS: usize = 16;
+/// Words from the beginning of a device that are read at once: those with its id, or the pointer to what has it.
+const DEVICE_WORDS: usize = 4;
+
+/// An object whose first words are read at once; what is behind them, or can't be read so, is read by itself. Their number
+/// must be a power of two: the verifier of Linux 5.15 knows offsets by their bits only.
+struct Object<const WORDS: usize> {
+    address: u64,
+    first: [u64; WORDS],
+    readable: bool,
+}
+
+impl<const WORDS: usize> Object<WORDS> {
+    #[inline(always)]
+    fn at(address: u64) -> Self {
+        let mut first = MaybeUninit::<[u64; WORDS]>::uninit();
+        let size = size_of::<[u64; WORDS]>() as u32;
+        // SAFETY: the helper copes with any user address; the verifier checks that there is room.
+        let result = unsafe { generated::bpf_probe_read_user(first.as_mut_ptr().cast(), size, address as *const _) };
+        // SAFETY: what can't be read the helper fills with zeros.
+        let first = unsafe { first.assume_init() };
+        Self { address, first, readable: result == 0 }
+    }
+
+    /// What is at an offset, as [`read`] has it.
+    #[inline(always)]
+    fn field(&self, offset: u32, flags: &mut u8) -> u64 {
+        if self.readable && (offset as usize) < size_of::<[u64; WORDS]>() {
+            self.first[offset as usize / 8 % WORDS] >> (offset % 8 * 8)
+        } else {
+            read(self.address, offset, flags)
+        }
+    }
+}
 
 /// Fills the fields of the `Buffer` at `hit.object`.
 pub(crate) fn read_buffer(hit: &mut Hit, layout: &Layout) {
@@ -15,16 +50,9 @@ pub(crate) fn read_buffer(hit: &mut Hit, layout: &Layout) {
         hit.flags |= UNREADABLE_OBJECT;
         return;
     };
-    // What can't be read at once may be read word by word.
-    // SAFETY: the helper copes with any user address.
-    let first = unsafe { bpf_probe_read_user(fields as *const [u64; WORDS]) }.ok();
+    let buffer = Object::<BUFFER_WORDS>::at(fields);
     let flags = &mut hit.flags;
-    let mut field = |offset: u32| match &first {
-        Some(words) if (offset as usize) < size_of::<[u64; WORDS]>() => {
-            words[offset as usize / 8 % WORDS] >> (offset % 8 * 8)
-        }
-        _ => read(fields, offset, flags),
-    };
+    let mut field = |offset: u32| buffer.field(offset, flags);
     hit.device = field(layout.device);
     hit.allocator = field(layout.allocator);
     hit.size = field(layout.size);
@@ -40,17 +68,17 @@ pub(crate) fn read_buffer(hit: &mut Hit, layout: &Layout) {
 /// Fills the class and id of the device at `device`.
 pub(crate) fn read_device(hit: &mut Hit, device: u64, layout: &Layout) {
     let mut flags = 0;
-    let vtable = read(device, 0, &mut flags);
+    let object = Object::<DEVICE_WORDS>::at(device);
+    let vtable = object.field(0, &mut flags);
     if flags == 0 && vtable == layout.chip_vtable {
         hit.device_class = DeviceClass::Chip as u8;
-        hit.device_id = read(device, layout.chip_id, &mut flags) as u32;
+        hit.device_id = object.field(layout.chip_id, &mut flags) as u32;
     } else if flags == 0 && vtable == layout.mesh_vtable {
         hit.device_class = DeviceClass::Mesh as u8;
-        let holder = match layout.mesh_impl {
-            NO_OFFSET => device,
-            offset => read(device, offset, &mut flags),
-        };
-        hit.device_id = read(holder, layout.mesh_id, &mut flags) as u32;
+        hit.device_id = match layout.mesh_impl {
+            NO_OFFSET => object.field(layout.mesh_id, &mut flags),
+            offset => read(object.field(offset, &mut flags), layout.mesh_id, &mut flags),
+        } as u32;
     }
     if flags != 0 {
         hit.device_class = DeviceClass::Unknown as u8;

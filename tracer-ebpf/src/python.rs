@@ -9,104 +9,204 @@ use aya_ebpf::helpers::{
     generated::{self, bpf_get_current_task},
 };
 use tracer_common::{
-    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, Target, checksum,
+    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, StackHash, Target,
+    checksum,
 };
 
 use crate::{
-    maps,
-    scratch::{self, Scratch},
-    window::Window,
+    maps, scratch,
+    window::{PAGE, Window},
 };
 
 /// The lowest byte of what is remembered, so that what is mixed with another mask shows.
 const CHECK: u64 = 0xa5;
 /// What [`python_step`] gives if there may be one more frame; else it is a [`PythonEnd`].
 const GOES_ON: u32 = 0;
+/// Steps for which the scratch memory is looked up once.
+const STEPS: usize = 8;
 
 /// The state of a walk of Python frames.
 #[repr(C)]
 pub(crate) struct Walker {
     /// The next frame.
     frame: u64,
+    /// The one before it.
+    last: u64,
+    /// The last one that was in the piece of memory beside the stack.
+    lowest: u64,
     /// How many code objects the target has freed.
     freed: u64,
     /// The target's number.
     target: u32,
     /// Frames that are captured.
     count: u32,
+    /// So many frames of the last walk have code objects that are still what they were.
+    certain: u32,
+    /// Whether all code objects could be read: 0 or 1.
+    readable: u32,
     layout: PythonLayout,
 }
 
 /// Fills the scratch's Python stack, and its hash. The thread must be of process `tgid`, which is target `number`.
+#[inline(always)]
+pub(crate) fn walk(level: u32, number: u32, tgid: u32) {
+    let end = python_begin(level, number, tgid);
+    python_walk(level, end);
+}
+
+/// Finds the innermost frame: [`GOES_ON`], or why there is none.
 ///
-/// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it; so is
-/// each step.
+/// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it; so are
+/// the others. None has much on the program's stack, which all that call each other share.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn python_walk(level: u32, number: u32, tgid: u32) -> u32 {
-    let Some(scratch) = scratch::at(level) else { return 0 };
-    let Some(layout) = maps::python(tgid) else { return 0 };
-    scratch.hash = maps::hash_key();
-    scratch.hash.add(u64::from(number) << 32 | 1);
-    scratch.window.forget();
+extern "C" fn python_begin(level: u32, number: u32, tgid: u32) -> u32 {
+    let Some(scratch::Python { hash, window, walker, read, .. }) = scratch::python(level) else {
+        return PythonEnd::UnreadableState as u32;
+    };
+    *hash = maps::hash_key();
+    hash.add(u64::from(number) << 32 | 1);
+    let Some(layout) = maps::python(tgid) else {
+        walker.count = 0;
+        return PythonEnd::UnreadableState as u32;
+    };
     let freed = maps::codes_freed(number);
     let mut end = GOES_ON;
-    let frame = match innermost(layout) {
+    let frame = match innermost(layout, &mut read.frame) {
         Ok(frame) => frame,
         Err(error) => {
             end = error as u32;
             0
         }
     };
-    scratch.frames = Walker { frame, freed, target: number, count: 0, layout: *layout };
-    for _ in 0..=MAX_PYTHON_FRAMES {
+    // Frames of callers are below those of whom they call, and the last walk here came down to where this one will, if it
+    // was of the same thread.
+    window.expect(walker.lowest, frame.wrapping_add(u64::from(layout.frame_size)));
+    let certain = walker.certain(number, freed, layout);
+    let (last, lowest) = (frame, frame);
+    *walker = Walker { frame, last, lowest, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
+    end
+}
+
+/// Captures the frames from there on, unless there is an end already.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn python_walk(level: u32, begin: u32) -> u32 {
+    let mut end = begin;
+    for _ in 0..=MAX_PYTHON_FRAMES / STEPS {
         if end != GOES_ON {
             break;
         }
-        end = python_step(level);
+        end = python_steps(level);
     }
-    let count = scratch.frames.count;
-    scratch.python.count = count as u16;
-    scratch.python.end = end as u8;
-    scratch.hash.add(u64::from(end));
-    maps::add(Counter::PythonFrames, u64::from(count));
+    let Some(scratch::Python { hash, walker, stack, .. }) = scratch::python(level) else { return 0 };
+    stack.count = walker.count as u16;
+    stack.end = end as u8;
+    hash.add(u64::from(end));
+    maps::add(Counter::PythonFrames, u64::from(walker.count));
     if PythonEnd::from_u8(end as u8).is_cut() {
         maps::count(Counter::PythonCut);
     }
     0
 }
 
-/// Captures the next frame, innermost first.
+impl Walker {
+    /// How many frames of this walk have code objects that are still what they were, as none was freed since: where the next
+    /// walk meets the same ones in the same places, what tells them from others is there already.
+    #[inline(always)]
+    fn certain(&self, target: u32, freed: u64, layout: &PythonLayout) -> u32 {
+        let watched = self.layout.codes_watched != 0 && layout.codes_watched != 0;
+        let same = self.target == target && self.freed == freed && self.readable != 0;
+        if watched && same { self.count } else { 0 }
+    }
+}
+
+/// Captures some frames, innermost first.
+///
+/// Most need nothing but what is at hand: any other is left to [`python_step`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn python_steps(level: u32) -> u32 {
+    let (Some(scratch), Some(native)) = (scratch::python(level), scratch::at(level)) else {
+        return PythonEnd::UnreadableFrame as u32;
+    };
+    let scratch::Python { hash, window, walker, stack, .. } = scratch;
+    for _ in 0..STEPS {
+        let Walker { frame, last, lowest, count, certain, layout, .. } = walker;
+        let slot = &mut stack.frames[*count as usize % MAX_PYTHON_FRAMES];
+        if *count < *certain
+            && let Some([code, instruction, mark, previous]) =
+                frame_here(layout, *frame, window, &native.window, lowest)
+            && code == slot.code
+        {
+            slot.instruction = instruction;
+            slot.mark = slot.mark & !0xff | entry_mark(layout, mark);
+            add(hash, slot);
+            *count += 1;
+            (*last, *frame) = (*frame, previous);
+            continue;
+        }
+        let end = python_step(level);
+        if end != GOES_ON {
+            return end;
+        }
+    }
+    GOES_ON
+}
+
+#[inline(always)]
+fn add(hash: &mut StackHash, frame: &PythonFrame) {
+    hash.add(frame.code);
+    hash.add(frame.instruction);
+    hash.add(u64::from(frame.checksum) << 32 | u64::from(frame.mark));
+}
+
+/// Captures the next frame.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn python_step(level: u32) -> u32 {
-    let Some(Scratch { hash, window, frames, python, read, .. }) = scratch::at(level) else {
+    let (Some(scratch), Some(native)) = (scratch::python(level), scratch::at(level)) else {
         return PythonEnd::UnreadableFrame as u32;
     };
-    let Walker { frame, freed, target, count, layout } = frames;
+    let scratch::Python { hash, window, walker, stack, read } = scratch;
+    let Walker { frame, last, lowest, freed, target, count, readable, layout, .. } = walker;
     if *frame == 0 {
         return PythonEnd::Complete as u32;
     }
     if *count as usize >= MAX_PYTHON_FRAMES {
         return PythonEnd::TooManyFrames as u32;
     }
-    let Some([code, instruction, mark, previous]) = read_frame(layout, *frame, window, &mut read.frame) else {
-        return PythonEnd::UnreadableFrame as u32;
+    // A frame that is not near the one before it is not near others either: its caller's is where that one was.
+    if frame.wrapping_sub(*last).wrapping_add(PAGE) < 2 * PAGE {
+        window.find(*frame, layout.frame_size);
+    }
+    let words = match frame_here(layout, *frame, window, &native.window, lowest) {
+        Some(words) => words,
+        None if read_part(&mut read.frame, layout.frame_size, *frame) == 0 => {
+            words(layout).map(|offset| word(&read.frame, offset))
+        }
+        None => return PythonEnd::UnreadableFrame as u32,
     };
-    let Code { checksum, generation } = identify(layout, *target, *freed, code, &mut read.code);
-    let mark = (mark >> (layout.mark % 8 * 8)) as u32 & 0xff | generation << 8;
-    hash.add(code);
-    hash.add(instruction);
-    hash.add(u64::from(checksum) << 32 | u64::from(mark));
-    python.frames[*count as usize % MAX_PYTHON_FRAMES] = PythonFrame { code, instruction, checksum, mark };
+    let [code, instruction, mark, previous] = words;
+    let Code { checksum, generation } = identify(layout, *target, *freed, code, &mut read.code, readable);
+    let mark = entry_mark(layout, mark) | generation << 8;
+    let slot = &mut stack.frames[*count as usize % MAX_PYTHON_FRAMES];
+    *slot = PythonFrame { code, instruction, checksum, mark };
+    add(hash, slot);
     *count += 1;
-    *frame = previous;
+    (*last, *frame) = (*frame, previous);
     GOES_ON
+}
+
+/// The byte that tells entry frames, of the word that holds it.
+#[inline(always)]
+fn entry_mark(layout: &PythonLayout, mark: u64) -> u32 {
+    (mark >> (layout.mark % 8 * 8)) as u32 & 0xff
 }
 
 /// The address of the innermost frame of this thread, 0 if it runs no Python code.
 #[inline(always)]
-fn innermost(layout: &PythonLayout) -> Result<u64, PythonEnd> {
+fn innermost(layout: &PythonLayout, read: &mut [u64; MAX_PYTHON_READ / 8]) -> Result<u64, PythonEnd> {
     // SAFETY: the helper takes no argument.
     let task = unsafe { bpf_get_current_task() };
     // SAFETY: the helper copes with any kernel address.
@@ -116,14 +216,16 @@ fn innermost(layout: &PythonLayout) -> Result<u64, PythonEnd> {
     if state == 0 {
         return Err(PythonEnd::NoThreadState);
     }
-    if pointer(state, layout.thread_id)? != fsbase {
+    if read_part(read, layout.state_size, state) != 0 {
+        return Err(PythonEnd::UnreadableState);
+    }
+    if word(read, layout.thread_id) != fsbase {
         return Err(PythonEnd::OtherThread);
     }
-    let holder = match layout.cframe {
-        NO_OFFSET => state,
-        offset => pointer(state, offset)?,
-    };
-    pointer(holder, layout.current_frame)
+    match layout.cframe {
+        NO_OFFSET => Ok(word(read, layout.current_frame)),
+        offset => pointer(word(read, offset), layout.current_frame),
+    }
 }
 
 /// What tells a code object from all others that are, or were, at its address.
@@ -138,7 +240,14 @@ struct Code {
 /// two words: address and target, and the answer. Other CPUs write them one by one, so the second is of use only with the
 /// first that it was made with.
 #[inline(always)]
-fn identify(layout: &PythonLayout, target: u32, freed: u64, code: u64, part: &mut [u64; MAX_PYTHON_READ / 8]) -> Code {
+fn identify(
+    layout: &PythonLayout,
+    target: u32,
+    freed: u64,
+    code: u64,
+    part: &mut [u64; MAX_PYTHON_READ / 8],
+    readable: &mut u32,
+) -> Code {
     let key = key(target, code);
     let slot = maps::code(hash(code)).filter(|_| layout.codes_watched != 0);
     if let Some(slot) = slot {
@@ -155,6 +264,9 @@ fn identify(layout: &PythonLayout, target: u32, freed: u64, code: u64, part: &mu
     let words = |start: u32| [0, 8, 16, 24].map(|offset| word(part, start + offset));
     let checksum = checksum(&words(0), &words(layout.names));
     let generation = if layout.codes_watched == 0 { 0 } else { freed as u32 & 0xff_ffff };
+    if unreadable {
+        *readable = 0;
+    }
     if let (Some(slot), false) = (slot, unreadable) {
         let answer = u64::from(checksum) << 32 | u64::from(generation) << 8 | CHECK;
         // SAFETY: as above.
@@ -197,22 +309,31 @@ fn mask(key: u64) -> u64 {
     key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// The words of a frame that are of interest: code, instruction, mark, and the caller's frame.
-///
-/// Frames of functions that call each other are next to each other, from 3.11 on.
+/// Where the words of a frame are that are of interest: code, instruction, mark, and the caller's frame.
 #[inline(always)]
-fn read_frame(
+fn words(layout: &PythonLayout) -> [u32; 4] {
+    [layout.code, layout.instruction, layout.mark, layout.previous]
+}
+
+/// These words of a frame that is in one of two pieces: from 3.11 on, frames of functions that call each other are next to
+/// each other, but for those between C and Python (from 3.12 on), which are on the stack, and those of generators.
+#[inline(always)]
+fn frame_here(
     layout: &PythonLayout,
     frame: u64,
-    window: &mut Window,
-    alone: &mut [u64; MAX_PYTHON_READ / 8],
+    window: &Window,
+    stack: &Window,
+    lowest: &mut u64,
 ) -> Option<[u64; 4]> {
-    let offsets = [layout.code, layout.instruction, layout.mark, layout.previous];
-    if let Some(first) = window.find(frame, layout.frame_size) {
-        return Some(offsets.map(|offset| window.word(first + offset as usize / 8)));
-    }
-    let unreadable = read_part(alone, layout.frame_size, frame) != 0;
-    (!unreadable).then(|| offsets.map(|offset| word(alone, offset)))
+    let size = layout.frame_size;
+    let (piece, first) = match window.find_here(frame, size) {
+        Some(first) => {
+            *lowest = frame;
+            (window, first)
+        }
+        None => (stack, stack.find_here(frame, size)?),
+    };
+    Some(words(layout).map(|offset| piece.word(first + offset as usize / 8)))
 }
 
 /// The word that holds the byte at `offset`.

@@ -13,28 +13,41 @@ use tracer_unwind::{space::Range, walk::Machine};
 use crate::{python, window::Window};
 
 /// How many probes can be at work at once on one CPU, each but the last preempted.
-const LEVELS: u32 = 4;
+pub(crate) const LEVELS: u32 = 4;
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(LEVELS, 0);
+
+/// A map's value has 32 KiB at most.
+#[map]
+static PYTHON: PerCpuArray<Python> = PerCpuArray::with_max_entries(LEVELS, 0);
 
 /// What one hit works in.
 #[repr(C)]
 pub(crate) struct Scratch {
     /// Whether somebody does: 0 or 1.
     busy: u64,
-    /// What tells the stack that was walked last from others.
+    /// What tells the native stack from others.
     pub(crate) hash: StackHash,
-    /// A piece of the target's memory.
+    /// A piece of the target's memory: of its stack.
     pub(crate) window: Window,
     /// The walk of the native stack.
     pub(crate) walker: Walker,
     /// What it finds.
     pub(crate) native: NativeStack,
-    /// The walk of the Python frames.
-    pub(crate) frames: python::Walker,
+}
+
+/// What the walk of the Python frames works in.
+#[repr(C)]
+pub(crate) struct Python {
+    /// What tells the frames from others.
+    pub(crate) hash: StackHash,
+    /// A piece of the target's memory, beside the one that has its stack.
+    pub(crate) window: Window,
+    /// The walk.
+    pub(crate) walker: python::Walker,
     /// What it finds.
-    pub(crate) python: PythonStack,
-    /// What they are read into.
+    pub(crate) stack: PythonStack,
+    /// What is read into that is in neither piece.
     pub(crate) read: PythonScratch,
 }
 
@@ -45,14 +58,16 @@ pub(crate) struct Walker {
     pub(crate) machine: Machine,
     /// The number of the target whose modules are where this one's are.
     pub(crate) space: u32,
-    /// Always zero.
-    pub(crate) padding: u32,
+    /// The number of what tells where they are.
+    pub(crate) space_number: u32,
     /// The range that the last address was in.
     pub(crate) range: Range,
     /// The epoch at which they are.
     pub(crate) epoch: u64,
-    /// How many rows were remembered.
+    /// Of how many frames row or rule were remembered.
     pub(crate) remembered: u64,
+    /// Frames that are captured.
+    pub(crate) count: u64,
 }
 
 /// Scratch memory for one hit, until it is dropped.
@@ -95,4 +110,11 @@ pub(crate) fn at(level: u32) -> Option<&'static mut Scratch> {
     // SAFETY: it is this CPU's, the kernel does not move a program to another one, and the level is claimed by one hit;
     // but for `busy`, of which nothing is assumed.
     SCRATCH.get_ptr_mut(level).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// The same, for Python frames.
+#[inline(always)]
+pub(crate) fn python(level: u32) -> Option<&'static mut Python> {
+    // SAFETY: as in `at`.
+    PYTHON.get_ptr_mut(level).map(|python| unsafe { &mut *python })
 }

@@ -19,6 +19,9 @@ pub const URETPROBE: u32 = u32::MAX - 2;
 /// In [`Space::epoch`]: nobody's.
 pub const NO_EPOCH: u64 = u64::MAX;
 
+/// In [`Space::number`]: nobody's.
+pub const NO_SPACE: u32 = 0;
+
 /// A piece of the address space that a module's code is mapped to, or a part of it with a table of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,10 @@ impl Range {
 pub struct Space {
     /// How often the process's modules had changed when this was made.
     pub epoch: u64,
+    /// Its number, which no other one ever has; or [`NO_SPACE`].
+    pub number: u32,
+    /// Always zero.
+    pub padding: u32,
     /// In the order of their addresses; the rest is [`Range::UNUSED`].
     pub ranges: [Range; MAX_RANGES],
 }
@@ -75,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_range_of_an_address_is_found() {
-        let mut space = Space { epoch: 0, ranges: [Range::UNUSED; MAX_RANGES] };
+        let mut space = Space { epoch: 0, number: 1, padding: 0, ranges: [Range::UNUSED; MAX_RANGES] };
         for (range, start) in space.ranges.iter_mut().zip([0x1000, 0x3000, 0x4000]) {
             *range = Range { start, end: start + 0x1000, bias: 0, table: 0, padding: 0 };
         }

@@ -17,7 +17,7 @@ use log::{Log, Metadata, Record};
 use tracer_common::{Cookie, Counter, PythonLayout, Target, TaskLayout};
 use tracer_unwind::{
     rule::Rule,
-    space::{MAX_RANGES, NO_EPOCH, Range, Space},
+    space::{MAX_RANGES, NO_EPOCH, NO_SPACE, Range, Space},
     table::Block,
 };
 
@@ -91,7 +91,12 @@ impl Kernel {
         let kernel = Self {
             targets: HashMap::try_from(map(&mut ebpf, "TARGETS")?)?,
             followed: HashMap::try_from(map(&mut ebpf, "FOLLOWED")?)?,
-            no_space: space_map(&Space { epoch: NO_EPOCH, ranges: [Range::UNUSED; MAX_RANGES] })?,
+            no_space: space_map(&Space {
+                epoch: NO_EPOCH,
+                number: NO_SPACE,
+                padding: 0,
+                ranges: [Range::UNUSED; MAX_RANGES],
+            })?,
             epochs: Array::try_from(map(&mut ebpf, "EPOCHS")?)?,
             codes_freed: Array::try_from(map(&mut ebpf, "CODES_FREED")?)?,
             spaces: ArrayOfMaps::try_from(map(&mut ebpf, "SPACES")?)?,

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Result;
 use log::debug;
-use tracer_unwind::space::{self, MAX_RANGES, MAX_TABLES, NO_TABLE, NOT_LOADED, URETPROBE};
+use tracer_unwind::space::{self, MAX_RANGES, MAX_TABLES, NO_SPACE, NO_TABLE, NOT_LOADED, URETPROBE};
 
 use super::{
     kernel::Kernel,
@@ -31,6 +31,8 @@ pub(super) struct Modules {
     rules: usize,
     /// The number of the next table; none is ever given twice, as rows that are remembered say.
     next: u32,
+    /// The number of the next space; neither is any of these, as rules that are remembered say.
+    next_space: u32,
     /// What can't be loaded, in sentences that are not told yet.
     problems: Vec<String>,
 }
@@ -47,7 +49,7 @@ impl Modules {
         // Without it each recording makes the tables anew, and nothing else.
         let cache = Cache::open().inspect_err(|error| debug!("unwind tables are not kept: {error:#}")).ok();
         let tables = Tables::new(cache)?;
-        Ok(Self { tables, loaded: HashMap::new(), rules: 0, next: 1, problems: Vec::new() })
+        Ok(Self { tables, loaded: HashMap::new(), rules: 0, next: 1, next_space: NO_SPACE + 1, problems: Vec::new() })
     }
 
     /// Has the tables of a module made, if nobody has yet.
@@ -128,7 +130,9 @@ impl Modules {
                 "the process has code in more than {MAX_RANGES} places; stacks through the rest are copied, which costs more"
             ));
         }
-        let mut compact = space::Space { epoch, ranges: [space::Range::UNUSED; MAX_RANGES] };
+        let mut compact =
+            space::Space { epoch, number: self.next_space, padding: 0, ranges: [space::Range::UNUSED; MAX_RANGES] };
+        self.next_space += 1;
         for (slot, range) in compact.ranges.iter_mut().zip(ranges) {
             *slot = range;
         }

@@ -116,12 +116,15 @@ fn destructor(peek: Peek, code_type: u64, module: &Module, elf: &Elf) -> Result<
 }
 
 fn layout(offsets: &Offsets, code: &CodeLayout, slot: u32) -> Result<PythonLayout, String> {
-    let frame_size = offsets.frame_size();
+    let (state_size, frame_size) = (offsets.state_size(), offsets.frame_size());
     let names = code.names.checked_sub(code.counts).filter(|names| names % 8 == 0);
     let names = names.ok_or("the members of the type `code` are not in the order of any version that is known")?;
     let code_size = names + CODE_PART as u32;
-    if frame_size.max(code_size) as usize >= MAX_PYTHON_READ {
-        return Err(format!("a frame of {frame_size} bytes, or {code_size} of a code object, are too many to read"));
+    if state_size.max(frame_size).max(code_size) as usize >= MAX_PYTHON_READ {
+        return Err(format!(
+            "{state_size} bytes of a thread state, {frame_size} of a frame, or {code_size} of a code object, are too many to \
+             read"
+        ));
     }
     Ok(PythonLayout {
         fsbase: btf::fsbase().map_err(|error| format!("{error:#}"))?,
@@ -129,6 +132,7 @@ fn layout(offsets: &Offsets, code: &CodeLayout, slot: u32) -> Result<PythonLayou
         thread_id: offsets.thread_id,
         cframe: offsets.cframe.unwrap_or(NO_OFFSET),
         current_frame: offsets.current_frame,
+        state_size,
         frame_size,
         previous: offsets.previous,
         code: offsets.code,

@@ -102,6 +102,12 @@ const V3_12: Offsets = Offsets {
 };
 
 impl Offsets {
+    /// Bytes of a thread state that hold all that is read of it.
+    #[must_use]
+    pub fn state_size(&self) -> u32 {
+        self.thread_id.max(self.cframe.unwrap_or(self.current_frame)).saturating_add(8)
+    }
+
     /// Bytes of a frame that hold all that is read of it.
     #[must_use]
     pub fn frame_size(&self) -> u32 {
