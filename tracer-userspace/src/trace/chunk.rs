@@ -424,7 +424,7 @@ mod tests {
         for (body, what) in [
             (&[][..], "the items of a chunk are cut"),
             (&[9, 0, 1], "the items of a chunk are cut"),
-            (&[0], "the items of a chunk cannot be unpacked"),
+            (&[0, 0], "the items of a chunk cannot be unpacked"),
             (&[1, 0, 0xff, 0xff, 0xff, 0x7f], "a chunk has too many events"),
             (&[1, 0, 1, 5, 0], "a column is malformed"),
             (&[1, 0, 1, 5, 3, 0, 6, 6], "a column is malformed"),

@@ -168,6 +168,7 @@ fn a_decompression_bomb_is_damage() {
     items.extend(zstd::bulk::compress(&vec![0; MAX_BODY + 1], 1).expect("compressed"));
     let mut body = Vec::new();
     put_bytes(&items, &mut body);
+    put_varint(0, &mut body);
     let (items, damage) = read(&with_chunk(&bytes[..12], &body));
     assert!(items.is_empty());
     let what = "the items of a chunk cannot be unpacked".to_owned();
