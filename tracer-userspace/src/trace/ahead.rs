@@ -47,9 +47,11 @@ impl<T: Send + 'static> Ahead<T> {
         F: Fn(&Body, &mut Scratch) -> Result<T, Damage> + Clone + Send + 'static,
     {
         let cores = thread::available_parallelism().map_or(1, usize::from);
+        // Who takes little of each chunk has little to do with it.
+        let others = if at_once > 1 { cores } else { cores - 1 };
         let mut senders = Vec::new();
         let mut made = Vec::new();
-        for _ in 0..(cores - 1).clamp(1, MOST) {
+        for _ in 0..others.clamp(1, MOST) {
             let (sender, receiver) = sync_channel(WAITING);
             let (result, results) = sync_channel(WAITING);
             let make = make.clone();
