@@ -12,6 +12,7 @@ mod circular;
 mod containers;
 mod cycles;
 mod docs;
+mod epilogue;
 mod export_tables;
 mod export_visualizer;
 mod exports;

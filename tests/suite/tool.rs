@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use buftrace::trace::{Item, text::parse};
+use buftrace::trace::{Item, Reader, Writer, text::parse};
 use serde_json::Value;
 
 /// Whether the test can probe processes; says so and wants the test to return where it can't.
@@ -80,7 +80,38 @@ pub(crate) fn text(arguments: &[&str]) -> Result<String> {
     if !output.status.success() {
         bail!("{arguments:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     }
-    Ok(String::from_utf8(output.stdout)?)
+    let told = String::from_utf8(output.stdout)?;
+    if let &[command @ ("report" | "excess" | "held"), trace, "--json"] = arguments {
+        assert_eq!(
+            told,
+            told_by_events(command, trace)?.unwrap_or(told.clone()),
+            "{command}, by the epilogue and by events"
+        );
+    }
+    Ok(told)
+}
+
+/// What a command prints of a trace that has an epilogue, if it has to read the events.
+fn told_by_events(command: &str, trace: &str) -> Result<Option<String>> {
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("events.ttb");
+    if !copy_events(Path::new(trace), &copy)? {
+        return Ok(None);
+    }
+    Ok(Some(String::from_utf8(run(&[command, path(&copy), "--json"])?.stdout)?))
+}
+
+/// Copies a trace without its epilogue, if it has one and is whole.
+pub(crate) fn copy_events(trace: &Path, copy: &Path) -> Result<bool> {
+    let mut reader = Reader::with_epilogue(trace)?;
+    reader.by_ref().for_each(drop);
+    if reader.epilogue().is_empty() || reader.damage().is_some() {
+        return Ok(false);
+    }
+    let mut writer = Writer::create(copy)?;
+    Reader::open(trace)?.for_each(|item| writer.item(item));
+    writer.flush()?;
+    Ok(true)
 }
 
 /// What a command prints with `--json`.

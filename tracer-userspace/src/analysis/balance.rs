@@ -7,7 +7,7 @@ use std::{
 };
 
 use foldhash::HashMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Filter, VerdictCount, by_verdict::ByVerdict, names};
 use crate::model::{Buffer, ByKey, Colour, Device, Outcome, Reports, Server, Verdict};
@@ -131,10 +131,11 @@ pub struct Offender {
 }
 
 /// Collects the allocator's side of a [`Balance`]. Its memory grows with the number of addresses.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct BalanceFold {
     /// By memory and address.
     addresses: ByKey<Memory, HashMap<u64, Sum>>,
+    #[serde(skip)]
     server: ServerScope,
 }
 
@@ -153,7 +154,7 @@ enum ServerScope {
 type Memory = (u32, Option<Device>, u32);
 
 /// What happened at one address. There may be very many.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 struct Sum {
     /// Allocations seen, and those from before the recording, of which a snapshot or a free tells.
     allocations: u64,

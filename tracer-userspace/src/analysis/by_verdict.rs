@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A sum for each verdict, in place: verdicts are few, and counted with every event.
 
+use serde::{Deserialize, Serialize};
+
 use super::VerdictCount;
 use crate::model::Verdict;
 
 /// A sum for each verdict, in the order of [`Verdict::ALL`], which is theirs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct ByVerdict<T>([T; Verdict::ALL.len()]);
 
 impl<T: Copy + Default + PartialEq> ByVerdict<T> {

@@ -9,7 +9,7 @@ use std::{
     rc::Rc,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use groups::{ExcessGroup, ExcessGrouping};
 
@@ -77,7 +77,7 @@ pub struct ExcessSite {
 }
 
 /// What kind of finding a free is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExcessKind {
     /// A free beyond the allocations.
@@ -98,14 +98,14 @@ pub struct Place {
 }
 
 /// Collects an [`Excess`]. Its memory grows with the number of stacks and tests.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct ExcessFold {
     /// By stack number.
     stacks: HashMap<(u32, ExcessKind), SiteSum>,
     groups: groups::Sums,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 struct SiteSum {
     count: u64,
     possible: u64,
@@ -119,7 +119,7 @@ struct SiteSum {
 }
 
 /// The free, the free before and the allocation: stacks, and what stands for them where there are none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 struct Places {
     free: u32,
     previous: Before,
@@ -127,7 +127,7 @@ struct Places {
     allocation: Option<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 enum Before {
     Free(Verdict, u32),
     None,
@@ -136,7 +136,7 @@ enum Before {
 }
 
 /// A buffer, by the owner of the memory that it is about: the buffer itself, or an alias's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 struct Example {
     unique_id: u64,
     owner: Named,

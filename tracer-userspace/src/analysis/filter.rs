@@ -69,6 +69,12 @@ pub struct Selected {
 }
 
 impl Filter {
+    /// Whether it takes everything.
+    #[must_use]
+    pub fn takes_all(&self) -> bool {
+        self.words().is_empty()
+    }
+
     /// Whether the filter is about tests, sites or times, so that the traces' definitions have to be known before their
     /// events.
     #[must_use]

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Integrity, Place, Ranking, Site,
@@ -101,13 +101,13 @@ pub struct HeldGroup {
 }
 
 /// Collects a [`Held`]. Its memory grows with the number of stacks, tests and devices.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct HeldFold {
     sums: HashMap<Key, Sum>,
 }
 
 /// What buffers with one fate have in common, in numbers of the traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 struct Key {
     process: u32,
     verdict: Verdict,
@@ -118,7 +118,7 @@ struct Key {
     buffer_type: u32,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct Sum {
     count: u64,
     possible: u64,

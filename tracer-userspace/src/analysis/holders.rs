@@ -7,7 +7,7 @@
 use std::{cmp::Reverse, collections::hash_map::Entry, rc::Rc};
 
 use foldhash::HashMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Site, names, sites::Sites};
 use crate::model::Moment;
@@ -28,7 +28,7 @@ pub struct LiveSet {
 }
 
 /// What some buffers of one memory take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Load {
     /// How many they are.
     pub buffers: u64,
@@ -84,7 +84,7 @@ pub struct Holder {
 }
 
 /// The live buffers of one memory, now and at the peak.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Live {
     bytes: u64,
     peak: u64,
@@ -100,7 +100,7 @@ pub(super) struct Live {
 /// Stack and test of an allocation; `None` for what was found live.
 pub(super) type Place = Option<(u32, u32)>;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 struct Sum {
     now: Load,
     /// The peak that it was last touched after.
@@ -203,7 +203,7 @@ impl Sum {
 }
 
 /// What was live at a moment, before names are known.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Snapshot {
     sites: Vec<(Place, Load)>,
 }

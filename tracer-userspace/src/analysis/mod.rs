@@ -9,6 +9,7 @@ mod by_verdict;
 mod cause;
 mod check;
 mod diff;
+mod epilogue;
 mod excess;
 mod filter;
 mod function;
@@ -34,7 +35,9 @@ pub use check::{
     Baseline, Check, Counted, CountedFold, CountedIn, Counts, Expectation, Expectations, Expected, Gate, Known, Rule,
     Ruling, Subject, Suppressed, Suppression, Suppressions, TestRuling, Unmet,
 };
+
 pub use diff::{BalanceChange, Change, ChangeKind, Conclusion, Diff, TestChange, TestSum, VerdictChange, diff};
+pub use epilogue::{Epilogue, EpilogueFold, Folds};
 pub use excess::{Excess, ExcessFold, ExcessGroup, ExcessGrouping, ExcessKind, ExcessSite, Place};
 pub use filter::{DeviceQuery, Filter, Selected, Selection};
 pub use function::{frame_name, shorten};

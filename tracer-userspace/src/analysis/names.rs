@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     model::{Buffer, Definitions, Device, Moment},
     trace::{self, BUFFER_TYPES},
@@ -59,7 +61,7 @@ pub(crate) fn process(number: u32, definitions: &Definitions) -> String {
 }
 
 /// What a buffer is called by, as an example of many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Named {
     pub(super) unique_id: u64,
     process: u32,

@@ -76,7 +76,7 @@ impl Site {
 
     /// Where a buffer was allocated that is from before the recording.
     pub(super) fn before() -> Self {
-        Self { name: BEFORE.to_owned(), ..Self::without_stack() }
+        Self { id: id(&[BEFORE.to_owned()]), name: BEFORE.to_owned(), ..Self::without_stack() }
     }
 }
 

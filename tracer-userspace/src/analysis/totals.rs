@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What was allocated and freed, by memory, by test and by verdict: counted alike at the end of a trace and while it grows.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     by_verdict::ByVerdict,
     filter::origin_of,
@@ -12,7 +14,7 @@ use crate::model::{Allocation, Buffer, ByKey, Certainty, Device, Entry, Found, M
 pub(super) type Memory = (u32, Option<Device>, u32);
 
 /// The counts. Their memory grows with sites, devices and tests, not with events.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Totals {
     pub(super) memories: ByKey<Memory, MemorySum>,
     /// Confirmed and possible ones.
@@ -22,7 +24,7 @@ pub(super) struct Totals {
 }
 
 /// What happened to one memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct MemorySum {
     /// Buffers found live, and their bytes.
     pub(super) found: (u64, u64),
@@ -36,7 +38,7 @@ pub(super) struct MemorySum {
 }
 
 /// What happened in one phase of a test.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct TestSum {
     /// When something first did.
     pub(super) first: u64,

@@ -15,6 +15,7 @@
 //!   `followed`: a process from the first look to its end. `attach`: probes. `recording`: the loop that drives it all.
 
 mod attach;
+mod behind;
 pub mod clock;
 pub mod code;
 pub mod decode;

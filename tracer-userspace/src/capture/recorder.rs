@@ -353,6 +353,14 @@ impl Recorder {
         self.writer.as_ref().map_or(0, Writer::dropped)
     }
 
+    /// See [`Writer::epilogue`].
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn epilogue(&mut self, epilogue: &[u8]) -> Result<()> {
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.epilogue(epilogue))
+    }
+
     /// Bytes in the file so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {

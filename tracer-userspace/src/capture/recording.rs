@@ -23,6 +23,7 @@ use tracer_common::{FIRST_FORKED, Kind, Target, TaskLayout};
 
 use super::{
     attach::{self, Sites},
+    behind::Behind,
     clock::boot_now,
     decode::{RawHit, Sent},
     followed::{Followed, Link, Recorded, Stage},
@@ -75,6 +76,8 @@ pub(super) struct Recording<'a> {
     began: Instant,
     /// Why nothing is left to record, once that is so.
     reason: Reason,
+    /// Once there is a file.
+    behind: Option<Behind>,
 }
 
 impl<'a> Recording<'a> {
@@ -115,6 +118,7 @@ impl<'a> Recording<'a> {
             detached: false,
             began: Instant::now(),
             reason: Reason::Exited,
+            behind: None,
         };
         Ok((recording, child))
     }
@@ -328,6 +332,7 @@ impl<'a> Recording<'a> {
             let mut writer = Writer::create(&options.output)?;
             options.max_size.map_or(Ok(()), |bytes| writer.limit(bytes))?;
             recorder.begin(writer, attach::session_record(recorder.boot_ns()));
+            self.behind = Behind::begin(&options.output);
             self.began = Instant::now();
         }
         let number = recorder.add(pid, space);

@@ -15,16 +15,20 @@ use super::{
     args::{Dump, Excess, Explain, Held, Report, Timeline, Topic},
 };
 use crate::{
-    analysis::{Cause, ExcessFold, Filter, HeldFold, Integrity, Query, Ranking, ReportFold, Selection, TimelineFold},
-    model::{self, Entry, Model, Source, Verdict},
+    analysis::{
+        Cause, Epilogue, ExcessFold, Filter, Folds, HeldFold, Integrity, Query, Ranking, ReportFold, Selection,
+        TimelineFold,
+    },
+    model::{self, Definitions, Entry, Model, Source, Verdict},
     trace::{Damage, Item, ReadError, Reader, Sought, Survey, escape, text},
     view,
 };
 
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
     let filter = args.scope.filter();
-    let mut fold = ReportFold::new(&filter);
-    let (model, selection) = read(&args.traces.paths, filter, |entry| fold.entry(entry))?;
+    let fold = ReportFold::new(&filter);
+    let known = |folds: Folds| folds.summary.into_report();
+    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, ReportFold::entry, known)?;
     let mut value = fold.finish(args.top, &model);
     value.integrity.selected = selection.told();
     let text = if args.json { view::json("report", &value) } else { view::report(&value) };
@@ -43,8 +47,9 @@ pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> 
 }
 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
-    let mut fold = ExcessFold::default();
-    let (model, selection) = read(&args.traces.paths, args.scope.with(&args.verdicts), |entry| fold.entry(entry))?;
+    let (filter, fold) = (args.scope.with(&args.verdicts), ExcessFold::default());
+    let known = |folds: Folds| folds.excess;
+    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, ExcessFold::entry, known)?;
     let mut value = fold.finish(args.by.into(), Ranking { order: args.sort.into(), top: args.top }, &model);
     value.integrity.selected = selection.told();
     let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
@@ -52,8 +57,9 @@ pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
 }
 
 pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
-    let mut fold = HeldFold::default();
-    let (model, selection) = read(&args.traces.paths, args.scope.filter(), |entry| fold.entry(entry))?;
+    let (filter, fold) = (args.scope.filter(), HeldFold::default());
+    let known = |folds: Folds| folds.held;
+    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, HeldFold::entry, known)?;
     let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
     let mut value = fold.finish(args.by.into(), ranking, &model);
     value.integrity.selected = selection.told();
@@ -98,6 +104,34 @@ pub(super) fn dump(args: &Dump, out: &mut impl Write) -> Result<Status> {
 fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Status> {
     out.write_all(text.as_bytes())?;
     Ok(if integrity.damaged { Status::Problems } else { Status::Done })
+}
+
+/// Folds the entries that a filter takes, from an empty fold on. A trace of which all is wanted may have at its end what that
+/// comes to; then its events are not read.
+pub(super) fn read_fold<F>(
+    paths: &[PathBuf],
+    filter: Filter,
+    mut fold: F,
+    entry: impl Fn(&mut F, &Entry),
+    known: impl FnOnce(Folds) -> F,
+) -> Result<(F, Model, Selection)> {
+    if let ([path], true) = (paths, filter.takes_all())
+        && let Some((model, folds)) = read_epilogue(path)?
+    {
+        return Ok((known(folds), model, filter.select(&Definitions::default())));
+    }
+    let (model, selection) = read(paths, filter, |it| entry(&mut fold, it))?;
+    Ok((fold, model, selection))
+}
+
+fn read_epilogue(path: &Path) -> Result<Option<(Model, Folds)>> {
+    let mut folds = None;
+    let model = model::read_sums(TraceFile::open(path, Reader::with_epilogue)?, |trace| {
+        let epilogue = Epilogue::from_bytes(trace.reader.epilogue())?;
+        folds = Some(epilogue.folds);
+        Some(epilogue.sums)
+    });
+    Ok(model.zip(folds))
 }
 
 /// Reads traces for the entries that a filter takes. One that goes by names has to know them before the first entry, so
@@ -243,6 +277,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        analysis::EpilogueFold,
         cli::{args::Args, dispatch},
         trace::Writer,
     };
@@ -365,6 +400,49 @@ mod tests {
             let (status, text) = run(command, &path);
             assert_eq!(status, Status::Problems);
             assert!(text.contains(&format!("damaged at byte {}", whole.len())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_trace_with_an_epilogue_is_read_by_that_as_long_as_nothing_follows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.trace");
+        write_trace(&path, LINES);
+        let (_, by_events) = run("report", &path);
+        // Of another trace, so that it shows which was read.
+        let other = LINES.replace("size=64", "size=4096");
+        let epilogue = |lines: &str| {
+            let mut fold = EpilogueFold::default();
+            text::parse(lines).expect("parsed").into_iter().for_each(|item| fold.item(item));
+            fold.finish().expect("items").to_bytes()
+        };
+        let append = |epilogue: &[u8], lines: &str| {
+            let mut writer = Writer::create(&path).expect("created");
+            text::parse(LINES).expect("parsed").into_iter().for_each(|item| writer.item(item));
+            writer.flush().expect("written");
+            writer.epilogue(epilogue).expect("written");
+            text::parse(lines).expect("parsed").into_iter().for_each(|item| writer.item(item));
+            writer.flush().expect("written");
+        };
+        append(&epilogue(&other), "");
+        let (_, by_epilogue) = run("report", &path);
+        assert!(by_events.contains("64 B") && by_epilogue.contains("4 KiB"), "{by_epilogue}");
+        for command in ["report --type DRAM", "held --device 0", "dump"] {
+            assert!(!run(command, &path).1.contains("4096"), "{command}");
+        }
+        assert!(run_all("report", &[&path, &path]).1.contains("64 B"));
+        // One of other rules, one that is cut, one of another number of events, and one that is not at the end.
+        let whole = epilogue(&other);
+        let other_rules = [b"tt-buftrace 0.0.1", &whole[17..]].concat();
+        let more = format!("{other}event 2 t=6 p=1 tid=7 thread-exit\n");
+        for (epilogue, lines) in [
+            (&other_rules[..], ""),
+            (&whole[..whole.len() - 1], ""),
+            (&epilogue(&more), ""),
+            (&whole, "text id=1 text=a\n"),
+        ] {
+            append(epilogue, lines);
+            assert_eq!(run("report", &path), (Status::Done, by_events.clone()));
         }
     }
 

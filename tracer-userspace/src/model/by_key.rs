@@ -4,6 +4,7 @@
 use std::hash::Hash;
 
 use foldhash::HashMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value for each key.
 #[derive(Clone, Debug)]
@@ -17,6 +18,20 @@ pub(crate) struct ByKey<K, T> {
 impl<K, T> Default for ByKey<K, T> {
     fn default() -> Self {
         Self { all: Vec::new(), places: HashMap::default(), latest: [0; 2] }
+    }
+}
+
+impl<K: Serialize, T: Serialize> Serialize for ByKey<K, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.all.serialize(serializer)
+    }
+}
+
+impl<'de, K: Copy + Eq + Hash + Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for ByKey<K, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = Vec::<(K, T)>::deserialize(deserializer)?;
+        let places = all.iter().enumerate().map(|(at, (key, _))| (*key, at)).collect();
+        Ok(Self { all, places, latest: [0; 2] })
     }
 }
 

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Device;
 use crate::trace::{DeviceClass, Event, Kind};
 
 /// What a device's circular buffers came to. Bytes are those on each core that has the buffer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct CircularSum {
     /// Circular buffers with memory of their own.
     pub allocations: u64,
@@ -26,7 +28,7 @@ pub struct CircularSum {
 }
 
 /// The circular buffers of all devices.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Circular {
     /// By process and device; `None` if the device could not be read.
     pub devices: BTreeMap<(u32, Option<Device>), CircularSum>,

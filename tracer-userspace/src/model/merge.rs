@@ -14,7 +14,8 @@ pub(super) struct Merge {
     wall_ns: u64,
     /// What to add to the times of this file.
     shift: u64,
-    processes: u32,
+    /// The files' numbers of the processes that have numbers, in their order from 1.
+    processes: Vec<u32>,
     modules: Interner<(String, String)>,
     texts: Interner<String>,
     codes: Interner<(String, String, u32, String)>,
@@ -53,7 +54,7 @@ impl Merge {
         Self {
             wall_ns: walls.min().unwrap_or(0),
             shift: 0,
-            processes: 0,
+            processes: Vec::new(),
             modules: Interner::default(),
             texts: Interner::default(),
             codes: Interner::default(),
@@ -164,6 +165,11 @@ impl Merge {
         }
     }
 
+    /// The files' numbers of all processes so far, in the order of the numbers that they have now.
+    pub(super) fn processes(&self) -> &[u32] {
+        &self.processes
+    }
+
     fn time(&self, time: u64) -> u64 {
         time.saturating_add(self.shift)
     }
@@ -173,9 +179,10 @@ impl Merge {
     fn process(&mut self, number: u32) -> u32 {
         match self.file.processes.get(number) {
             0 if number != 0 => {
-                self.processes += 1;
-                self.file.processes.define(number, self.processes);
-                self.processes
+                self.processes.push(number);
+                let common = self.processes.len() as u32;
+                self.file.processes.define(number, common);
+                common
             }
             known => known,
         }

@@ -34,7 +34,11 @@ pub use stack::{KnownStacks, Line, LineKind, StackLines};
 pub use verdict::{Certainty, Colour, Verdict};
 
 pub(crate) use by_key::ByKey;
+#[cfg(test)]
+pub(crate) use ledger::tests::histories::recorded;
 pub(crate) use stack::Extent;
+
+use serde::{Deserialize, Serialize};
 
 use crate::trace::{Damage, Item, Sought};
 
@@ -72,6 +76,19 @@ pub struct Model {
     pub skipped: u64,
 }
 
+/// What reading the events of one trace came to, apart from entries.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct EventSums {
+    events: u64,
+    /// The trace's numbers of the processes, in the order of those that they have in all this.
+    processes: Vec<u32>,
+    /// What was odd.
+    problems: Vec<String>,
+    server: Server,
+    circular: Circular,
+    spans: TestSpans,
+}
+
 /// Reads traces, and gives each entry of the ledger to `sink`, in the order of each trace.
 ///
 /// Numbers in entries (processes, stacks, texts) are those of the returned model; symbols and totals are complete only
@@ -90,6 +107,20 @@ pub fn read_about<S: Source>(sources: Vec<S>, sought: Sought, sink: &mut impl Fn
 /// The same, with what the server's ledger has [by place of allocation](Server::origins).
 pub fn read_with_origins<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entry)) -> Model {
     read_all(sources, Reading::count_origins, sink)
+}
+
+/// Reads the records of a trace, and takes for its events what reading them came to, which is known when the source is at its
+/// end: the same model. `None` if that is not known, or not of this trace.
+pub fn read_sums<S: Source>(mut source: S, sums: impl FnOnce(&S) -> Option<EventSums>) -> Option<Model> {
+    let first = source.next();
+    let mut reading = Reading::new(first.iter());
+    for item in first.into_iter().chain(source.by_ref()) {
+        reading.item(item, &mut |_| {});
+    }
+    let sums = sums(&source).filter(|sums| sums.events == source.passed())?;
+    reading.take_sums(sums)?;
+    reading.end(source.name(), source.damage(), source.skipped(), &mut |_| {});
+    Some(reading.into_model())
 }
 
 fn read_all<S: Source>(sources: Vec<S>, prepare: impl FnOnce(&mut Reading), sink: &mut impl FnMut(&Entry)) -> Model {

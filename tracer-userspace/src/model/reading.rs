@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading item by item: what [`read`](super::read) does with a whole trace, and the live view with one that grows.
 
-use super::{Entry, Ledger, Model, merge::Merge, part::is_elsewhere, reported::Reported};
+use super::{Entry, EventSums, Ledger, Model, merge::Merge, part::is_elsewhere, reported::Reported};
 use crate::trace::{Damage, Event, Item, Kind, Record, Sought};
 
 /// Traces that are being read, one after the other.
@@ -92,6 +92,37 @@ impl Reading {
         model.skipped += skipped;
         model.damages.extend(damage.map(|damage| (name.to_owned(), damage)));
         self.begin();
+    }
+
+    /// Ends the only trace that was read, and gives what its events came to.
+    pub fn into_sums(mut self, sink: &mut impl FnMut(&Entry)) -> EventSums {
+        self.ledger.finish(sink);
+        self.reported.finish(sink);
+        EventSums {
+            events: self.model.events,
+            processes: self.merge.processes().to_vec(),
+            problems: self.ledger.problems(),
+            server: self.model.server,
+            circular: self.model.circular,
+            spans: self.model.spans,
+        }
+    }
+
+    /// Takes what the events of a trace came to, whose records alone were read; refused if its processes have other numbers
+    /// here.
+    pub(super) fn take_sums(&mut self, sums: EventSums) -> Option<()> {
+        // An event may name a process before a record does.
+        if !sums.processes.starts_with(self.merge.processes()) {
+            return None;
+        }
+        (self.ledger, self.reported) = (Ledger::default(), Reported::default());
+        let model = &mut self.model;
+        model.events = sums.events;
+        model.server = sums.server;
+        model.circular = sums.circular;
+        model.spans = sums.spans;
+        model.definitions.problems.extend(sums.problems);
+        Some(())
     }
 
     /// All that was read.

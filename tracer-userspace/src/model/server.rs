@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 
 use foldhash::HashMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     ByKey, Device, Entry, Outcome, Verdict,
@@ -52,7 +53,7 @@ struct Client {
 }
 
 /// What was reported about one address of one device.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Reports {
     /// Process number of the first report.
     pub process: u32,
@@ -74,6 +75,21 @@ impl Reports {
     #[must_use]
     pub fn excess(&self) -> u64 {
         self.frees.saturating_sub(self.allocations)
+    }
+}
+
+/// What was reported is all that matters when everything is read.
+impl Serialize for Server {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.addresses())
+    }
+}
+
+impl<'de> Deserialize<'de> for Server {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (places, reports): (Vec<Place>, Vec<Reports>) =
+            Vec::<(Place, Reports)>::deserialize(deserializer)?.into_iter().unzip();
+        Ok(Self { places: places.into_iter().zip(0..).collect(), reports, ..Self::default() })
     }
 }
 

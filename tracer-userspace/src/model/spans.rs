@@ -3,19 +3,22 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::trace::{Event, Kind, Record};
 
 /// The spans of all processes, in the order of each trace.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct TestSpans {
     /// The spans.
     pub spans: Vec<TestSpan>,
     /// The one that has not ended, by process.
+    #[serde(skip)]
     open: HashMap<u32, usize>,
 }
 
 /// One phase of a test in one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct TestSpan {
     /// Process number.
     pub process: u32,

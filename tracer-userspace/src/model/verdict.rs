@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The verdicts: what can become of a buffer, and what a free can be.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a free was, or what became of a buffer without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// An owner was freed and the free reached its allocator.
@@ -54,7 +54,7 @@ pub enum Colour {
 }
 
 /// Whether a verdict stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Certainty {
     /// The recording has everything that decides it.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The body of a chunk: items in order, with the events' fields in columns.
 
+use std::ops::Range;
+
 use super::{
     Event, Item, Record,
     column::{Packer, Unpacker},
@@ -15,6 +17,10 @@ use super::{
 pub(super) const MAX_BODY: usize = 16 << 20;
 /// Most events of one chunk, for the same reason: columns of equal numbers take no bytes.
 const MAX_EVENTS: u64 = 1 << 16;
+/// Most bytes of an epilogue, for the same reason: its pieces are compressed, too.
+pub(super) const LONGEST_EPILOGUE: usize = 256 << 20;
+/// Stands in the place of a record's number for a piece of the epilogue.
+const EPILOGUE: u64 = 21;
 /// Where the writer cuts: few enough that a chunk is read in an instant, many enough to compress well.
 const FULL_EVENTS: usize = 1 << 12;
 const FULL_BYTES: usize = 1 << 20;
@@ -56,6 +62,13 @@ impl Encoder {
     pub(super) fn event(&mut self, event: Event) {
         self.rows.push(event.to_row());
         self.run += 1;
+    }
+
+    /// Adds a piece of the epilogue.
+    pub(super) fn epilogue(&mut self, piece: &[u8]) {
+        self.end_run();
+        put_varint(EPILOGUE, &mut self.items);
+        put_bytes(piece, &mut self.items);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -265,6 +278,8 @@ pub struct Decoder {
     pub(super) passed: u64,
     /// Items of kinds that this version does not know.
     pub(super) skipped: u64,
+    /// The piece of the epilogue that is here: where in `items`.
+    epilogue: Range<usize>,
 }
 
 impl Decoder {
@@ -287,6 +302,7 @@ impl Decoder {
             run: 0,
             passed: 0,
             skipped: 0,
+            epilogue: 0..0,
         };
         match want {
             Want::Records => decoder.places = Some(Vec::new()),
@@ -315,6 +331,11 @@ impl Decoder {
             None => self.events.extend((0..self.count).map(event)),
         }
         Ok(())
+    }
+
+    /// The piece of the epilogue that is here, known when the last item is.
+    pub(super) fn epilogue(&self) -> &[u8] {
+        &self.items[self.epilogue.clone()]
     }
 
     /// The next item, `None` at the end.
@@ -378,6 +399,11 @@ impl Decoder {
         } else {
             let body = get_bytes(&mut rest).ok_or("a record is cut")?;
             match Record::get(number, body) {
+                _ if number == EPILOGUE => {
+                    let end = self.items.len() - rest.len();
+                    self.epilogue = end - body.len()..end;
+                    None
+                }
                 Ok(record) => Some(record),
                 Err(Refusal::Malformed) => return Err("a record is malformed"),
                 Err(Refusal::Unknown) => {

@@ -74,6 +74,11 @@ impl Limit {
         Ok(Some(short))
     }
 
+    /// Whether the file may have this size.
+    pub(super) fn allows(&self, size: u64) -> bool {
+        size < self.bytes
+    }
+
     /// A sentence for the file if what is left is larger than it is to be.
     pub(super) fn problem(&mut self, size: u64) -> Option<String> {
         let tell = size > self.bytes && !self.told;

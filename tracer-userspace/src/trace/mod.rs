@@ -12,6 +12,7 @@
 //! items   = part of: item*
 //! item    = number:varint size:varint record[size]  number > 0: its fields in the order of `record.rs`
 //!         | 0:varint count:varint                   the next `count` events of the columns
+//!         | 21:varint size:varint bytes             a piece of the epilogue
 //! column  = number:varint size:varint numbers       a column of zeros is left out
 //! numbers = part of: zigzag varints                 differences between neighbours, as many as events
 //!         | 2:u8 { zigzag:varint count:varint }*    the same, as runs of equal differences
@@ -31,6 +32,9 @@
 //! - Items keep the order of recording. A definition (module, frame, stack, text …) comes before the first event that
 //!   names its number; numbers count from 1, and 0 means none. Symbols may come later than their frame.
 //! - There is no trailer: `end` and `counter` are simply the last records. A file without `end` was cut.
+//! - The last chunks may be the *epilogue*: what reading all events came to, for readers that need no more. It is derived,
+//!   and no item: a reader that knows nothing of it has all there is. It is one only if no other chunk follows, and only for
+//!   the build of the tool that wrote it; others read the events.
 //! - `version` is the writer's. A tool reads a file if its own version is at least the file's `minimum`, and refuses it
 //!   by name otherwise; it also refuses files below the oldest version that it knows.
 //! - Within a readable version, what is new is skipped by its size and counted: records, columns and kinds of event

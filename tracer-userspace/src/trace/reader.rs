@@ -14,7 +14,7 @@ use std::{
 use super::{
     Item, MAGIC, MINIMUM, VERSION,
     ahead::{AT_ONCE, Ahead},
-    chunk::{Checksum, Decoder, MAX_BODY, Scratch, Want},
+    chunk::{Checksum, Decoder, LONGEST_EPILOGUE, MAX_BODY, Scratch, Want},
     survey::Survey,
 };
 
@@ -106,6 +106,8 @@ pub struct Reader<C = Ahead> {
     damage: Option<Damage>,
     passed: u64,
     skipped: u64,
+    /// What the chunks before this one have of the epilogue, `None` if nobody asks for it.
+    epilogue: Option<Vec<u8>>,
 }
 
 /// Where a reader has its chunks from.
@@ -135,6 +137,15 @@ impl Reader<Ahead> {
     /// See [`ReadError`].
     pub fn records(path: &Path) -> Result<Self, ReadError> {
         Self::ahead(path, AT_ONCE, |_| Want::Records)
+    }
+
+    /// Opens a file for its records and its [epilogue](Self::epilogue).
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn with_epilogue(path: &Path) -> Result<Self, ReadError> {
+        Ok(Self { epilogue: Some(Vec::new()), ..Self::records(path)? })
     }
 
     /// Opens a file for its records, and for the events that a survey of it found.
@@ -187,7 +198,27 @@ impl<R: Read> Reader<Here<R>> {
 
 impl<C> Reader<C> {
     fn of(chunks: C) -> Self {
-        Self { chunks, chunk: None, damage: None, passed: 0, skipped: 0 }
+        Self { chunks, chunk: None, damage: None, passed: 0, skipped: 0, epilogue: None }
+    }
+
+    /// What [`Writer::epilogue`](super::Writer::epilogue) ended the file with; empty if it has no such end, or was not opened
+    /// for it. To be asked after the last item.
+    #[must_use]
+    pub fn epilogue(&self) -> &[u8] {
+        self.epilogue.as_deref().unwrap_or_default()
+    }
+
+    fn end_chunk(&mut self, chunk: &Decoder) {
+        self.passed += chunk.passed;
+        self.skipped += chunk.skipped;
+        if let Some(epilogue) = &mut self.epilogue {
+            let piece = chunk.epilogue();
+            if piece.is_empty() || epilogue.len() + piece.len() > LONGEST_EPILOGUE {
+                epilogue.clear();
+            } else {
+                epilogue.extend_from_slice(piece);
+            }
+        }
     }
 
     /// Where reading had to stop, if not at the end.
@@ -222,8 +253,7 @@ impl<C: Chunks> Iterator for Reader<C> {
                 }
                 None => {
                     if let Some(chunk) = self.chunk.take() {
-                        self.passed += chunk.passed;
-                        self.skipped += chunk.skipped;
+                        self.end_chunk(&chunk);
                     }
                     match self.chunks.next() {
                         Ok(Some(chunk)) => self.chunk = Some(chunk),

@@ -12,10 +12,13 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     Event, Item, MAGIC, MINIMUM, Problem, Record, VERSION,
-    chunk::{Checksum, Encoder},
+    chunk::{Checksum, Encoder, LONGEST_EPILOGUE},
     limit::{Limit, Part},
     reader::CHUNK_HEAD,
 };
+
+/// Bytes of an epilogue in one chunk.
+const PIECE: usize = 1 << 20;
 
 /// A trace file that is being written.
 ///
@@ -126,6 +129,28 @@ impl Writer {
         self.checksum = short.writer.checksum;
         if let Some(text) = limit.problem(self.bytes) {
             self.record(Problem { text });
+        }
+        Ok(())
+    }
+
+    /// Ends the file, to which everything was [flushed](Self::flush), with its epilogue, which readers
+    /// [get](super::Reader::epilogue) as long as nothing is added. One that is longer than they take, or makes the file
+    /// longer than it may be, is left out.
+    ///
+    /// # Errors
+    ///
+    /// This write failed, or an earlier one.
+    pub fn epilogue(&mut self, epilogue: &[u8]) -> Result<()> {
+        if self.failure.is_some() || self.broken {
+            bail!("failed to write {}, as before", self.path.display());
+        }
+        self.write_chunk()?;
+        let bytes = self.bytes + epilogue.len() as u64;
+        if epilogue.len() <= LONGEST_EPILOGUE && self.limit.as_ref().is_none_or(|limit| limit.allows(bytes)) {
+            for piece in epilogue.chunks(PIECE) {
+                self.chunk.epilogue(piece);
+                self.write_chunk()?;
+            }
         }
         Ok(())
     }

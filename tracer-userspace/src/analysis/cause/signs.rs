@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     model::{Buffer, Moment, Outcome, Previous, Verdict},
     trace::DeviceClass,
 };
 
 /// Something about a free that speaks for a cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub(super) enum Sign {
     /// A chip's buffer that owns nothing, at the address of a mesh's.
     ChipOfMesh,
@@ -26,7 +28,7 @@ pub(super) enum Sign {
 }
 
 /// The frees that have a sign.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Signed {
     pub(super) count: u64,
     /// Of the first of them.
@@ -40,7 +42,7 @@ pub(super) struct Signed {
 }
 
 /// The signs of a site's frees.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(in crate::analysis) struct Signs(BTreeMap<Sign, Signed>);
 
 impl Signs {

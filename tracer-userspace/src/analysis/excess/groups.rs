@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ExcessKind;
 use crate::{
@@ -43,10 +43,10 @@ pub struct ExcessGroup {
 }
 
 /// Frees, by all that they can be grouped by.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Sums(HashMap<Key, Sum>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 struct Key {
     kind: ExcessKind,
     test: u32,
@@ -55,7 +55,7 @@ struct Key {
     verdict: Verdict,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 struct Sum {
     count: u64,
     possible: u64,

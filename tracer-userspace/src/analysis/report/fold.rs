@@ -4,6 +4,7 @@
 use std::{cmp::Reverse, rc::Rc};
 
 use foldhash::HashMap;
+use serde::{Deserialize, Serialize};
 
 use super::{CircularRow, Failure, Peak, Report, TestRow, Total, VerdictRow};
 use crate::{
@@ -22,10 +23,11 @@ use crate::{
 const FAILURES: usize = 5;
 
 /// Collects a [`Report`]. Its memory grows with the number of addresses and tests, not with that of events.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct ReportFold {
     totals: Totals,
     balance: BalanceFold,
+    #[serde(skip)]
     without_peaks: bool,
     failures: Vec<(Outcome, Snapshot)>,
     other_failures: u64,

@@ -9,6 +9,7 @@ use tracer_common::{Counter, Kind};
 use super::Recording;
 use crate::{
     capture::{
+        behind::Behind,
         clock::boot_now,
         followed::Stage,
         kernel,
@@ -60,7 +61,7 @@ impl Recording<'_> {
             self.recorder.end(pid, reason);
         }
         let sent = self.kernel.counter(Counter::Sent)?;
-        let Self { kernel, mut recorder, .. } = self;
+        let Self { kernel, mut recorder, behind, .. } = self;
         recorder.finish(sent, PATIENCE)?;
         // What hits told of processes that are not recorded is no event.
         let sent = sent - recorder.others();
@@ -97,6 +98,10 @@ impl Recording<'_> {
         let kept = recorder.tally.events;
         recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
         recorder.flush()?;
+        if let Some(epilogue) = behind.and_then(Behind::end) {
+            // What is derived may be missing: the recording did not fail.
+            let _ = recorder.epilogue(&epilogue);
+        }
         let (lost, dropped, bytes) = (recorder.lost(), recorder.dropped(), recorder.bytes());
         let processes = recorder.count();
         let adds_up = sent == kept + lost && lost == kernel.counter(Counter::RingFull)?;

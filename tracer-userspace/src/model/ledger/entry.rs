@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     model::{Certainty, Verdict},
     trace::DeviceClass,
@@ -119,7 +121,7 @@ pub struct Alias {
 }
 
 /// What a free was, or what became of a buffer without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Outcome {
     /// The buffer.
     pub buffer: Buffer,
@@ -158,7 +160,7 @@ impl Outcome {
 }
 
 /// What is known of the free before a free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Previous {
     /// There was none.
     None,
@@ -171,7 +173,7 @@ pub enum Previous {
 }
 
 /// A buffer, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Buffer {
     /// Process number.
     pub process: u32,
@@ -205,12 +207,22 @@ pub struct Buffer {
 }
 
 /// A device, or mesh of devices, by its id within its class. An imported source may not tell the class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Device {
     /// Meshes and chips count apart.
+    #[serde(with = "Class")]
     pub class: DeviceClass,
     /// Id within the class.
     pub id: u32,
+}
+
+/// How a [`DeviceClass`] is kept.
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "DeviceClass")]
+enum Class {
+    Unknown,
+    Chip,
+    Mesh,
 }
 
 impl fmt::Display for Device {
@@ -224,7 +236,7 @@ impl fmt::Display for Device {
 }
 
 /// When and where something happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Moment {
     /// Nanoseconds after the start.
     pub time: u64,

@@ -260,7 +260,7 @@ fn shorten(mut items: Vec<Item>, random: &mut Random) -> Vec<Item> {
 }
 
 /// What is recorded of a history, of some with losses.
-pub(in crate::model) fn recorded(seed: u64) -> Vec<Item> {
+pub(crate) fn recorded(seed: u64) -> Vec<Item> {
     let items = history(seed, seed % 2 == 1).items;
     if seed % 3 == 2 { lose(items, &mut Random(!seed)) } else { items }
 }

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The end of a trace tells what its events come to. For each report of the suite `tool::text` compares the two; here are
+//! the other views, and recordings that end otherwise.
+
+use std::path::Path;
+
+use anyhow::Result;
+use buftrace::{analysis::Epilogue, trace::Reader};
+
+use crate::{
+    target::{Target, lookalike_pytest, record},
+    tool::{Recorder, can_probe, copy_events, path, run, text},
+};
+
+const SCENARIOS: [&str; 2] = ["scenarios/test_lifecycle.py", "scenarios/test_excess.py"];
+
+fn has_epilogue(trace: &Path) -> Result<bool> {
+    let mut reader = Reader::with_epilogue(trace)?;
+    reader.by_ref().for_each(drop);
+    Ok(Epilogue::from_bytes(reader.epilogue()).is_some())
+}
+
+#[test]
+fn every_view_is_the_same_without_the_events() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let (_target, trace) = record(lookalike_pytest("pimpl", &SCENARIOS))?;
+    assert!(has_epilogue(&trace)?);
+    let copy = trace.with_file_name("events.ttb");
+    assert!(copy_events(&trace, &copy)? && !has_epilogue(&copy)?);
+    for view in [
+        "report",
+        "report --top 1",
+        "excess",
+        "excess --by test",
+        "excess --by device",
+        "excess --by type",
+        "excess --by verdict --json",
+        "excess --sort time --top 2 --frames all",
+        "held",
+        "held --by test",
+        "held --by device --json",
+        "held --by type",
+    ] {
+        let told = |trace| text(&[&view.split(' ').collect::<Vec<_>>()[..], &[path(trace)]].concat());
+        assert_eq!(told(&trace)?, told(&copy)?, "{view}");
+    }
+    // A file whose end is something else is read by its events, and so is what a filter selects.
+    let both = |words: [&str; 2]| -> Result<[Vec<u8>; 2]> {
+        Ok([run(&[words[0], path(&trace), words[1]])?.stdout, run(&[words[0], path(&copy), words[1]])?.stdout])
+    };
+    for words in
+        [["report", "--type=L1"], ["excess", "--test=*excess*"], ["held", "--device=0"], ["report", "--until=1"]]
+    {
+        let [told, by_events] = both(words)?;
+        assert_eq!(told, by_events, "{words:?}");
+    }
+    let diff = text(&["diff", path(&copy), path(&trace)])?;
+    assert_eq!(diff, text(&["diff", path(&trace), path(&copy)])?);
+    Ok(())
+}
+
+#[test]
+fn a_recording_that_was_killed_has_no_epilogue_and_is_read_by_its_events() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let target = Target::start(lookalike_pytest("pimpl", &SCENARIOS))?;
+    let trace = target.path("trace.ttb");
+    let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
+    recorder.signal("KILL")?;
+    recorder.finish()?;
+    target.go()?;
+    target.finish()?.succeeded()?;
+    assert!(!has_epilogue(&trace)?);
+    assert!(run(&["report", path(&trace)])?.status.success());
+    Ok(())
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads the file that is recorded, behind the recorder, as any reader will: what that comes to is the file's epilogue.
+
+use std::{
+    path::Path,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::setpriority_process;
+
+use crate::{
+    analysis::EpilogueFold,
+    trace::{Follower, Look},
+};
+
+/// How often the file is looked at: as often as the recorder writes what it has.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long to wait for it at the end. A trace without an epilogue is whole, and read more slowly.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What this is worth to the scheduler: it has until the end of the recording, and the target needs the processor.
+const NICE: i32 = 19;
+
+/// A thread that reads the file.
+#[derive(Debug)]
+pub(super) struct Behind {
+    /// Dropped when nothing is added to the file any more.
+    grows: Sender<()>,
+    epilogue: Receiver<Vec<u8>>,
+}
+
+impl Behind {
+    /// Begins to read a file, if there is a thread for that.
+    pub(super) fn begin(path: &Path) -> Option<Self> {
+        let (grows, ended) = channel();
+        let (sender, epilogue) = channel();
+        let path = path.to_owned();
+        let work = move || {
+            // Where that is not allowed, it has the priority of all.
+            let _ = setpriority_process(None, NICE);
+            if let Some(bytes) = read(&path, &ended) {
+                // Nobody listens if the recording failed, or could not wait.
+                let _ = sender.send(bytes);
+            }
+        };
+        thread::Builder::new().spawn(work).ok()?;
+        Some(Self { grows, epilogue })
+    }
+
+    /// What the file comes to, which has all that it will have; `None` if it can't be read, or that takes too long.
+    pub(super) fn end(self) -> Option<Vec<u8>> {
+        drop(self.grows);
+        self.epilogue.recv_timeout(PATIENCE).ok()
+    }
+}
+
+fn read(path: &Path, ended: &Receiver<()>) -> Option<Vec<u8>> {
+    let mut follower = Follower::open(path).ok()?;
+    let mut fold = EpilogueFold::default();
+    loop {
+        let is_last = ended.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout);
+        if follower.look().ok()? == Look::Replaced {
+            fold = EpilogueFold::default();
+        }
+        follower.by_ref().for_each(|item| fold.item(item));
+        if follower.damage().is_some() {
+            return None;
+        }
+        if is_last {
+            return Some(fold.finish()?.to_bytes());
+        }
+    }
+}
