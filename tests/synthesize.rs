@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Writes a trace of as many events as asked for: `synthesize EVENTS FILE [STACKS]`.
+//! Writes a trace of as many events as asked for: `synthesize EVENTS FILE [STACKS [epilogue]]`. Without the last word it ends as a
+//! recording does that was killed.
 //!
 //! It is as one process would leave it that makes buffers of many sizes, in DRAM and L1, from many places, in one test
 //! after the other, and frees them in no order; one free in fifty is a repeat. Its addresses, objects and stacks vary as
@@ -9,9 +10,12 @@
 use std::{env, path::Path};
 
 use anyhow::{Context as _, Result};
-use buftrace::trace::{
-    Border, Code, CounterValue, DeviceClass, End, Event, Frame, Hex, Kind, Module, Process, PythonFrame, Session,
-    Stack, Symbol, Text, Writer,
+use buftrace::{
+    analysis::EpilogueFold,
+    trace::{
+        Border, Code, CounterValue, DeviceClass, End, Event, Frame, Hex, Kind, Module, Process, PythonFrame, Reader,
+        Session, Stack, Symbol, Text, Writer,
+    },
 };
 
 const DEVICE: u64 = 0x55aa_0001_2720;
@@ -31,14 +35,20 @@ const DEPTH: std::ops::Range<u64> = 30..61;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let usage = "synthesize EVENTS FILE [STACKS]";
-    let (events, file) = (arguments.first().context(usage)?.parse()?, arguments.get(1).context(usage)?);
+    let usage = "synthesize EVENTS FILE [STACKS [epilogue]]";
+    let (events, file) = (arguments.first().context(usage)?.parse()?, Path::new(arguments.get(1).context(usage)?));
     let stacks = arguments.get(2).map_or(Ok(20_000), |text| text.parse())?;
-    let mut run = Run::new(Path::new(file), stacks)?;
+    let mut run = Run::new(file, stacks)?;
     while run.sequence < events {
         run.step();
     }
-    run.end()
+    let mut writer = run.end()?;
+    if arguments.get(3).is_some_and(|word| word == "epilogue") {
+        let mut fold = EpilogueFold::default();
+        Reader::open(file)?.for_each(|item| fold.item(item));
+        writer.epilogue(&fold.finish().context("nothing was written")?.to_bytes())?;
+    }
+    Ok(())
 }
 
 struct Run {
@@ -228,10 +238,11 @@ impl Run {
         self.sequence += 1;
     }
 
-    fn end(mut self) -> Result<()> {
+    fn end(mut self) -> Result<Writer> {
         self.writer.record(End { process: 1, time: self.time, reason: "interrupted".into() });
         self.writer.record(CounterValue { name: "sent".into(), value: self.sequence });
-        self.writer.flush()
+        self.writer.flush()?;
+        Ok(self.writer)
     }
 }
 

@@ -50,9 +50,17 @@ fn every_view_is_the_same_without_the_events() -> Result<()> {
     let both = |words: [&str; 2]| -> Result<[Vec<u8>; 2]> {
         Ok([run(&[words[0], path(&trace), words[1]])?.stdout, run(&[words[0], path(&copy), words[1]])?.stdout])
     };
-    for words in
-        [["report", "--type=L1"], ["excess", "--test=*excess*"], ["held", "--device=0"], ["report", "--until=1"]]
-    {
+    for words in [
+        ["report", "--type=L1"],
+        ["report", "--until=1"],
+        ["excess", "--test=*excess*"],
+        ["excess", "--verdict=repeat"],
+        ["excess", "--device=0"],
+        ["excess", "--since=0.01"],
+        ["held", "--device=mesh0"],
+        ["held", "--type=L1"],
+        ["held", "--site=*"],
+    ] {
         let [told, by_events] = both(words)?;
         assert_eq!(told, by_events, "{words:?}");
     }
@@ -69,7 +77,7 @@ fn a_recording_that_was_killed_has_no_epilogue_and_is_read_by_its_events() -> Re
     let target = Target::start(lookalike_pytest("pimpl", &SCENARIOS))?;
     let trace = target.path("trace.ttb");
     let recorder = Recorder::attach(&["-p", &target.pid(), "-o", path(&trace)])?;
-    recorder.signal("KILL")?;
+    recorder.signal("-KILL")?;
     recorder.finish()?;
     target.go()?;
     target.finish()?.succeeded()?;

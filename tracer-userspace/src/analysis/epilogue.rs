@@ -15,6 +15,8 @@ use crate::{
 
 /// Stands for the sources of the rules; see `build.rs`.
 const RULES: &str = env!("BUFTRACE_RULES");
+/// Most findings that are kept one by one. With more, a filter has to read the events.
+const FINDINGS: usize = 1 << 15;
 
 /// What reading a trace came to.
 #[derive(Debug, Deserialize, Serialize)]
@@ -34,6 +36,20 @@ pub struct Folds {
     pub excess: ExcessFold,
     /// For what is held.
     pub held: HeldFold,
+    findings: Findings,
+}
+
+/// The entries that excess frees and what is held are made of, and those whose device is not known, which filters count.
+#[derive(Debug, Deserialize, Serialize)]
+enum Findings {
+    Kept(Vec<Entry>),
+    TooMany,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self::Kept(Vec::new())
+    }
 }
 
 /// Collects a [`Epilogue`] item by item.
@@ -63,6 +79,28 @@ impl Folds {
         self.summary.entry(entry);
         self.excess.entry(entry);
         self.held.entry(entry);
+        if entry.device().is_none() || ExcessFold::takes(entry) || HeldFold::takes(entry) {
+            self.findings.add(entry);
+        }
+    }
+
+    /// The entries that excess frees and what is held are made of, and those whose device is not known; `None` if they are
+    /// too many.
+    #[must_use]
+    pub fn findings(&self) -> Option<&[Entry]> {
+        match &self.findings {
+            Findings::Kept(entries) => Some(entries),
+            Findings::TooMany => None,
+        }
+    }
+}
+
+impl Findings {
+    fn add(&mut self, entry: &Entry) {
+        match self {
+            Self::Kept(entries) if entries.len() < FINDINGS => entries.push(*entry),
+            _ => *self = Self::TooMany,
+        }
     }
 }
 
@@ -86,8 +124,8 @@ impl EpilogueFold {
 mod tests {
     use super::*;
     use crate::{
-        analysis::{ExcessGrouping, Grouping, Order, Ranking},
-        model::{self, Model, Source, recorded},
+        analysis::{DeviceQuery, ExcessGrouping, Filter, Grouping, Order, Ranking},
+        model::{self, Model, Source, Verdict, recorded},
         trace::{Damage, Reader, Writer},
     };
 
@@ -118,9 +156,9 @@ mod tests {
     const RANKING: Ranking = Ranking { order: Order::Count, top: None };
 
     /// All that the folds end in.
-    fn shown(Folds { summary, excess, held }: Folds, model: &Model) -> Vec<String> {
+    fn shown(folds: &Folds, model: &Model) -> Vec<String> {
         let again = |folds: &[u8]| postcard::from_bytes::<Folds>(folds).expect("read back");
-        let kept = postcard::to_allocvec(&Folds { summary, excess, held }).expect("kept");
+        let kept = postcard::to_allocvec(folds).expect("kept");
         let by_excess = [None, Some(ExcessGrouping::Test), Some(ExcessGrouping::Device), Some(ExcessGrouping::Verdict)];
         let by_held = [Grouping::Site, Grouping::Test, Grouping::Device, Grouping::Type];
         let mut shown = vec![
@@ -138,6 +176,32 @@ mod tests {
         shown
     }
 
+    /// What excess frees and held buffers of a part of the trace are, by the entries that are given.
+    fn selected(filter: Filter, model: &Model, each: impl FnOnce(&mut dyn FnMut(&Entry))) -> String {
+        let (mut excess, mut held, mut selection) =
+            (ExcessFold::default(), HeldFold::default(), filter.select(&model.definitions));
+        each(&mut |entry| {
+            if selection.takes(entry) {
+                excess.entry(entry);
+                held.entry(entry);
+            }
+        });
+        let excess = serde_json::to_string(&excess.finish(None, RANKING, model)).expect("JSON");
+        let held = serde_json::to_string(&held.finish(Grouping::Site, RANKING, model)).expect("JSON");
+        format!("{excess}\n{held}\n{:?}", selection.told())
+    }
+
+    fn filters() -> impl Iterator<Item = Filter> {
+        let all = Filter::default();
+        let parts = [
+            Filter { device: DeviceQuery::parse("chip0").ok(), ..all.clone() },
+            Filter { buffer_type: Some(1), ..all.clone() },
+            Filter { since: Some(40), until: Some(90), ..all.clone() },
+            Filter { verdicts: vec![Verdict::Repeat, Verdict::Held], device: DeviceQuery::parse("0").ok(), ..all },
+        ];
+        parts.into_iter()
+    }
+
     #[test]
     fn an_epilogue_tells_what_all_events_do() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -152,16 +216,27 @@ mod tests {
             Reader::open(&path).expect("opened").for_each(|item| fold.item(item));
             writer.epilogue(&fold.finish().expect("items").to_bytes()).expect("written");
             let mut folds = None;
-            let concluded = model::read_sums(Trace(Reader::with_epilogue(&path).expect("opened")), |trace| {
+            let known = model::read_sums(Trace(Reader::with_epilogue(&path).expect("opened")), |trace| {
                 let epilogue = Epilogue::from_bytes(trace.0.epilogue())?;
                 folds = Some(epilogue.folds);
                 Some(epilogue.sums)
             });
-            let Some((concluded, folds)) = concluded.zip(folds) else { continue };
-            for (part, (known, read)) in shown(folds, &concluded).into_iter().zip(shown(whole, &model)).enumerate() {
+            let Some((known_model, folds)) = known.zip(folds) else { continue };
+            for filter in filters() {
+                let known = selected(filter.clone(), &known_model, |take| {
+                    folds.findings().expect("few").iter().for_each(take);
+                });
+                let mut file = Some(Trace(Reader::open(&path).expect("opened")));
+                let read = selected(filter.clone(), &model, |take| {
+                    model::read(file.take().into_iter().collect(), &mut |entry| take(entry));
+                });
+                assert_eq!(known, read, "{} of history {seed}", filter.told());
+            }
+            for (part, (known, read)) in shown(&folds, &known_model).into_iter().zip(shown(&whole, &model)).enumerate()
+            {
                 assert_eq!(known, read, "part {part} of history {seed}");
             }
-            assert_eq!(concluded.spans.spans, model.spans.spans, "history {seed}");
+            assert_eq!(known_model.spans.spans, model.spans.spans, "history {seed}");
             // To those who read the events it is nothing.
             let again = model::read(vec![Trace(Reader::open(&path).expect("opened"))], &mut |_| {});
             assert_eq!((again.skipped, again.damages.len()), (0, 0), "history {seed}");

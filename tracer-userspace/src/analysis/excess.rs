@@ -158,13 +158,17 @@ impl Example {
 impl ExcessFold {
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
-        let Entry::Outcome(outcome) = entry else {
-            return;
-        };
-        if let Some(kind) = ExcessKind::of(outcome.verdict) {
+        if let Entry::Outcome(outcome) = entry
+            && let Some(kind) = ExcessKind::of(outcome.verdict)
+        {
             self.stacks.entry((outcome.moment.stack, kind)).or_default().add(outcome);
             self.groups.add(kind, outcome);
         }
+    }
+
+    /// Whether it takes an entry.
+    pub(super) fn takes(entry: &Entry) -> bool {
+        matches!(entry, Entry::Outcome(outcome) if ExcessKind::of(outcome.verdict).is_some())
     }
 
     /// Ends in a value: by site, or by something else.

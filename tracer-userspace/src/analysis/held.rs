@@ -136,11 +136,9 @@ const EXAMPLES: usize = 3;
 impl HeldFold {
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
-        let Entry::Outcome(outcome) = entry else {
-            return;
-        };
-        let held = matches!(outcome.verdict, Verdict::Held | Verdict::Bulk);
-        if held && outcome.ends && !outcome.buffer.phantom {
+        if let Entry::Outcome(outcome) = entry
+            && is_held(outcome)
+        {
             let buffer = &outcome.buffer;
             let key = Key {
                 process: buffer.process,
@@ -152,6 +150,11 @@ impl HeldFold {
             };
             self.sums.entry(key).or_default().merge(Sum::of(outcome));
         }
+    }
+
+    /// Whether it takes an entry.
+    pub(super) fn takes(entry: &Entry) -> bool {
+        matches!(entry, Entry::Outcome(outcome) if is_held(outcome))
     }
 
     /// Ends in a value.
@@ -176,6 +179,10 @@ impl HeldFold {
         let groups = ranked.into_iter().map(|group| group.finish(by, &mut stacks)).collect();
         Held { integrity: Integrity::of(model), by, totals, groups, hidden }
     }
+}
+
+fn is_held(outcome: &Outcome) -> bool {
+    matches!(outcome.verdict, Verdict::Held | Verdict::Bulk) && outcome.ends && !outcome.buffer.phantom
 }
 
 /// Sums, as they are put into groups.

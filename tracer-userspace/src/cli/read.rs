@@ -49,7 +49,7 @@ pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
     let (filter, fold) = (args.scope.with(&args.verdicts), ExcessFold::default());
     let known = |folds: Folds| folds.excess;
-    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, ExcessFold::entry, known)?;
+    let (fold, model, selection) = read_findings(&args.traces.paths, filter, fold, ExcessFold::entry, known)?;
     let mut value = fold.finish(args.by.into(), Ranking { order: args.sort.into(), top: args.top }, &model);
     value.integrity.selected = selection.told();
     let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
@@ -59,7 +59,7 @@ pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
 pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
     let (filter, fold) = (args.scope.filter(), HeldFold::default());
     let known = |folds: Folds| folds.held;
-    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, HeldFold::entry, known)?;
+    let (fold, model, selection) = read_findings(&args.traces.paths, filter, fold, HeldFold::entry, known)?;
     let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
     let mut value = fold.finish(args.by.into(), ranking, &model);
     value.integrity.selected = selection.told();
@@ -122,6 +122,25 @@ pub(super) fn read_fold<F>(
     }
     let (model, selection) = read(paths, filter, |it| entry(&mut fold, it))?;
     Ok((fold, model, selection))
+}
+
+/// The same for a fold that takes findings alone: of a trace that has them at its end, a part is told by that, too.
+fn read_findings<F>(
+    paths: &[PathBuf],
+    filter: Filter,
+    mut fold: F,
+    entry: impl Fn(&mut F, &Entry),
+    known: impl FnOnce(Folds) -> F,
+) -> Result<(F, Model, Selection)> {
+    if let ([path], false) = (paths, filter.takes_all())
+        && let Some((model, folds)) = read_epilogue(path)?
+        && let Some(findings) = folds.findings()
+    {
+        let mut selection = filter.select(&model.definitions);
+        findings.iter().filter(|it| selection.takes(it)).for_each(|it| entry(&mut fold, it));
+        return Ok((fold, model, selection));
+    }
+    read_fold(paths, filter, fold, entry, known)
 }
 
 fn read_epilogue(path: &Path) -> Result<Option<(Model, Folds)>> {
@@ -426,9 +445,9 @@ mod tests {
         };
         append(&epilogue(&other), "");
         let (_, by_epilogue) = run("report", &path);
-        assert!(by_events.contains("64 B") && by_epilogue.contains("4 KiB"), "{by_epilogue}");
-        for command in ["report --type DRAM", "held --device 0", "dump"] {
-            assert!(!run(command, &path).1.contains("4096"), "{command}");
+        assert!(by_events.contains("64 B") && by_epilogue.contains("4096 B"), "{by_epilogue}");
+        for (command, by_epilogue) in [("held --device 0", true), ("report --type DRAM", false), ("dump", false)] {
+            assert_eq!(run(command, &path).1.contains("4096"), by_epilogue, "{command}");
         }
         assert!(run_all("report", &[&path, &path]).1.contains("64 B"));
         // One of other rules, one that is cut, one of another number of events, and one that is not at the end.

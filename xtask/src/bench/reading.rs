@@ -30,6 +30,7 @@ const MOST_OF_PEERS: u64 = 10_000_000;
 const STACKS: u64 = 20_000;
 // What is compared, by name.
 const REPORT: &str = "tt-buftrace report";
+const BY_EVENTS: &str = "tt-buftrace report, without the epilogue";
 const TIMELINE: &str = "tt-buftrace timeline";
 const STATS: &str = "memray stats";
 const PRINT: &str = "heaptrack_print";
@@ -70,7 +71,9 @@ pub(super) fn measure(large: bool) -> Result<Vec<Section>> {
     figures.splice(0..0, runs.iter().flat_map(each));
     let method = format!(
         "Files with so many events, of {STACKS} different stacks. Ours are made up: requests, allocations and frees of \
-         buffers of many sizes, in no order, in tests; two fifths of the events are allocations or frees. Theirs are of \
+         buffers of many sizes, in no order, in tests; two fifths of the events are allocations or frees. They end as \
+         recordings do, with an epilogue: what reading their events came to; without it, as of a recording that was \
+         killed, or with a filter, all events are read. Theirs are of \
          calls of malloc and free of as many sizes as stacks, recorded by themselves. Events a second are of one core: \
          by processor time. Output goes nowhere; what takes more than {} s is ended. `timeline` is that of one address; `diff` compares a trace with itself, and reads it twice.",
         LIMIT.as_secs()
@@ -89,27 +92,33 @@ pub(super) fn measure(large: bool) -> Result<Vec<Section>> {
 /// Our commands on a trace of so many events; adds what could not be measured.
 fn own(events: u64, missing: &mut Vec<Figure>) -> Result<Vec<Run>> {
     let trace = file("reading.ttb");
-    let synthesize = root().join("target/release/synthesize");
-    run(Command::new(synthesize).arg(events.to_string()).arg(&trace).arg(STACKS.to_string()))?;
-    eprintln!("{} in {}", Unit::Count.text(events as f64), Unit::Memory.text(size(&trace)? as f64));
-    let address = an_address(&trace)?;
     let path = trace.to_string_lossy();
-    let commands: [(&'static str, Vec<&str>, u64); 4] = [
-        (REPORT, vec!["report", &path], events),
-        ("tt-buftrace excess", vec!["excess", &path], events),
-        (TIMELINE, vec!["timeline", "--address", &address, &path], events),
-        ("tt-buftrace diff", vec!["diff", &path, &path], 2 * events),
-    ];
     let mut runs = Vec::new();
-    for (name, arguments, events) in commands {
+    let mut measure = |name, arguments: &[&str], events| {
         eprintln!("{name}");
         match Usage::of(Command::new(tool()).args(arguments), LIMIT) {
             Ok(usage) => runs.push(Run { name, events, usage }),
             Err(error) => missing.push(absent(name, events, &error)),
         }
-    }
+    };
+    synthesize(events, &trace, &[])?;
+    measure(BY_EVENTS, &["report", &path], events);
+    synthesize(events, &trace, &["epilogue"])?;
+    let address = an_address(&trace)?;
+    measure(REPORT, &["report", &path], events);
+    measure("tt-buftrace excess", &["excess", &path], events);
+    measure(TIMELINE, &["timeline", "--address", &address, &path], events);
+    measure("tt-buftrace diff", &["diff", &path, &path], 2 * events);
     fs::remove_file(&trace)?;
     Ok(runs)
+}
+
+/// Makes a trace of so many events.
+fn synthesize(events: u64, trace: &Path, end: &[&str]) -> Result<()> {
+    let mut synthesize = Command::new(root().join("target/release/synthesize"));
+    run(synthesize.arg(events.to_string()).arg(trace).arg(STACKS.to_string()).args(end))?;
+    eprintln!("{} in {}", Unit::Count.text(events as f64), Unit::Memory.text(size(trace)? as f64));
+    Ok(())
 }
 
 /// What could not be measured.
@@ -169,6 +178,10 @@ fn aims(runs: &[Run]) -> Vec<Figure> {
         let speed = Figure::new("report, the longest", "events/s of a core", Unit::Rate, report.speed());
         figures.push(speed.with_aim("report: events a second of a core", Bound::AtLeast(15e6), ""));
     }
+    if let Some(report) = longest(BY_EVENTS) {
+        let subject = "report, the longest, without the epilogue";
+        figures.push(Figure::new(subject, "events/s of a core", Unit::Rate, report.speed()));
+    }
     for (name, quantity, command, unit, limit) in [
         ("report of 100 million events: memory", "memory", REPORT, Unit::Memory, 300.0 * f64::from(1 << 20)),
         ("timeline of one address of 100 million events", "time", TIMELINE, Unit::Seconds, 1.0),
@@ -185,23 +198,27 @@ fn aims(runs: &[Run]) -> Vec<Figure> {
         [(STATS, "report against memray stats", 5.0), (PRINT, "report against heaptrack_print", 1.0)]
     {
         let theirs = longest(peer);
-        let ours = theirs.and_then(|peer| runs.iter().find(|run| run.name == REPORT && run.events == peer.events));
-        let figure = match (ours, theirs) {
-            (Some(ours), Some(theirs)) => {
-                let each = Unit::Count.text(ours.events as f64);
-                let reason = format!("{each} events each, by processor time");
-                Figure::new(name, "times as fast", Unit::Times, ours.speed() / theirs.speed()).with_aim(
-                    name,
-                    Bound::AtLeast(times),
-                    reason,
-                )
+        let against = |ours| {
+            let theirs = theirs?;
+            let ours = runs.iter().find(|run| run.name == ours && run.events == theirs.events)?;
+            Some((ours.events, ours.speed() / theirs.speed()))
+        };
+        let figure = match against(REPORT) {
+            Some((events, times_as_fast)) => {
+                let reason = format!("{} events each, by processor time", Unit::Count.text(events as f64));
+                let figure = Figure::new(name, "times as fast", Unit::Times, times_as_fast);
+                figure.with_aim(name, Bound::AtLeast(times), reason)
             }
-            _ => {
+            None => {
                 let missing = Figure::missing(name, "times as fast", Unit::Times, format!("{peer} was not measured"));
                 missing.with_aim(name, Bound::AtLeast(times), "")
             }
         };
         figures.push(figure);
+        let by_events = against(BY_EVENTS).map(|(_, times)| {
+            Figure::new(format!("{name}, without the epilogue"), "times as fast", Unit::Times, times)
+        });
+        figures.extend(by_events);
     }
     figures
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Something that the account learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Entry {
     /// A buffer got memory.
     Allocation(Allocation),
@@ -82,7 +82,7 @@ impl Entry {
 }
 
 /// A buffer that got memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Allocation {
     /// The buffer.
     pub buffer: Buffer,
@@ -91,7 +91,7 @@ pub struct Allocation {
 }
 
 /// A buffer that its allocator listed as an owner when the recording began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Found {
     /// The buffer.
     pub buffer: Buffer,
@@ -100,7 +100,7 @@ pub struct Found {
 }
 
 /// A buffer made over memory that it does not own: a chip's part of a mesh buffer, a view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Alias {
     /// Process number.
     pub process: u32,
