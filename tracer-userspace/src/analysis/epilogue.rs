@@ -5,9 +5,11 @@
 //! trace's definitions and from what a user asks for. It is valid for the rules that it was made by, so that it begins with a
 //! digest of the sources that have them; whoever has others reads the events.
 
+use std::mem;
+
 use serde::{Deserialize, Serialize};
 
-use super::{ExcessFold, HeldFold, SummaryFold};
+use super::{ExcessFold, HeldFold, ReportFold};
 use crate::{
     model::{Entry, EventSums, Reading},
     trace::Item,
@@ -15,8 +17,8 @@ use crate::{
 
 /// Stands for the sources of the rules; see `build.rs`.
 const RULES: &str = env!("BUFTRACE_RULES");
-/// Most findings that are kept one by one. With more, a filter has to read the events.
-const FINDINGS: usize = 1 << 15;
+/// Most bytes of findings, some hundred thousand of them. With more, a filter has to read the events.
+const FINDINGS: usize = 8 << 20;
 
 /// What reading a trace came to.
 #[derive(Debug, Deserialize, Serialize)]
@@ -30,8 +32,8 @@ pub struct Epilogue {
 /// The folds that an epilogue has, after the last entry.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Folds {
-    /// For the report, and for comparing runs.
-    pub summary: SummaryFold,
+    /// For the report.
+    pub report: ReportFold,
     /// For excess frees.
     pub excess: ExcessFold,
     /// For what is held.
@@ -39,17 +41,12 @@ pub struct Folds {
     findings: Findings,
 }
 
-/// The entries that excess frees and what is held are made of, and those whose device is not known, which filters count.
-#[derive(Debug, Deserialize, Serialize)]
-enum Findings {
-    Kept(Vec<Entry>),
-    TooMany,
-}
-
-impl Default for Findings {
-    fn default() -> Self {
-        Self::Kept(Vec::new())
-    }
+/// The entries that excess frees and what is held are made of, and those whose device is not known, which filters count:
+/// in bytes, as they are few to those who ask, but memory of a recorder.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Findings {
+    bytes: Vec<u8>,
+    too_many: bool,
 }
 
 /// Collects a [`Epilogue`] item by item.
@@ -76,7 +73,7 @@ impl Epilogue {
 
 impl Folds {
     fn entry(&mut self, entry: &Entry) {
-        self.summary.entry(entry);
+        self.report.entry(entry);
         self.excess.entry(entry);
         self.held.entry(entry);
         if entry.device().is_none() || ExcessFold::takes(entry) || HeldFold::takes(entry) {
@@ -87,19 +84,28 @@ impl Folds {
     /// The entries that excess frees and what is held are made of, and those whose device is not known; `None` if they are
     /// too many.
     #[must_use]
-    pub fn findings(&self) -> Option<&[Entry]> {
-        match &self.findings {
-            Findings::Kept(entries) => Some(entries),
-            Findings::TooMany => None,
+    pub fn findings(&self) -> Option<Vec<Entry>> {
+        if self.findings.too_many {
+            return None;
         }
+        let (mut entries, mut rest) = (Vec::new(), &self.findings.bytes[..]);
+        while !rest.is_empty() {
+            let (entry, behind) = postcard::take_from_bytes(rest).ok()?;
+            entries.push(entry);
+            rest = behind;
+        }
+        Some(entries)
     }
 }
 
 impl Findings {
     fn add(&mut self, entry: &Entry) {
-        match self {
-            Self::Kept(entries) if entries.len() < FINDINGS => entries.push(*entry),
-            _ => *self = Self::TooMany,
+        if self.too_many {
+            return;
+        }
+        match postcard::to_extend(entry, mem::take(&mut self.bytes)) {
+            Ok(bytes) if bytes.len() <= FINDINGS => self.bytes = bytes,
+            _ => self.too_many = true,
         }
     }
 }
@@ -161,10 +167,7 @@ mod tests {
         let kept = postcard::to_allocvec(folds).expect("kept");
         let by_excess = [None, Some(ExcessGrouping::Test), Some(ExcessGrouping::Device), Some(ExcessGrouping::Verdict)];
         let by_held = [Grouping::Site, Grouping::Test, Grouping::Device, Grouping::Type];
-        let mut shown = vec![
-            serde_json::to_string(&again(&kept).summary.into_report().finish(3, model)).expect("JSON"),
-            format!("{:?}", again(&kept).summary.finish(model)),
-        ];
+        let mut shown = vec![serde_json::to_string(&again(&kept).report.finish(3, model)).expect("JSON")];
         for by in by_excess {
             let value = again(&kept).excess.finish(by, RANKING, model);
             shown.push(serde_json::to_string(&value).expect("JSON"));

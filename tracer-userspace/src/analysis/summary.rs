@@ -7,7 +7,7 @@ use std::{
 };
 
 use foldhash::HashMap;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Integrity, ReportFold, Site, TestRow, filter::origin_of, names, sites::Sites};
 use crate::model::{Certainty, Entry, Model, Outcome, Verdict};
@@ -56,14 +56,14 @@ pub struct BalanceSum {
 }
 
 /// Collects a [`Summary`]. Its memory grows with the number of stacks, tests and addresses.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default)]
 pub struct SummaryFold {
     report: ReportFold,
     /// By verdict, stack and test.
     counts: HashMap<(Verdict, u32, u32), Count>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Count {
     confirmed: u64,
     possible: u64,
@@ -98,12 +98,6 @@ impl SummaryFold {
             ran: model.definitions.tests().into_iter().map(str::to_owned).collect(),
             balance,
         }
-    }
-
-    /// The report of the same entries.
-    #[must_use]
-    pub fn into_report(self) -> ReportFold {
-        self.report
     }
 
     fn outcome(&mut self, outcome: &Outcome) {

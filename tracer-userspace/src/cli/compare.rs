@@ -13,7 +13,7 @@ use super::{
     Status,
     args::{Check, Diff},
     file::{is_trace, read_text, refuse_same, save},
-    read::{read_fold, read_with_origins},
+    read::{read, read_with_origins},
 };
 use crate::{
     analysis::{
@@ -100,8 +100,8 @@ fn parse_text<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Resu
 }
 
 fn summary(paths: &[PathBuf], filter: Filter) -> Result<Summary> {
-    let fold = SummaryFold::default();
-    let (fold, model, selection) = read_fold(paths, filter, fold, SummaryFold::entry, |folds| folds.summary)?;
+    let mut fold = SummaryFold::default();
+    let (model, selection) = read(paths, filter, |entry| fold.entry(entry))?;
     let mut summary = fold.finish(&model);
     summary.integrity.selected = selection.told();
     Ok(summary)

@@ -27,7 +27,7 @@ use crate::{
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
     let filter = args.scope.filter();
     let fold = ReportFold::new(&filter);
-    let known = |folds: Folds| folds.summary.into_report();
+    let known = |folds: Folds| folds.report;
     let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, ReportFold::entry, known)?;
     let mut value = fold.finish(args.top, &model);
     value.integrity.selected = selection.told();
@@ -108,7 +108,7 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
 
 /// Folds the entries that a filter takes, from an empty fold on. A trace of which all is wanted may have at its end what that
 /// comes to; then its events are not read.
-pub(super) fn read_fold<F>(
+fn read_fold<F>(
     paths: &[PathBuf],
     filter: Filter,
     mut fold: F,
