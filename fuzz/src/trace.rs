@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Trace files: as they are on disk, as what is behind a checksum, and as the text that `dump` prints.
 
-use buftrace::trace::{Item, MAGIC, Reader, text};
+use buftrace::{
+    analysis::Epilogue,
+    trace::{Item, MAGIC, Reader, text},
+};
 
 use crate::views;
 
@@ -26,6 +29,14 @@ pub(crate) fn chunk(body: &[u8]) {
     let items: Vec<Item> = reader.by_ref().take(MOST).collect();
     items.iter().for_each(views::line);
     views::show(&items);
+}
+
+/// What the end of a trace says that its events come to, whatever they are.
+pub(crate) fn epilogue(bytes: &[u8]) {
+    let bytes = [Epilogue::RULES.as_bytes(), bytes].concat();
+    if let Some(epilogue) = Epilogue::from_bytes(&bytes) {
+        views::show_epilogue(epilogue);
+    }
 }
 
 /// Lines as `dump` prints them; those that are none are left out.

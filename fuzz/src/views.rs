@@ -3,8 +3,9 @@
 
 use buftrace::{
     analysis::{
-        self, Baseline, CountedFold, Counts, Excess, ExcessFold, Expectations, Filter, Gate, Grouping, HeldFold, Order,
-        Pattern, Query, Ranking, ReportFold, Rule, SitePattern, Summary, SummaryFold, Suppressions, TimelineFold,
+        self, Baseline, CountedFold, Counts, Epilogue, Excess, ExcessFold, Expectations, Filter, Gate, Grouping,
+        HeldFold, Order, Pattern, Query, Ranking, ReportFold, Rule, SitePattern, Summary, SummaryFold, Suppressions,
+        TimelineFold,
     },
     model::{self, Model, Source},
     trace::{Damage, Item, text},
@@ -81,6 +82,27 @@ pub(crate) fn read(items: &[Item]) -> Read {
     }
     select(items, &model);
     read
+}
+
+/// What the end of a trace without records says.
+pub(crate) fn show_epilogue(Epilogue { sums, folds }: Epilogue) {
+    let model = model::read_sums(Items::new(&[]), |_| Some(sums)).unwrap_or_default();
+    let mut selection = Filter { since: Some(1), ..Filter::default() }.select(&model.definitions);
+    let mut excess = ExcessFold::default();
+    for entry in folds.findings().unwrap_or_default() {
+        if selection.takes(&entry) {
+            excess.entry(&entry);
+        }
+    }
+    for excess in [excess, folds.excess] {
+        show_excess(&excess.finish(None, Ranking { order: Order::Count, top: Some(5) }, &model));
+    }
+    let report = folds.report.finish(10, &model);
+    printable(&view::report(&report));
+    json("report", &report);
+    let held = folds.held.finish(Grouping::Site, Ranking { order: Order::Bytes, top: None }, &model);
+    printable(&view::held(&held, Frames::All));
+    json("held", &held);
 }
 
 const GROUPINGS: [Grouping; 4] = [Grouping::Site, Grouping::Test, Grouping::Device, Grouping::Type];

@@ -308,10 +308,14 @@ fn server_row(source: Option<u32>, device: Option<u32>, reports: &[&Reports]) ->
         even,
         not_freed,
         freed_more,
-        unknown: reports.iter().map(|it| it.unknown).sum(),
-        excess: more.clone().map(|it| it.excess()).sum(),
+        unknown: sum(reports.iter().map(|it| it.unknown)),
+        excess: sum(more.clone().map(|it| it.excess())),
         explained: Explained::of(more.copied()),
     }
+}
+
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }
 
 /// The worst, and how many are left out.
@@ -338,15 +342,12 @@ impl Explained {
         let mut counts: ByVerdict<u64> = ByVerdict::default();
         let mut explained = Self::default();
         for it in reports {
-            let mut unmatched = 0;
-            for (verdict, count) in &it.unmatched {
-                unmatched += count;
-                match verdict {
-                    Some(verdict) => *counts.of(*verdict) += count,
-                    None => explained.without_verdict += count,
-                }
+            for (verdict, &count) in &it.unmatched {
+                let total = verdict.map_or(&mut explained.without_verdict, |verdict| counts.of(verdict));
+                *total = total.saturating_add(count);
             }
-            explained.not_freed += unmatched.saturating_sub(it.excess());
+            let unmatched = sum(it.unmatched.values().copied());
+            explained.not_freed = explained.not_freed.saturating_add(unmatched.saturating_sub(it.excess()));
         }
         explained.verdicts = counts.rows();
         explained

@@ -26,7 +26,8 @@ impl ByVerdict<u64> {
     /// Adds other counts.
     pub(super) fn merge(&mut self, other: &Self) {
         for (verdict, count) in other.iter() {
-            *self.of(verdict) += count;
+            let sum = self.of(verdict);
+            *sum = sum.saturating_add(count);
         }
     }
 

@@ -15,8 +15,6 @@ use crate::{
     trace::Item,
 };
 
-/// Stands for the sources of the rules; see `build.rs`.
-const RULES: &str = env!("BUFTRACE_RULES");
 /// Most bytes of findings, some hundred thousand of them. With more, a filter has to read the events.
 const FINDINGS: usize = 8 << 20;
 
@@ -58,16 +56,19 @@ pub struct EpilogueFold {
 }
 
 impl Epilogue {
+    /// What its bytes begin with: stands for the sources of the rules, see `build.rs`.
+    pub const RULES: &str = env!("BUFTRACE_RULES");
+
     /// Reads one. `None` if it was made by other rules, or is none.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes.strip_prefix(RULES.as_bytes())?).ok()
+        postcard::from_bytes(bytes.strip_prefix(Self::RULES.as_bytes())?).ok()
     }
 
     /// As it is kept; empty if that is not possible.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_extend(self, RULES.as_bytes().to_vec()).unwrap_or_default()
+        postcard::to_extend(self, Self::RULES.as_bytes().to_vec()).unwrap_or_default()
     }
 }
 

@@ -253,8 +253,8 @@ impl SiteSum {
 
     fn merge(&mut self, other: Self) {
         self.begin(other.first);
-        self.count += other.count;
-        self.possible += other.possible;
+        self.count = self.count.saturating_add(other.count);
+        self.possible = self.possible.saturating_add(other.possible);
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.verdicts.merge(&other.verdicts);
         add(&mut self.tests, other.tests);
@@ -282,7 +282,8 @@ impl SiteSum {
         let mut tests = BTreeMap::new();
         for (test, count) in self.tests {
             if let Some(name) = names::test_of(definitions, test) {
-                *tests.entry(name).or_default() += count;
+                let sum: &mut u64 = tests.entry(name).or_default();
+                *sum = sum.saturating_add(count);
             }
         }
         let (free, previous) = (stacks.get(places.free), places.previous.resolve(stacks));
@@ -313,7 +314,8 @@ impl SiteSum {
 
 fn add<K: Ord>(sums: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
     for (key, count) in more {
-        *sums.entry(key).or_default() += count;
+        let sum = sums.entry(key).or_default();
+        *sum = sum.saturating_add(count);
     }
 }
 

@@ -222,7 +222,8 @@ impl Groups<'_> {
         let empty = || Group { until, name, site, stack: key.stack, sum: Sum::default(), tests: BTreeMap::new() };
         let group = self.groups.entry((until, mark)).or_insert_with(empty);
         if let Some(test) = test {
-            *group.tests.entry(test).or_default() += sum.count;
+            let of_test = group.tests.entry(test).or_default();
+            *of_test = of_test.saturating_add(sum.count);
         }
         group.sum.merge(sum);
     }
@@ -270,8 +271,8 @@ impl Sum {
 
     fn merge(&mut self, other: Self) {
         self.first = if self.count == 0 { other.first } else { self.first.min(other.first) };
-        self.count += other.count;
-        self.possible += other.possible;
+        self.count = self.count.saturating_add(other.count);
+        self.possible = self.possible.saturating_add(other.possible);
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.ages = match (self.ages, other.ages) {
             (Some((oldest, youngest)), Some((older, younger))) => Some((oldest.max(older), youngest.min(younger))),

@@ -111,8 +111,8 @@ impl TestSum {
     /// Adds what happened in another phase of the same test.
     pub(super) fn merge(&mut self, other: &Self) {
         self.first = self.first.min(other.first);
-        self.allocations += other.allocations;
-        self.frees += other.frees;
+        self.allocations = self.allocations.saturating_add(other.allocations);
+        self.frees = self.frees.saturating_add(other.frees);
         self.bytes_allocated = self.bytes_allocated.saturating_add(other.bytes_allocated);
         self.bytes_freed = self.bytes_freed.saturating_add(other.bytes_freed);
         self.verdicts.merge(&other.verdicts);

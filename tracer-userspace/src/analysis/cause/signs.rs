@@ -62,7 +62,8 @@ impl Signs {
     /// Adds those of later frees.
     pub(in crate::analysis) fn merge(&mut self, later: Self) {
         for (sign, signed) in later.0 {
-            self.0.entry(sign).and_modify(|sum| sum.count += signed.count).or_insert(signed);
+            let add = |sum: &mut Signed| sum.count = sum.count.saturating_add(signed.count);
+            self.0.entry(sign).and_modify(add).or_insert(signed);
         }
     }
 

@@ -105,8 +105,8 @@ impl Sums {
 impl Sum {
     fn merge(&mut self, other: Self) {
         self.first = if self.count == 0 { other.first } else { self.first.min(other.first) };
-        self.count += other.count;
-        self.possible += other.possible;
+        self.count = self.count.saturating_add(other.count);
+        self.possible = self.possible.saturating_add(other.possible);
         self.bytes = self.bytes.saturating_add(other.bytes);
     }
 }
