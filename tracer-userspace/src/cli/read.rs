@@ -153,7 +153,7 @@ fn survey(paths: &[PathBuf], query: Query) -> Result<Option<(Sought, Vec<TraceFi
     if surveys.iter().any(|survey| survey.is_whole) {
         return Ok(None);
     }
-    let open = |(path, survey): (&PathBuf, Survey)| TraceFile::open(path, |path| Reader::surveyed(path, survey));
+    let open = |(path, survey): (&PathBuf, Survey)| TraceFile::open(path, |_| Reader::surveyed(survey));
     let traces: Result<_> = paths.iter().zip(surveys).map(open).collect();
     Ok(Some((sought, traces?)))
 }

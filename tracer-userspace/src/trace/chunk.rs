@@ -21,14 +21,16 @@ const FULL_BYTES: usize = 1 << 20;
 
 /// The checksum that chunks have: of their own bodies and those of every chunk before. So a chunk is good in its own place
 /// only.
-#[derive(Clone, Default)]
-pub(super) struct Checksum(crc32fast::Hasher);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checksum(u32);
 
 impl Checksum {
     /// That of the next chunk.
     pub(super) fn with(&mut self, body: &[u8]) -> u32 {
-        self.0.update(body);
-        self.0.clone().finalize()
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
+        hasher.update(body);
+        self.0 = hasher.finalize();
+        self.0
     }
 }
 
@@ -224,6 +226,8 @@ pub(super) enum Want {
     Context,
     /// Records only: events are not even unpacked.
     Records,
+    /// Not even its body, which is known to have this many events, and no records.
+    Nothing { events: u64 },
 }
 
 /// The parts of a body.
@@ -245,6 +249,7 @@ impl<'a> Parts<'a> {
 }
 
 /// A body that is being read, item by item, so that memory stays in proportion to the body.
+#[derive(Default)]
 pub struct Decoder {
     /// Offset of the chunk in the file.
     pub(super) at: u64,
@@ -272,25 +277,18 @@ impl Decoder {
     ///
     /// What is malformed.
     pub(super) fn new(at: u64, body: &[u8], want: Want, scratch: &mut Scratch) -> Result<Self, &'static str> {
+        let mut decoder = Self { at, ..Self::default() };
+        if let Want::Nothing { events } = want {
+            decoder.passed = events;
+            return Ok(decoder);
+        }
         let parts = Parts::of(body)?;
         let items = scratch.unpacker.bytes(parts.items, MAX_BODY);
-        let items = items.ok_or("the items of a chunk cannot be unpacked")?.to_vec();
-        let mut decoder = Self {
-            at,
-            items,
-            position: 0,
-            events: Vec::new(),
-            places: None,
-            next: 0,
-            place: 0,
-            count: parts.count,
-            run: 0,
-            passed: 0,
-            skipped: 0,
-        };
+        decoder.items = items.ok_or("the items of a chunk cannot be unpacked")?.to_vec();
+        decoder.count = parts.count;
         match want {
-            Want::Records => decoder.places = Some(Vec::new()),
-            Want::Context | Want::Everything => decoder.read_events(&parts, want, scratch)?,
+            Want::Everything | Want::Context => decoder.read_events(&parts, want, scratch)?,
+            Want::Records | Want::Nothing { .. } => decoder.places = Some(Vec::new()),
         }
         Ok(decoder)
     }

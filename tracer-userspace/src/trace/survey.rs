@@ -11,6 +11,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fs::File,
     ops::RangeInclusive,
     path::Path,
     sync::Arc,
@@ -20,7 +21,7 @@ use super::{
     Damage, Event, Item, Kind, ReadError, Record,
     ahead::{AT_ONCE, Ahead},
     chunk::{Kinds, Parts, Scratch, Unpacked, Want},
-    reader::{Bodies, Body},
+    reader::{BUFFER, Bodies, Body, Place, open},
 };
 
 /// Numbers of columns.
@@ -57,14 +58,22 @@ impl Sought {
 }
 
 /// What was found in a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Survey {
-    /// What is wanted of each chunk; of those that are not here, everything.
-    pub(super) wants: Vec<Want>,
+    pub(super) file: Arc<File>,
+    /// How it is read.
+    pub(super) steps: Vec<Step>,
     /// Whether the file is wanted whole.
     pub is_whole: bool,
     /// Addresses that buffers with the unique id have.
     pub addresses: BTreeSet<u64>,
+}
+
+/// What is wanted of a chunk, or of some in a row.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) want: Want,
+    pub(super) behind: Place,
 }
 
 impl Survey {
@@ -79,40 +88,57 @@ impl Survey {
     pub fn of(path: &Path, sought: &Sought) -> Result<Self, ReadError> {
         let sought = Arc::new(sought.clone());
         let look = move |body: &Body, scratch: &mut Scratch| Seen::of(body, &sought, scratch);
-        let mut chunks = Ahead::new(Bodies::open(path)?, AT_ONCE, look);
+        let file = Arc::new(open(path)?);
+        let mut bodies = Bodies::of(&file, BUFFER)?;
+        let mut chunks = Ahead::new(move || bodies.next(Want::Records), AT_ONCE, look);
         let mut all = Vec::new();
         while let Ok(Some(seen)) = chunks.next() {
             all.push(seen);
         }
-        Ok(Self::sum(&all))
-    }
-
-    fn sum(all: &[Seen]) -> Self {
         let addresses = all.iter().flat_map(|seen| &seen.addresses).copied().collect();
-        if !is_divisible(all) {
-            return Self { wants: Vec::new(), is_whole: true, addresses };
-        }
-        let mut wants: Vec<Want> = all.iter().map(|seen| seen.want).collect();
-        let mut chunks_of: HashMap<Thread, Vec<(usize, bool)>> = HashMap::new();
-        for (chunk, seen) in all.iter().enumerate() {
-            for &Part { thread, decides, .. } in &seen.parts {
-                chunks_of.entry(thread).or_default().push((chunk, decides));
-            }
-        }
-        for (chunk, seen) in all.iter().enumerate() {
-            for part in &seen.parts {
-                let chunks = &chunks_of[&part.thread];
-                let at = chunks.partition_point(|&(it, _)| it < chunk);
-                if part.begins_sought {
-                    want_until_decided(&mut wants, chunks[..at].iter().rev());
-                }
-                if part.ends_sought {
-                    want_until_decided(&mut wants, chunks[at + 1..].iter());
-                }
-            }
-        }
-        Self { wants, is_whole: false, addresses }
+        let is_whole = !is_divisible(&all);
+        let steps = if is_whole { Vec::new() } else { steps(all) };
+        Ok(Self { file, steps, is_whole, addresses })
     }
+}
+
+/// How to read a file with these chunks.
+fn steps(all: Vec<Seen>) -> Vec<Step> {
+    let wants = wants(&all);
+    let mut steps: Vec<Step> = Vec::new();
+    for (Seen { behind, .. }, want) in all.into_iter().zip(wants) {
+        match (steps.last_mut(), want) {
+            (Some(Step { want: Want::Nothing { events }, behind: end }), Want::Nothing { events: more }) => {
+                *events += more;
+                *end = behind;
+            }
+            _ => steps.push(Step { want, behind }),
+        }
+    }
+    steps
+}
+
+fn wants(all: &[Seen]) -> Vec<Want> {
+    let mut wants: Vec<Want> = all.iter().map(|seen| seen.want).collect();
+    let mut chunks_of: HashMap<Thread, Vec<(usize, bool)>> = HashMap::new();
+    for (chunk, seen) in all.iter().enumerate() {
+        for &Part { thread, decides, .. } in &seen.parts {
+            chunks_of.entry(thread).or_default().push((chunk, decides));
+        }
+    }
+    for (chunk, seen) in all.iter().enumerate() {
+        for part in &seen.parts {
+            let chunks = &chunks_of[&part.thread];
+            let at = chunks.partition_point(|&(it, _)| it < chunk);
+            if part.begins_sought {
+                want_until_decided(&mut wants, chunks[..at].iter().rev());
+            }
+            if part.ends_sought {
+                want_until_decided(&mut wants, chunks[at + 1..].iter());
+            }
+        }
+    }
+    wants
 }
 
 fn want_until_decided<'a>(wants: &mut [Want], chunks: impl Iterator<Item = &'a (usize, bool)>) {
@@ -151,6 +177,7 @@ struct Part {
 
 /// What a chunk has.
 pub(super) struct Seen {
+    behind: Place,
     want: Want,
     /// Whether a file with this chunk is wanted whole.
     is_whole: bool,
@@ -163,11 +190,19 @@ pub(super) struct Seen {
 
 impl Seen {
     fn of(body: &Body, sought: &Sought, scratch: &mut Scratch) -> Result<Self, Damage> {
-        let mut seen =
-            Self { want: Want::Records, is_whole: false, ended: Vec::new(), parts: Vec::new(), addresses: Vec::new() };
+        let mut seen = Self {
+            behind: body.behind.clone(),
+            want: Want::Records,
+            is_whole: false,
+            ended: Vec::new(),
+            parts: Vec::new(),
+            addresses: Vec::new(),
+        };
         let damage = |what: &str| Damage { at: body.at, what: what.to_owned() };
-        let mut records = body.decode(Want::Records, scratch)?;
+        let mut records = body.decode(scratch)?;
+        let mut are_there = false;
         while let Some(item) = records.next() {
+            are_there = true;
             match item.map_err(damage)? {
                 Item::Record(Record::Process(process)) => seen.is_whole |= !process.origin.as_str().is_empty(),
                 Item::Record(Record::End(end)) => seen.ended.push(end.process),
@@ -176,6 +211,9 @@ impl Seen {
                 }
                 _ => {}
             }
+        }
+        if !are_there && records.skipped == 0 {
+            seen.want = Want::Nothing { events: records.passed };
         }
         seen.look(body.bytes(), sought, scratch).map_err(damage)?;
         Ok(seen)
