@@ -17,7 +17,7 @@ use super::{
 use crate::{
     analysis::{Cause, ExcessFold, Filter, HeldFold, Integrity, Query, Ranking, ReportFold, Selection, TimelineFold},
     model::{self, Entry, Model, Source, Verdict},
-    trace::{Damage, Item, ReadError, Reader, Sought, Survey, escape, text},
+    trace::{Damage, Event, Item, ReadError, Reader, Sought, Survey, escape, text},
     view,
 };
 
@@ -216,6 +216,10 @@ impl Iterator for TraceFile {
 }
 
 impl Source for TraceFile {
+    fn take_run(&mut self) -> &mut [Event] {
+        self.reader.take_run()
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

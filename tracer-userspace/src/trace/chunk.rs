@@ -2,7 +2,7 @@
 //! The body of a chunk: items in order, with the events' fields in columns.
 
 use super::{
-    Event, Item, Record,
+    Event, Item, Kind, Record,
     column::{Packer, Unpacker},
     event::{ORDERED, Row},
     field::{get_bytes, get_varint, put_bytes, put_varint},
@@ -166,8 +166,23 @@ impl Kinds {
 #[derive(Default)]
 pub(super) struct Scratch {
     unpacker: Unpacker,
-    /// By the order of [`Event::COLUMNS`]; empty where all numbers are 0.
-    pub(super) columns: [Vec<u64>; Event::COLUMNS.len()],
+    pub(super) columns: Columns,
+}
+
+/// The numbers of a chunk's columns.
+#[derive(Default)]
+pub(super) struct Columns {
+    /// By the order of [`Event::COLUMNS`]; those of an earlier chunk where the column is not there.
+    numbers: [Vec<u64>; Event::COLUMNS.len()],
+    are_there: [bool; Event::COLUMNS.len()],
+}
+
+impl Columns {
+    /// The numbers of a column, by its own number; none where all of them are 0.
+    pub(super) fn of(&self, number: u64) -> &[u64] {
+        let index = number as usize - 1;
+        if self.are_there[index] { &self.numbers[index] } else { &[] }
+    }
 }
 
 /// The columns that were unpacked.
@@ -179,14 +194,14 @@ pub(super) struct Unpacked {
 }
 
 impl Scratch {
-    /// Unpacks the columns whose numbers are wanted; that of the kinds is one of them.
+    /// Unpacks the columns that are wanted, by number and packed form; that of the kinds is one of them.
     pub(super) fn unpack(
         &mut self,
         &Parts { count, columns: mut rest, .. }: &Parts,
-        mut wants: impl FnMut(u64) -> bool,
+        mut wants: impl FnMut(u64, &[u8], &mut Unpacker) -> bool,
     ) -> Result<Unpacked, &'static str> {
         let Self { unpacker, columns } = self;
-        columns.iter_mut().for_each(Vec::clear);
+        columns.are_there.fill(false);
         let mut unpacked = Unpacked { kinds: None, unknown: 0 };
         while !rest.is_empty() {
             let number = get_varint(&mut rest).ok_or("a column has no number")?;
@@ -201,11 +216,12 @@ impl Scratch {
                 None => return Err("a column comes before that of the kinds"),
                 Some(Kinds { lengths, .. }) => lengths,
             };
-            if !wants(number) {
+            if !wants(number, part, unpacker) {
                 continue;
             }
-            let column = &mut columns[index];
+            let column = &mut columns.numbers[index];
             column.resize(count, 0);
+            columns.are_there[index] = true;
             unpacker.numbers(part, lengths, column).ok_or("a column is malformed")?;
             if index == ORDERED - 1 {
                 if column.iter().any(|&kind| kind > 255) {
@@ -255,10 +271,11 @@ pub struct Decoder {
     pub(super) at: u64,
     items: Vec<u8>,
     position: usize,
-    /// `None` where a number has no meaning for its field, e.g. a kind of event that is not known.
-    events: Vec<Option<Event>>,
+    events: Vec<Event>,
+    /// Those of `events`, ascending, that have a number without meaning for its field, e.g. a kind that is not known.
+    unknown: Vec<usize>,
     /// Which of the chunk's events they are; absent if they are all of them.
-    places: Option<Vec<usize>>,
+    places: Option<Vec<u32>>,
     /// Which of `events` comes next.
     next: usize,
     /// Which of the chunk's comes next, and how many there are.
@@ -294,25 +311,44 @@ impl Decoder {
     }
 
     fn read_events(&mut self, parts: &Parts, want: Want, scratch: &mut Scratch) -> Result<(), &'static str> {
-        let Unpacked { kinds, unknown } = scratch.unpack(parts, |_| true)?;
+        let Unpacked { kinds, unknown } = scratch.unpack(parts, |_, _, _| true)?;
         self.skipped += unknown;
         let Some(kinds) = kinds else {
             // No event has a kind.
-            self.events.resize(self.count, None);
+            self.events.resize(self.count, Event::of(Kind::Request));
+            self.unknown.extend(0..self.count);
             return Ok(());
         };
         let columns = &scratch.columns;
-        if want == Want::Context {
-            let wanted = (0..).zip(&columns[ORDERED - 1]).filter(|&(_, &kind)| !is_of_one_place(kind as u8));
-            self.places = Some(wanted.map(|(place, _)| place).collect());
-        }
-        let by_kind = kinds.places(columns[ORDERED - 1].iter().map(|&kind| kind as u8));
-        let event = |place: usize| Event::from_columns(columns, place, by_kind[place] as usize);
-        match &self.places {
-            Some(places) => self.events.extend(places.iter().map(|&place| event(place))),
-            None => self.events.extend((0..self.count).map(event)),
-        }
+        let all = columns.of(ORDERED as u64);
+        let by_kind = kinds.places(all.iter().map(|&kind| kind as u8));
+        let made = if want == Want::Context {
+            let wanted = (0..).zip(all).filter(|&(_, &kind)| !is_of_one_place(kind as u8));
+            let places: Vec<u32> = wanted.map(|(place, _)| place).collect();
+            let by_kind: Vec<u32> = places.iter().map(|&place| by_kind[place as usize]).collect();
+            let made = Event::from_columns(columns, &places, &by_kind);
+            self.places = Some(places);
+            made
+        } else {
+            let places: Vec<u32> = (0..self.count as u32).collect();
+            Event::from_columns(columns, &places, &by_kind)
+        };
+        (self.events, self.unknown) = made;
         Ok(())
+    }
+
+    /// Gives the events that come next, as many as there are before the next record, unless some are not wanted or not known.
+    #[inline]
+    pub(super) fn take_run(&mut self) -> &mut [Event] {
+        let run = usize::try_from(self.run).unwrap_or(usize::MAX);
+        if self.places.is_some() || !self.unknown.is_empty() || run > self.events.len() - self.next {
+            return &mut [];
+        }
+        let events = &mut self.events[self.next..][..run];
+        self.next += run;
+        self.place += run;
+        self.run = 0;
+        events
     }
 
     /// The next item, `None` at the end.
@@ -341,7 +377,7 @@ impl Decoder {
         let left = (self.count - self.place) as u64;
         let over = match &self.places {
             None => 0,
-            Some(places) => places.get(self.next).map_or(u64::MAX, |place| (place - self.place) as u64),
+            Some(places) => places.get(self.next).map_or(u64::MAX, |&place| u64::from(place) - self.place as u64),
         };
         if over >= self.run {
             if self.run > left {
@@ -351,12 +387,13 @@ impl Decoder {
             return Ok(None);
         }
         self.pass(over);
-        let event = self.events.get(self.next).ok_or("events are missing")?;
+        let event = *self.events.get(self.next).ok_or("events are missing")?;
+        let is_known = self.unknown.binary_search(&self.next).is_err();
         self.next += 1;
         self.place += 1;
         self.run -= 1;
-        self.skipped += u64::from(event.is_none());
-        Ok(*event)
+        self.skipped += u64::from(!is_known);
+        Ok(is_known.then_some(event))
     }
 
     /// Passes so many events over, which are there.

@@ -185,14 +185,27 @@ impl Unpacker {
         (deltas.is_empty() && numbers.len() == 0).then_some(())
     }
 
-    fn get_table(&mut self, mut rest: &[u8], numbers: &mut [u64]) -> Option<()> {
-        let table = get_bytes(&mut rest)?;
+    /// The table of a part that has one, and that stands for so many numbers: they are among these.
+    pub(super) fn table(&mut self, mut part: &[u8], count: usize) -> Option<Vec<u64>> {
+        match Form::take(&mut part)? {
+            Form::Table => self.take_table(&mut part, count),
+            Form::Plain | Form::Packed | Form::Runs => None,
+        }
+    }
+
+    fn take_table(&mut self, rest: &mut &[u8], most: usize) -> Option<Vec<u64>> {
+        let table = get_bytes(rest)?;
         if matches!(table.first(), Some(&form) if form == Form::Table as u8) {
             return None;
         }
-        let length = usize::try_from(get_varint(&mut rest)?).ok().filter(|&length| length <= numbers.len())?;
+        let length = usize::try_from(get_varint(rest)?).ok().filter(|&length| length <= most)?;
         let mut known = vec![0; length];
         self.numbers(table, &[length], &mut known)?;
+        Some(known)
+    }
+
+    fn get_table(&mut self, mut rest: &[u8], numbers: &mut [u64]) -> Option<()> {
+        let known = self.take_table(&mut rest, numbers.len())?;
         let places = self.bytes(rest, numbers.len() * 2)?;
         let (low, high) = places.split_at_checked(numbers.len())?;
         if high.is_empty() {
@@ -345,8 +358,11 @@ mod tests {
         ] {
             assert_eq!(unpacker.numbers(part, &[4], &mut numbers), None, "{what}");
         }
-        assert_eq!(unpacker.numbers(&[3, 3, 0, 2, 2, 2, 0, 0, 1, 1, 0], &[4], &mut numbers), Some(()));
+        let table = [3, 3, 0, 2, 2, 2, 0, 0, 1, 1, 0];
+        assert_eq!(unpacker.numbers(&table, &[4], &mut numbers), Some(()));
         assert_eq!(numbers, [1, 2, 2, 1]);
+        assert_eq!([4, 1].map(|count| unpacker.table(&table, count)), [Some(vec![1, 2]), None]);
+        assert_eq!(unpacker.table(&[2, 2, 4], 4), None, "no table");
         assert_eq!(unpacker.numbers(&[2, 2, 4], &[1, 3], &mut numbers), Some(()));
         assert_eq!(numbers, [1, 1, 2, 3], "differences start again, runs go on");
     }

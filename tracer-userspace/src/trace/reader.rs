@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Item, MAGIC, MINIMUM, VERSION,
+    Event, Item, MAGIC, MINIMUM, VERSION,
     ahead::{AT_ONCE, Ahead, Next},
     chunk::{Checksum, Decoder, MAX_BODY, Scratch, Want},
     limit::Part,
@@ -210,6 +210,14 @@ impl<C> Reader<C> {
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped + self.chunk.as_ref().map_or(0, |chunk| chunk.skipped)
+    }
+}
+
+impl<C> Reader<C> {
+    /// Gives the events that come next, as far as they are at hand.
+    #[inline]
+    pub fn take_run(&mut self) -> &mut [Event] {
+        self.chunk.as_mut().map_or(&mut [], Decoder::take_run)
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 use super::{
     Damage, Event, Item, Kind, ReadError, Record,
     ahead::{AT_ONCE, Ahead},
-    chunk::{Kinds, Parts, Scratch, Unpacked, Want},
+    chunk::{Columns, Kinds, Parts, Scratch, Unpacked, Want},
     reader::{BUFFER, Bodies, Body, Place, open},
 };
 
@@ -222,11 +222,20 @@ impl Seen {
     fn look(&mut self, body: &[u8], sought: &Sought, scratch: &mut Scratch) -> Result<(), &'static str> {
         let parts = Parts::of(body)?;
         let (mut forks, mut unreadable) = (false, false);
-        let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number| {
+        let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number, part, unpacker| {
             // A column is there only if not all of it is zero.
             forks |= number == CHILD;
             unreadable |= number == UNREADABLE;
-            matches!(number, PROCESS | THREAD | KIND | ADDRESS) || number == UNIQUE_ID && sought.unique_id.is_some()
+            match number {
+                PROCESS | THREAD | KIND => true,
+                UNIQUE_ID => sought.unique_id.is_some(),
+                // Mostly there is a table, which is much shorter than what it stands for, and has none of them.
+                ADDRESS if sought.unique_id.is_none() => {
+                    unpacker.table(part, parts.count).is_none_or(|table| table.iter().any(|&it| sought.is_at(it)))
+                }
+                ADDRESS => true,
+                _ => false,
+            }
         })?;
         self.is_whole |= forks;
         if unreadable || unknown > 0 || kinds.is_none() && parts.count > 0 {
@@ -235,41 +244,54 @@ impl Seen {
             self.want = Want::Context;
         }
         let Some(kinds) = kinds else { return Ok(()) };
-        let columns = Columns::of(scratch, parts.count);
-        let is_sought = self.find(sought, &kinds, &columns);
-        self.follow_threads(&columns, is_sought.as_deref());
+        let columns = &scratch.columns;
+        let is_sought = self.find(sought, &kinds, columns);
+        match (thread_of_all(columns), is_sought) {
+            (Some(thread), None) => self.add_thread(thread, &kinds),
+            (_, is_sought) => self.follow_threads(columns, is_sought.as_deref()),
+        }
         Ok(())
     }
 
     /// Which events are sought, in the order of recording; `None` if none is.
     fn find(&mut self, sought: &Sought, kinds: &Kinds, columns: &Columns) -> Option<Vec<bool>> {
+        let (addresses, unique_ids) = (columns.of(ADDRESS), columns.of(UNIQUE_ID));
         // Without a branch: mostly there is none.
         let has = |numbers: &[u64], range: &RangeInclusive<u64>| {
             numbers.iter().fold(false, |has, number| has | range.contains(number))
         };
-        let some = sought.addresses.iter().any(|range| has(columns.addresses, range));
-        if !some && !sought.unique_id.is_some_and(|it| has(columns.unique_ids, &(it..=it))) {
+        let some = sought.addresses.iter().any(|range| has(addresses, range));
+        if !some && !sought.unique_id.is_some_and(|it| has(unique_ids, &(it..=it))) {
             return None;
         }
         self.want = Want::Everything;
-        let mut by_kind = Vec::with_capacity(columns.kinds.len());
-        for (&address, &unique_id) in columns.addresses.iter().zip(columns.unique_ids) {
+        let recorded = columns.of(KIND);
+        let mut by_kind = Vec::with_capacity(recorded.len());
+        for place in 0..recorded.len() {
+            let (address, unique_id) = (at(addresses, place), at(unique_ids, place));
             let is_one = sought.unique_id == Some(unique_id);
             by_kind.push(is_one || sought.is_at(address));
             self.addresses.extend((is_one && address != 0).then_some(address));
         }
-        let places = kinds.places(columns.kinds.iter().map(|&kind| kind as u8));
+        let places = kinds.places(recorded.iter().map(|&kind| kind as u8));
         Some(places.into_iter().map(|place| by_kind[place as usize]).collect())
+    }
+
+    /// Adds the thread that has all events, none of which is sought.
+    fn add_thread(&mut self, thread: Thread, kinds: &Kinds) {
+        let decides = kinds.any(|kind| Kind::from_u8(kind).is_some_and(Kind::is_about_buffer));
+        if decides || kinds.any(|kind| kind == Kind::Bank as u8) {
+            self.parts.push(Part { thread, decides, begins_sought: false, ends_sought: false });
+        }
     }
 
     /// Looks at the events about buffers and requests, in the order of recording.
     fn follow_threads(&mut self, columns: &Columns, is_sought: Option<&[bool]>) {
-        let mut at = 0;
-        let threads = columns.processes.iter().zip(columns.threads);
-        for (place, ((&process, &thread), &kind)) in threads.zip(columns.kinds).enumerate() {
-            let thread = Thread { process: process as u32, thread: thread as u32 };
-            let is_known = self.parts.get(at).is_some_and(|part| part.thread == thread);
-            if is_known && self.parts[at].decides && is_sought.is_none() {
+        let mut known = 0;
+        for (place, &kind) in columns.of(KIND).iter().enumerate() {
+            let thread = Thread::of(columns, place);
+            let is_known = self.parts.get(known).is_some_and(|part| part.thread == thread);
+            if is_known && self.parts[known].decides && is_sought.is_none() {
                 continue;
             }
             let kind = Kind::from_u8(kind as u8);
@@ -282,14 +304,14 @@ impl Seen {
                 return;
             }
             if !is_known {
-                at = self.parts.iter().position(|it| it.thread == thread).unwrap_or_else(|| {
+                known = self.parts.iter().position(|it| it.thread == thread).unwrap_or_else(|| {
                     self.parts.push(Part { thread, decides: false, begins_sought: false, ends_sought: false });
                     self.parts.len() - 1
                 });
             }
             if decides {
                 let is_sought = is_sought.is_some_and(|is_sought| is_sought[place]);
-                let part = &mut self.parts[at];
+                let part = &mut self.parts[known];
                 part.begins_sought |= is_sought && !part.decides;
                 part.ends_sought = is_sought;
                 part.decides = true;
@@ -298,30 +320,23 @@ impl Seen {
     }
 }
 
-/// The columns that are looked at: up to the kinds in the order of recording, the others by kind.
-struct Columns<'a> {
-    processes: &'a [u64],
-    threads: &'a [u64],
-    kinds: &'a [u64],
-    unique_ids: &'a [u64],
-    addresses: &'a [u64],
+impl Thread {
+    /// That of the event at a place in the order of recording.
+    fn of(columns: &Columns, place: usize) -> Self {
+        Self { process: at(columns.of(PROCESS), place) as u32, thread: at(columns.of(THREAD), place) as u32 }
+    }
 }
 
-impl<'a> Columns<'a> {
-    fn of(scratch: &'a mut Scratch, count: usize) -> Self {
-        for number in [PROCESS, THREAD, UNIQUE_ID, ADDRESS] {
-            // One that is not there, or not wanted, has zeros.
-            scratch.columns[number as usize - 1].resize(count, 0);
-        }
-        let column = |number: u64| &scratch.columns[number as usize - 1][..];
-        Self {
-            processes: column(PROCESS),
-            threads: column(THREAD),
-            kinds: column(KIND),
-            unique_ids: column(UNIQUE_ID),
-            addresses: column(ADDRESS),
-        }
-    }
+/// The thread that has all events, if it is one.
+fn thread_of_all(columns: &Columns) -> Option<Thread> {
+    // Without a branch, as above.
+    let is_one = |numbers: &[u64]| numbers.iter().fold(0, |bits, number| bits | (number ^ numbers[0])) == 0;
+    (is_one(columns.of(PROCESS)) && is_one(columns.of(THREAD))).then(|| Thread::of(columns, 0))
+}
+
+/// The number at a place of a column that may not be there.
+fn at(numbers: &[u64], place: usize) -> u64 {
+    numbers.get(place).copied().unwrap_or(0)
 }
 
 /// Whether events of a kind concern what is at one address, or one thread's request, and nothing else.
