@@ -243,7 +243,9 @@ pub(super) enum Want {
     /// Records only: events are not even unpacked.
     Records,
     /// Not even its body, which is known to have this many events, and no records.
-    Nothing { events: u64 },
+    Nothing {
+        events: u64,
+    },
 }
 
 /// The parts of a body.

@@ -345,3 +345,101 @@ pub(super) fn is_of_one_place(kind: u8) -> bool {
         kind.is_about_buffer() || matches!(kind, Kind::Bank | Kind::Alias | Kind::Circular | Kind::CircularFreed)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::FileExt as _};
+
+    use super::*;
+    use crate::trace::{Reader, Writer, text};
+
+    const SOUGHT: u64 = 0x7000;
+
+    /// Writes chunks of text, and returns where each begins.
+    fn write(path: &Path, chunks: &[String]) -> Vec<u64> {
+        let mut writer = Writer::create(path).expect("created");
+        let mut starts = Vec::new();
+        for chunk in chunks {
+            starts.push(fs::metadata(path).expect("there").len());
+            text::parse(chunk).expect("parsed").into_iter().for_each(|item| writer.item(item));
+            writer.flush().expect("written");
+        }
+        starts
+    }
+
+    fn events(numbers: std::ops::Range<u64>, address: u64) -> String {
+        let event = |number| format!("event {number} p=1 tid=7 allocated uid={number} address={address:#x}\n");
+        numbers.map(event).collect()
+    }
+
+    /// A process with buffers at the sought address in one chunk of six, between others.
+    fn chunks() -> Vec<String> {
+        let mut chunks = vec!["process id=1 pid=7\n".to_owned()];
+        chunks.extend([events(1..4, 0x10), events(4..9, 0x10), events(9..11, SOUGHT), events(11..14, 0x10)]);
+        chunks.extend([events(14..18, 0x10), "end process=1 reason=exited\n".to_owned()]);
+        chunks
+    }
+
+    fn survey(path: &Path) -> Survey {
+        let sought = Sought { addresses: vec![SOUGHT..=SOUGHT], unique_id: None };
+        Survey::of(path, &sought).expect("surveyed")
+    }
+
+    /// Sequence numbers of the events that are read, how many are passed over, and where there is damage.
+    fn read(survey: Survey) -> (Vec<u64>, u64, Option<u64>) {
+        let mut reader = Reader::surveyed(survey).expect("opened");
+        let sequence = |item| if let Item::Event(event) = item { Some(event.sequence) } else { None };
+        let events = reader.by_ref().filter_map(sequence).collect();
+        (events, reader.passed(), reader.damage().map(|damage| damage.at))
+    }
+
+    #[test]
+    fn chunks_that_nobody_wants_are_not_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.trace");
+        let starts = write(&path, &chunks());
+        let survey = survey(&path);
+        // The neighbours of the thread's sought events are wanted, too.
+        assert_eq!(read(survey.clone()), ((4..14).collect(), 7, None));
+        let file = File::options().write(true).open(&path).expect("opened");
+        let damage = |chunk: usize| file.write_all_at(&[0xff; 4], starts[chunk] + 12).expect("written");
+        damage(1);
+        damage(5);
+        assert_eq!(read(survey.clone()), ((4..14).collect(), 7, None));
+        damage(4);
+        assert_eq!(read(survey), ((4..11).collect(), 3, Some(starts[4])));
+    }
+
+    #[test]
+    fn it_is_the_file_that_was_surveyed_and_what_it_has_grown_by() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [path, longer, other] = ["a", "b", "c"].map(|name| folder.path().join(name));
+        let mut chunks = chunks();
+        write(&path, &chunks);
+        let survey = survey(&path);
+        chunks.push(events(18..20, 0x10));
+        write(&longer, &chunks);
+        let (length, longer) = (fs::metadata(&path).expect("there").len(), fs::read(&longer).expect("read"));
+        let file = File::options().write(true).open(&path).expect("opened");
+        file.write_all_at(&longer[length as usize..], length).expect("written");
+        write(&other, &[events(1..2, SOUGHT)]);
+        fs::rename(&other, &path).expect("renamed");
+        assert_eq!(read(survey), ((4..14).chain(18..20).collect(), 7, None));
+    }
+
+    #[test]
+    fn a_survey_ends_where_reading_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.trace");
+        let mut chunks = chunks();
+        // So that the part before the damage has all that a survey needs.
+        chunks.insert(1, "end process=1 reason=exited\n".to_owned());
+        let starts = write(&path, &chunks);
+        let bytes = fs::read(&path).expect("read");
+        for (length, damage) in [(starts[6], None), (starts[6] + 3, Some(starts[6])), (starts[7] - 1, Some(starts[6]))]
+        {
+            fs::write(&path, &bytes[..length as usize]).expect("written");
+            assert_eq!(read(survey(&path)), ((4..14).collect(), 3, damage), "{length} bytes");
+        }
+    }
+}
