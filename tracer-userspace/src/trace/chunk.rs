@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The body of a chunk: items in order, with the events' fields in columns.
 
+use std::iter;
+
 use super::{
     Event, Item, Kind, Record,
     column::{Packer, Unpacker},
@@ -165,7 +167,7 @@ impl Kinds {
 /// What decoding needs meanwhile, and the next time again.
 #[derive(Default)]
 pub(super) struct Scratch {
-    unpacker: Unpacker,
+    pub(super) unpacker: Unpacker,
     pub(super) columns: Columns,
 }
 
@@ -197,15 +199,14 @@ impl Scratch {
     /// Unpacks the columns that are wanted, by number and packed form; that of the kinds is one of them.
     pub(super) fn unpack(
         &mut self,
-        &Parts { count, columns: mut rest, .. }: &Parts,
+        parts: &Parts,
         mut wants: impl FnMut(u64, &[u8], &mut Unpacker) -> bool,
     ) -> Result<Unpacked, &'static str> {
-        let Self { unpacker, columns } = self;
+        let (Self { unpacker, columns }, count) = (self, parts.count);
         columns.are_there.fill(false);
         let mut unpacked = Unpacked { kinds: None, unknown: 0 };
-        while !rest.is_empty() {
-            let number = get_varint(&mut rest).ok_or("a column has no number")?;
-            let part = get_bytes(&mut rest).ok_or("a column is cut")?;
+        for column in parts.columns() {
+            let (number, part) = column?;
             let Some(index) = Event::COLUMNS.iter().position(|column| column.number == number) else {
                 unpacked.unknown += 1;
                 continue;
@@ -263,6 +264,19 @@ impl<'a> Parts<'a> {
         let count =
             get_varint(&mut columns).filter(|&count| count <= MAX_EVENTS).ok_or("a chunk has too many events")?;
         Ok(Self { items, count: count as usize, columns })
+    }
+
+    /// The columns' numbers, and what they are packed into.
+    pub(super) fn columns(&self) -> impl Iterator<Item = Result<(u64, &'a [u8]), &'static str>> {
+        let mut rest = self.columns;
+        iter::from_fn(move || {
+            let is_end = rest.is_empty();
+            let next = || {
+                let number = get_varint(&mut rest).ok_or("a column has no number")?;
+                Ok((number, get_bytes(&mut rest).ok_or("a column is cut")?))
+            };
+            (!is_end).then(next)
+        })
     }
 }
 

@@ -235,6 +235,20 @@ impl Unpacker {
     }
 }
 
+/// The number that all of so many are, if a part of runs says so.
+pub(super) fn get_same(mut part: &[u8], count: usize) -> Option<u64> {
+    if Form::take(&mut part)? != Form::Runs {
+        return None;
+    }
+    let (first, run) = (from_zigzag(get_varint(&mut part)?), get_varint(&mut part)?);
+    let others = (count as u64).checked_sub(1)?;
+    let are_same = match run {
+        1 if others > 0 => get_varint(&mut part)? == 0 && get_varint(&mut part)? == others,
+        _ => run == count as u64 && (others == 0 || first == 0),
+    };
+    (are_same && part.is_empty()).then_some(first)
+}
+
 fn get_runs(mut runs: &[u8], lengths: &[usize], numbers: &mut [u64]) -> Option<()> {
     let mut rest = numbers;
     let (mut delta, mut left) = (0_u64, 0_usize);
@@ -365,5 +379,28 @@ mod tests {
         assert_eq!(unpacker.table(&[2, 2, 4], 4), None, "no table");
         assert_eq!(unpacker.numbers(&[2, 2, 4], &[1, 3], &mut numbers), Some(()));
         assert_eq!(numbers, [1, 1, 2, 3], "differences start again, runs go on");
+    }
+
+    #[test]
+    fn equal_numbers_are_told_without_unpacking() {
+        let part = |numbers: &[u64]| Packer::default().numbers(numbers, &[numbers.len()]);
+        let mut numbers = [7; 300];
+        assert_eq!(get_same(&part(&numbers), 300), Some(7));
+        assert_eq!(get_same(&part(&numbers), 299), None, "more than there are to be");
+        numbers[299] = 8;
+        assert_eq!(get_same(&part(&numbers), 300), None, "another one");
+        for (part, count, same) in [
+            (&[2, 14, 1][..], 1, Some(7)),
+            (&[2, 14, 1, 0, 1], 2, Some(7)),
+            (&[2, 0, 5], 5, Some(0)),
+            (&[2, 14, 2], 2, None),
+            (&[2, 14, 1, 0, 1, 2, 1], 2, None),
+            (&[2, 14, 1, 0], 2, None),
+            (&[2, 14, 1], 0, None),
+            (&[0, 14], 1, None),
+            (&[], 1, None),
+        ] {
+            assert_eq!(get_same(part, count), same, "{part:?}");
+        }
     }
 }

@@ -265,6 +265,11 @@ impl Event {
         }
     }
 
+    /// Whether a number stands for a column that is known.
+    pub(super) fn is_column(number: u64) -> bool {
+        Self::COLUMNS.iter().any(|column| column.number == number)
+    }
+
     /// Appends the event as a line of text, without the line end.
     pub(super) fn show(self, out: &mut String) {
         out.push_str("event");

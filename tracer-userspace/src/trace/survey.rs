@@ -21,6 +21,7 @@ use super::{
     Damage, Event, Item, Kind, ReadError, Record,
     ahead::{AT_ONCE, Ahead},
     chunk::{Columns, Kinds, Parts, Scratch, Unpacked, Want},
+    column::get_same,
     reader::{BUFFER, Bodies, Body, Place, open},
 };
 
@@ -50,6 +51,11 @@ impl Sought {
     #[must_use]
     pub fn has(&self, event: &Event) -> bool {
         self.is_at(event.address) || self.unique_id == Some(event.unique_id)
+    }
+
+    /// Whether its addresses tell of each event that is about one, also of those that have none.
+    fn is_by_address(&self) -> bool {
+        self.unique_id.is_none() && !self.is_at(0)
     }
 
     fn is_at(&self, address: u64) -> bool {
@@ -84,7 +90,8 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// See [`ReadError`]. Damage is none: a survey ends there, and so will reading.
+    /// See [`ReadError`]. Damage is none: a survey ends there, and so will reading. Columns that need not be unpacked are
+    /// checked by their chunk's checksum alone.
     pub fn of(path: &Path, sought: &Sought) -> Result<Self, ReadError> {
         let sought = Arc::new(sought.clone());
         let look = move |body: &Body, scratch: &mut Scratch| Seen::of(body, &sought, scratch);
@@ -221,6 +228,13 @@ impl Seen {
 
     fn look(&mut self, body: &[u8], sought: &Sought, scratch: &mut Scratch) -> Result<(), &'static str> {
         let parts = Parts::of(body)?;
+        if let Some((thread, kinds)) = glance(&parts, sought, scratch) {
+            if !kinds.iter().all(|&kind| is_of_one_place(kind)) {
+                self.want = Want::Context;
+            }
+            self.add_thread(thread, &kinds);
+            return Ok(());
+        }
         let (mut forks, mut unreadable) = (false, false);
         let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number, part, unpacker| {
             // A column is there only if not all of it is zero.
@@ -230,7 +244,7 @@ impl Seen {
                 PROCESS | THREAD | KIND => true,
                 UNIQUE_ID => sought.unique_id.is_some(),
                 // Mostly there is a table, which is much shorter than what it stands for, and has none of them.
-                ADDRESS if sought.unique_id.is_none() => {
+                ADDRESS if sought.is_by_address() => {
                     unpacker.table(part, parts.count).is_none_or(|table| table.iter().any(|&it| sought.is_at(it)))
                 }
                 ADDRESS => true,
@@ -246,19 +260,17 @@ impl Seen {
         let Some(kinds) = kinds else { return Ok(()) };
         let columns = &scratch.columns;
         let is_sought = self.find(sought, &kinds, columns);
-        match (thread_of_all(columns), is_sought) {
-            (Some(thread), None) => self.add_thread(thread, &kinds),
-            (_, is_sought) => self.follow_threads(columns, is_sought.as_deref()),
-        }
+        self.follow_threads(columns, is_sought.as_deref());
         Ok(())
     }
 
     /// Which events are sought, in the order of recording; `None` if none is.
     fn find(&mut self, sought: &Sought, kinds: &Kinds, columns: &Columns) -> Option<Vec<bool>> {
         let (addresses, unique_ids) = (columns.of(ADDRESS), columns.of(UNIQUE_ID));
-        // Without a branch: mostly there is none.
+        // Without a branch: mostly there is none. A column that is not there has zeros.
         let has = |numbers: &[u64], range: &RangeInclusive<u64>| {
-            numbers.iter().fold(false, |has, number| has | range.contains(number))
+            let zeros = numbers.is_empty() && range.contains(&0);
+            numbers.iter().fold(zeros, |has, number| has | range.contains(number))
         };
         let some = sought.addresses.iter().any(|range| has(addresses, range));
         if !some && !sought.unique_id.is_some_and(|it| has(unique_ids, &(it..=it))) {
@@ -278,9 +290,9 @@ impl Seen {
     }
 
     /// Adds the thread that has all events, none of which is sought.
-    fn add_thread(&mut self, thread: Thread, kinds: &Kinds) {
-        let decides = kinds.any(|kind| Kind::from_u8(kind).is_some_and(Kind::is_about_buffer));
-        if decides || kinds.any(|kind| kind == Kind::Bank as u8) {
+    fn add_thread(&mut self, thread: Thread, kinds: &[u8]) {
+        let decides = kinds.iter().any(|&kind| Kind::from_u8(kind).is_some_and(Kind::is_about_buffer));
+        if decides || kinds.contains(&(Kind::Bank as u8)) {
             self.parts.push(Part { thread, decides, begins_sought: false, ends_sought: false });
         }
     }
@@ -327,11 +339,35 @@ impl Thread {
     }
 }
 
-/// The thread that has all events, if it is one.
-fn thread_of_all(columns: &Columns) -> Option<Thread> {
-    // Without a branch, as above.
-    let is_one = |numbers: &[u64]| numbers.iter().fold(0, |bits, number| bits | (number ^ numbers[0])) == 0;
-    (is_one(columns.of(PROCESS)) && is_one(columns.of(THREAD))).then(|| Thread::of(columns, 0))
+/// The thread and the kinds of a chunk's events, if these have one thread and none is sought, and its packed columns tell.
+/// Mostly they do: a table is much shorter than what it stands for.
+fn glance(parts: &Parts, sought: &Sought, scratch: &mut Scratch) -> Option<(Thread, Vec<u8>)> {
+    let mut thread = Thread { process: 0, thread: 0 };
+    let mut kinds = None;
+    if !sought.is_by_address() {
+        return None;
+    }
+    for column in parts.columns() {
+        let (number, part) = column.ok()?;
+        match number {
+            PROCESS => thread.process = get_same(part, parts.count)? as u32,
+            THREAD => thread.thread = get_same(part, parts.count)? as u32,
+            KIND => {
+                let table = scratch.unpacker.table(part, parts.count)?;
+                kinds = Some(table.into_iter().map(u8::try_from).collect::<Result<_, _>>().ok()?);
+            }
+            ADDRESS => {
+                let table = scratch.unpacker.table(part, parts.count)?;
+                if table.iter().any(|&it| sought.is_at(it)) {
+                    return None;
+                }
+            }
+            CHILD | UNREADABLE => return None,
+            _ if Event::is_column(number) => {}
+            _ => return None,
+        }
+    }
+    Some((thread, kinds?))
 }
 
 /// The number at a place of a column that may not be there.
