@@ -450,7 +450,7 @@ mod tests {
         match Decoder::new(0, body, Want::Everything, &mut Scratch::default()) {
             Err(what) => (Err(what), 0),
             Ok(mut decoder) => {
-                let items = std::iter::from_fn(|| decoder.next()).collect();
+                let items = iter::from_fn(|| decoder.next()).collect();
                 (items, decoder.skipped)
             }
         }
