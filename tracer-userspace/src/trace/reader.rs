@@ -295,7 +295,7 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// What is wanted of it.
+    /// Decodes what is wanted of it.
     pub(super) fn decode(&self, scratch: &mut Scratch) -> Result<Decoder, Damage> {
         let at = self.at;
         Decoder::new(at, self.bytes(), self.want, scratch).map_err(|what| Damage { at, what: what.to_owned() })

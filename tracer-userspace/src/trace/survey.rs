@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where in a file a few buffers are: for who asks about these, most chunks need not be decoded.
 //!
-//! A survey looks at four columns of each chunk: process, thread, kind and address. What it finds is a superset of the
-//! events by which the account of these buffers is what it is with all events:
+//! A survey looks at four columns of each chunk: process, thread, kind and address. Chunks in which it finds nothing are not
+//! read again: the checksum at each border is known, so that those behind are checked as before. It is the same file that is
+//! read, whatever has its name by then. What a survey finds is a superset of the events by which the account of these buffers is what it is with all events:
 //!
 //! - those at their addresses: from [`Kind::Allocated`] on, each event of a buffer has its address;
 //! - the request before an allocation, which is its thread's event about a buffer before it, and what is between them;
