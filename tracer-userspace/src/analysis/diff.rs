@@ -7,7 +7,6 @@ use std::{
     rc::Rc,
 };
 
-use foldhash::HashMap;
 use serde::Serialize;
 
 use super::{BalanceSum, Finding, Integrity, Site, Summary, TestRow};
@@ -179,9 +178,8 @@ struct Sides<'a> {
 
 struct Side<'a> {
     summary: &'a Summary,
+    /// Those that ask for attention: of the others, there may be one for each place and test.
     findings: BTreeMap<Key<'a>, &'a Finding>,
-    /// How many there are at a site in a test, whatever the verdict.
-    places: HashMap<(&'a str, Option<&'a str>), u64>,
     tests: BTreeMap<Option<&'a str>, TestSum>,
     /// Why what this side does not show may have happened all the same.
     gaps: Vec<String>,
@@ -194,8 +192,7 @@ impl<'a> Sides<'a> {
 
     fn changes(&self) -> Vec<Change> {
         let keys: BTreeSet<Key> = self.before.findings.keys().chain(self.after.findings.keys()).copied().collect();
-        let bad = keys.into_iter().filter(|(verdict, ..)| verdict.colour() != Colour::Normal);
-        bad.filter_map(|key| self.change(key)).collect()
+        keys.into_iter().filter_map(|key| self.change(key)).collect()
     }
 
     fn change(&self, key: Key) -> Option<Change> {
@@ -210,7 +207,7 @@ impl<'a> Sides<'a> {
         };
         let exact = [before, after].into_iter().flatten().all(|finding| finding.site.exact);
         let stands = exact && less_side.gaps.is_empty() && more.is_some_and(|finding| finding.possible == 0);
-        let here = self.after.places.get(&(id, test)).copied().unwrap_or(0);
+        let here = self.after.count(id, test);
         Some(Change {
             what,
             verdict,
@@ -255,7 +252,7 @@ impl<'a> Sides<'a> {
                 "{inexact} findings have gaps or nameless functions in their stacks: sites may differ by these alone"
             ));
         }
-        let possible = |side: &Side<'_>| side.findings.iter().any(|(key, it)| is_bad(key) && it.possible > 0);
+        let possible = |side: &Side<'_>| side.findings.values().any(|it| it.possible > 0);
         if possible(&self.before) || possible(&self.after) {
             doubts.push("some of the findings are themselves only possible".to_owned());
         }
@@ -274,21 +271,23 @@ impl<'a> Sides<'a> {
 
 impl<'a> Side<'a> {
     fn new(summary: &'a Summary, name: &str) -> Self {
-        let mut places: HashMap<_, u64> = HashMap::default();
-        for finding in &summary.findings {
-            let (_, id, test) = finding.key();
-            let sum = places.entry((id, test)).or_default();
-            *sum = sum.saturating_add(finding.count());
-        }
+        let bad = summary.findings.iter().filter(|it| it.verdict.colour() != Colour::Normal);
         let sum =
             |row: &TestRow| TestSum { allocations: row.allocations, frees: row.frees, bytes_left: row.bytes_left };
         Self {
             summary,
-            findings: summary.findings.iter().map(|finding| (finding.key(), finding)).collect(),
-            places,
+            findings: bad.map(|finding| (finding.key(), finding)).collect(),
             tests: summary.tests.iter().map(|row| (row.test.as_deref(), sum(row))).collect(),
             gaps: gaps(&summary.integrity, name),
         }
+    }
+
+    /// How many findings there are at a site in a test, whatever the verdict.
+    fn count(&self, id: &str, test: Option<&str>) -> u64 {
+        let findings = &self.summary.findings;
+        let of = |verdict| findings.binary_search_by(|it| it.key().cmp(&(verdict, id, test))).ok();
+        let counts = Verdict::ALL.into_iter().filter_map(of).map(|at| findings[at].count());
+        counts.fold(0, u64::saturating_add)
     }
 
     fn test(&self, test: Option<&str>) -> Option<TestSum> {
@@ -318,10 +317,6 @@ pub(super) fn gaps(integrity: &Integrity, name: &str) -> Vec<String> {
         gaps.push(format!("a recording of {name} failed"));
     }
     gaps
-}
-
-fn is_bad((verdict, ..): &Key<'_>) -> bool {
-    verdict.colour() != Colour::Normal
 }
 
 fn conclude(changes: &[Change], unchanged: &[Change]) -> Conclusion {

@@ -2,11 +2,12 @@
 //! What a run came to, in terms that the next run has too: for comparing runs and for judging one.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::{Integrity, ReportFold, Site, TestRow, filter::origin_of, names, sites::Sites};
@@ -122,40 +123,65 @@ impl Finding {
     pub(super) fn key(&self) -> (Verdict, &str, Option<&str>) {
         (self.verdict, &self.site.id, self.test.as_deref())
     }
+}
 
-    fn merge(&mut self, other: &Self) {
-        // One stack of the site may be whole and another not.
-        if self.site.exact && !other.site.exact {
-            self.site = Rc::clone(&other.site);
+/// A verdict, and the places of a site and of a test among all of them.
+type Key = (Verdict, u32, u32);
+
+/// Several stacks may be one site, and the phases of a test are one test.
+fn findings(counts: HashMap<(Verdict, u32, u32), Count>, model: &Model) -> Vec<Finding> {
+    let mut known = Sites::new(&model.definitions);
+    let stacks = counts.keys().map(|&(_, stack, _)| stack).collect();
+    let sites = ranked(stacks, |stack| Rc::clone(known.get(stack)), |a, b| a.id.cmp(&b.id));
+    let texts = counts.keys().map(|&(.., text)| text).collect();
+    let tests = ranked(texts, |text| names::test_of(&model.definitions, text).map(Rc::<str>::from), Ord::cmp);
+    let row = |((verdict, stack, text), count)| ((verdict, sites[&stack].0, tests[&text].0), stack, text, count);
+    let mut rows: Vec<(Key, u32, u32, Count)> = counts.into_iter().map(row).collect();
+    rows.sort_unstable_by_key(|&(key, stack, ..)| (key, stack));
+    rows.dedup_by(|(key, stack, _, count), (first, of_all, _, sum)| {
+        let same = key == first;
+        if same {
+            sum.add(count);
+            // One stack of the site may be whole and another not.
+            if sites[of_all].1.exact && !sites[stack].1.exact {
+                *of_all = *stack;
+            }
         }
+        same
+    });
+    let finding = |((verdict, ..), stack, text, count): (Key, u32, u32, Count)| Finding {
+        verdict,
+        site: Rc::clone(&sites[&stack].1),
+        test: tests[&text].1.clone(),
+        confirmed: count.confirmed,
+        possible: count.possible,
+        bytes: count.bytes,
+    };
+    rows.into_iter().map(finding).collect()
+}
+
+impl Count {
+    fn add(&mut self, other: &Self) {
         self.confirmed += other.confirmed;
         self.possible += other.possible;
         self.bytes = self.bytes.saturating_add(other.bytes);
     }
 }
 
-/// Several stacks may be one site, and the phases of a test are one test.
-fn findings(counts: HashMap<(Verdict, u32, u32), Count>, model: &Model) -> Vec<Finding> {
-    let (mut sites, mut tests) = (Sites::new(&model.definitions), HashMap::default());
-    let mut test = |text| -> Option<Rc<str>> {
-        tests.entry(text).or_insert_with(|| names::test_of(&model.definitions, text).map(Rc::from)).clone()
-    };
-    let finding = |((verdict, stack, text), Count { confirmed, possible, bytes })| Finding {
-        verdict,
-        site: Rc::clone(sites.get(stack)),
-        test: test(text),
-        confirmed,
-        possible,
-        bytes,
-    };
-    let mut findings: Vec<Finding> = counts.into_iter().map(finding).collect();
-    findings.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
-    findings.dedup_by(|next, sum| {
-        let same = next.key() == sum.key();
-        if same {
-            sum.merge(next);
-        }
-        same
-    });
-    findings
+/// What numbers stand for, and its place among all of it: those are compared sooner than texts.
+fn ranked<T>(
+    numbers: HashSet<u32>,
+    mut named: impl FnMut(u32) -> T,
+    order: impl Fn(&T, &T) -> Ordering,
+) -> HashMap<u32, (u32, T)> {
+    let mut all: Vec<(u32, T)> = numbers.into_iter().map(|number| (number, named(number))).collect();
+    all.sort_by(|(_, a), (_, b)| order(a, b));
+    let differs = |pair: &[(u32, T)]| order(&pair[0].1, &pair[1].1).is_ne();
+    let mut rank = 0;
+    let mut ranks = vec![0; all.len().min(1)];
+    ranks.extend(all.windows(2).map(|pair| {
+        rank += u32::from(differs(pair));
+        rank
+    }));
+    all.into_iter().zip(ranks).map(|((number, value), rank)| (number, (rank, value))).collect()
 }

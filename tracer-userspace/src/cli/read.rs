@@ -20,7 +20,7 @@ use crate::{
         TimelineFold,
     },
     model::{self, Definitions, Entry, Model, Source, Verdict},
-    trace::{Damage, Item, ReadError, Reader, Sought, Survey, escape, text},
+    trace::{Damage, Event, Item, ReadError, Reader, Sought, Survey, escape, text},
     view,
 };
 
@@ -206,7 +206,7 @@ fn survey(paths: &[PathBuf], query: Query) -> Result<Option<(Sought, Vec<TraceFi
     if surveys.iter().any(|survey| survey.is_whole) {
         return Ok(None);
     }
-    let open = |(path, survey): (&PathBuf, Survey)| TraceFile::open(path, |path| Reader::surveyed(path, survey));
+    let open = |(path, survey): (&PathBuf, Survey)| TraceFile::open(path, |_| Reader::surveyed(survey));
     let traces: Result<_> = paths.iter().zip(surveys).map(open).collect();
     Ok(Some((sought, traces?)))
 }
@@ -269,6 +269,10 @@ impl Iterator for TraceFile {
 }
 
 impl Source for TraceFile {
+    fn take_run(&mut self) -> &mut [Event] {
+        self.reader.take_run()
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

@@ -40,10 +40,14 @@ pub(crate) use stack::Extent;
 
 use serde::{Deserialize, Serialize};
 
-use crate::trace::{Damage, Item, Sought};
+use crate::trace::{Damage, Event, Item, Sought};
 
 /// One trace file, as a source of items.
 pub trait Source: Iterator<Item = Item> {
+    /// The events that come next, as far as they are at hand; none if it is better to ask for the next item.
+    fn take_run(&mut self) -> &mut [Event] {
+        &mut []
+    }
     /// The name that the user knows it by.
     fn name(&self) -> &str;
     /// Where it stopped being readable; asked after the last item.
@@ -132,6 +136,9 @@ fn read_all<S: Source>(sources: Vec<S>, prepare: impl FnOnce(&mut Reading), sink
         while let Some(item) = next {
             reading.passed(source.passed());
             reading.item(item, sink);
+            for event in source.take_run() {
+                reading.event(event, sink);
+            }
             next = source.next();
         }
         reading.passed(source.passed());

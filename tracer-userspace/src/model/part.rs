@@ -121,7 +121,7 @@ mod tests {
             read(vec![File(Reader::open(&path).expect("opened"))], &mut |entry| all.push(*entry));
             for query in queries {
                 let Some((sought, survey)) = survey(&path, query) else { continue };
-                let open = || Reader::surveyed(&path, survey.clone()).expect("opened");
+                let open = || Reader::surveyed(survey.clone()).expect("opened");
                 let mut told = Vec::new();
                 let take = &mut |entry: &Entry| told.extend(query.matches(entry).then_some(*entry));
                 let model = read_about(vec![File(open())], sought, take);

@@ -60,7 +60,7 @@ impl Reading {
     /// Takes the next item, and gives what the ledger makes of it to `sink`.
     pub fn item(&mut self, item: Item, sink: &mut impl FnMut(&Entry)) {
         match item {
-            Item::Event(event) => self.event(event, sink),
+            Item::Event(mut event) => self.event(&mut event, sink),
             Item::Record(record) => self.record(record, sink),
         }
     }
@@ -141,9 +141,10 @@ impl Reading {
         self.model.server.begin();
     }
 
-    fn event(&mut self, mut event: Event, sink: &mut impl FnMut(&Entry)) {
-        self.merge.event(&mut event);
-        let (model, event) = (&mut self.model, &event);
+    /// Takes the next item, which is an event, and gives it the numbers of the model.
+    pub(super) fn event(&mut self, event: &mut Event, sink: &mut impl FnMut(&Entry)) {
+        self.merge.event(event);
+        let (model, event) = (&mut self.model, &*event);
         model.events += 1;
         if self.sought.as_ref().is_some_and(|sought| is_elsewhere(event, sought)) {
             self.ledger.elsewhere(event, sink);

@@ -2,7 +2,6 @@
 //! Reads the chunks of a file ahead, in threads: one reads the file, others decode, each every so many chunks.
 
 use std::{
-    io::Read,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread, vec,
 };
@@ -10,7 +9,7 @@ use std::{
 use super::{
     Damage,
     chunk::{Decoder, Scratch},
-    reader::{Bodies, Body, Chunks},
+    reader::{Body, Chunks},
 };
 
 /// Chunks that wait for a thread, at each border between two: memory stays small, and nobody waits for long.
@@ -22,7 +21,7 @@ const MOST: usize = 4;
 pub(super) const AT_ONCE: usize = 16;
 
 /// What became of the next chunk; `None` at the end of the file.
-type Next<T> = Result<Option<T>, Damage>;
+pub(super) type Next<T> = Result<Option<T>, Damage>;
 
 /// What was made of some, with the offset of each.
 type Made<T> = Vec<Next<(u64, T)>>;
@@ -41,9 +40,9 @@ pub struct Ahead<T = Decoder> {
 
 impl<T: Send + 'static> Ahead<T> {
     /// Makes something of each chunk, in threads that get so many at once.
-    pub(super) fn new<R, F>(mut bodies: Bodies<R>, at_once: usize, make: F) -> Self
+    pub(super) fn new<B, F>(mut next: B, at_once: usize, make: F) -> Self
     where
-        R: Read + Send + 'static,
+        B: FnMut() -> Next<Body> + Send + 'static,
         F: Fn(&Body, &mut Scratch) -> Result<T, Damage> + Clone + Send + 'static,
     {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -61,9 +60,9 @@ impl<T: Send + 'static> Ahead<T> {
         }
         thread::spawn(move || {
             for sender in senders.iter().cycle() {
-                let mut some = vec![bodies.next()];
+                let mut some = vec![next()];
                 while some.len() < at_once && is_one(some.last()) {
-                    some.push(bodies.next());
+                    some.push(next());
                 }
                 let last = !is_one(some.last());
                 // Where nobody listens any more, reading was given up.

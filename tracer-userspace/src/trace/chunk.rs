@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The body of a chunk: items in order, with the events' fields in columns.
 
-use std::ops::Range;
+use std::{iter, ops::Range};
 
 use super::{
-    Event, Item, Record,
+    Event, Item, Kind, Record,
     column::{Packer, Unpacker},
     event::{ORDERED, Row},
     field::{get_bytes, get_varint, put_bytes, put_varint},
@@ -27,14 +27,16 @@ const FULL_BYTES: usize = 1 << 20;
 
 /// The checksum that chunks have: of their own bodies and those of every chunk before. So a chunk is good in its own place
 /// only.
-#[derive(Clone, Default)]
-pub(super) struct Checksum(crc32fast::Hasher);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checksum(u32);
 
 impl Checksum {
     /// That of the next chunk.
     pub(super) fn with(&mut self, body: &[u8]) -> u32 {
-        self.0.update(body);
-        self.0.clone().finalize()
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
+        hasher.update(body);
+        self.0 = hasher.finalize();
+        self.0
     }
 }
 
@@ -176,9 +178,24 @@ impl Kinds {
 /// What decoding needs meanwhile, and the next time again.
 #[derive(Default)]
 pub(super) struct Scratch {
-    unpacker: Unpacker,
-    /// By the order of [`Event::COLUMNS`]; empty where all numbers are 0.
-    pub(super) columns: [Vec<u64>; Event::COLUMNS.len()],
+    pub(super) unpacker: Unpacker,
+    pub(super) columns: Columns,
+}
+
+/// The numbers of a chunk's columns.
+#[derive(Default)]
+pub(super) struct Columns {
+    /// By the order of [`Event::COLUMNS`]; those of an earlier chunk where the column is not there.
+    numbers: [Vec<u64>; Event::COLUMNS.len()],
+    are_there: [bool; Event::COLUMNS.len()],
+}
+
+impl Columns {
+    /// The numbers of a column, by its own number; none where all of them are 0.
+    pub(super) fn of(&self, number: u64) -> &[u64] {
+        let index = number as usize - 1;
+        if self.are_there[index] { &self.numbers[index] } else { &[] }
+    }
 }
 
 /// The columns that were unpacked.
@@ -190,18 +207,17 @@ pub(super) struct Unpacked {
 }
 
 impl Scratch {
-    /// Unpacks the columns whose numbers are wanted; that of the kinds is one of them.
+    /// Unpacks the columns that are wanted, by number and packed form; that of the kinds is one of them.
     pub(super) fn unpack(
         &mut self,
-        &Parts { count, columns: mut rest, .. }: &Parts,
-        mut wants: impl FnMut(u64) -> bool,
+        parts: &Parts,
+        mut wants: impl FnMut(u64, &[u8], &mut Unpacker) -> bool,
     ) -> Result<Unpacked, &'static str> {
-        let Self { unpacker, columns } = self;
-        columns.iter_mut().for_each(Vec::clear);
+        let (Self { unpacker, columns }, count) = (self, parts.count);
+        columns.are_there.fill(false);
         let mut unpacked = Unpacked { kinds: None, unknown: 0 };
-        while !rest.is_empty() {
-            let number = get_varint(&mut rest).ok_or("a column has no number")?;
-            let part = get_bytes(&mut rest).ok_or("a column is cut")?;
+        for column in parts.columns() {
+            let (number, part) = column?;
             let Some(index) = Event::COLUMNS.iter().position(|column| column.number == number) else {
                 unpacked.unknown += 1;
                 continue;
@@ -212,11 +228,12 @@ impl Scratch {
                 None => return Err("a column comes before that of the kinds"),
                 Some(Kinds { lengths, .. }) => lengths,
             };
-            if !wants(number) {
+            if !wants(number, part, unpacker) {
                 continue;
             }
-            let column = &mut columns[index];
+            let column = &mut columns.numbers[index];
             column.resize(count, 0);
+            columns.are_there[index] = true;
             unpacker.numbers(part, lengths, column).ok_or("a column is malformed")?;
             if index == ORDERED - 1 {
                 if column.iter().any(|&kind| kind > 255) {
@@ -237,6 +254,10 @@ pub(super) enum Want {
     Context,
     /// Records only: events are not even unpacked.
     Records,
+    /// Not even its body, which is known to have this many events, and no records.
+    Nothing {
+        events: u64,
+    },
 }
 
 /// The parts of a body.
@@ -255,18 +276,33 @@ impl<'a> Parts<'a> {
             get_varint(&mut columns).filter(|&count| count <= MAX_EVENTS).ok_or("a chunk has too many events")?;
         Ok(Self { items, count: count as usize, columns })
     }
+
+    /// The columns' numbers, and what they are packed into.
+    pub(super) fn columns(&self) -> impl Iterator<Item = Result<(u64, &'a [u8]), &'static str>> {
+        let mut rest = self.columns;
+        iter::from_fn(move || {
+            let is_end = rest.is_empty();
+            let next = || {
+                let number = get_varint(&mut rest).ok_or("a column has no number")?;
+                Ok((number, get_bytes(&mut rest).ok_or("a column is cut")?))
+            };
+            (!is_end).then(next)
+        })
+    }
 }
 
 /// A body that is being read, item by item, so that memory stays in proportion to the body.
+#[derive(Default)]
 pub struct Decoder {
     /// Offset of the chunk in the file.
     pub(super) at: u64,
     items: Vec<u8>,
     position: usize,
-    /// `None` where a number has no meaning for its field, e.g. a kind of event that is not known.
-    events: Vec<Option<Event>>,
+    events: Vec<Event>,
+    /// Those of `events`, ascending, that have a number without meaning for its field, e.g. a kind that is not known.
+    unknown: Vec<usize>,
     /// Which of the chunk's events they are; absent if they are all of them.
-    places: Option<Vec<usize>>,
+    places: Option<Vec<u32>>,
     /// Which of `events` comes next.
     next: usize,
     /// Which of the chunk's comes next, and how many there are.
@@ -287,55 +323,66 @@ impl Decoder {
     ///
     /// What is malformed.
     pub(super) fn new(at: u64, body: &[u8], want: Want, scratch: &mut Scratch) -> Result<Self, &'static str> {
+        let mut decoder = Self { at, ..Self::default() };
+        if let Want::Nothing { events } = want {
+            decoder.passed = events;
+            return Ok(decoder);
+        }
         let parts = Parts::of(body)?;
         let items = scratch.unpacker.bytes(parts.items, MAX_BODY);
-        let items = items.ok_or("the items of a chunk cannot be unpacked")?.to_vec();
-        let mut decoder = Self {
-            at,
-            items,
-            position: 0,
-            events: Vec::new(),
-            places: None,
-            next: 0,
-            place: 0,
-            count: parts.count,
-            run: 0,
-            passed: 0,
-            skipped: 0,
-            epilogue: 0..0,
-        };
+        decoder.items = items.ok_or("the items of a chunk cannot be unpacked")?.to_vec();
+        decoder.count = parts.count;
         match want {
-            Want::Records => decoder.places = Some(Vec::new()),
-            Want::Context | Want::Everything => decoder.read_events(&parts, want, scratch)?,
+            Want::Everything | Want::Context => decoder.read_events(&parts, want, scratch)?,
+            Want::Records | Want::Nothing { .. } => decoder.places = Some(Vec::new()),
         }
         Ok(decoder)
     }
 
     fn read_events(&mut self, parts: &Parts, want: Want, scratch: &mut Scratch) -> Result<(), &'static str> {
-        let Unpacked { kinds, unknown } = scratch.unpack(parts, |_| true)?;
+        let Unpacked { kinds, unknown } = scratch.unpack(parts, |_, _, _| true)?;
         self.skipped += unknown;
         let Some(kinds) = kinds else {
             // No event has a kind.
-            self.events.resize(self.count, None);
+            self.events.resize(self.count, Event::of(Kind::Request));
+            self.unknown.extend(0..self.count);
             return Ok(());
         };
         let columns = &scratch.columns;
-        if want == Want::Context {
-            let wanted = (0..).zip(&columns[ORDERED - 1]).filter(|&(_, &kind)| !is_of_one_place(kind as u8));
-            self.places = Some(wanted.map(|(place, _)| place).collect());
-        }
-        let by_kind = kinds.places(columns[ORDERED - 1].iter().map(|&kind| kind as u8));
-        let event = |place: usize| Event::from_columns(columns, place, by_kind[place] as usize);
-        match &self.places {
-            Some(places) => self.events.extend(places.iter().map(|&place| event(place))),
-            None => self.events.extend((0..self.count).map(event)),
-        }
+        let all = columns.of(ORDERED as u64);
+        let by_kind = kinds.places(all.iter().map(|&kind| kind as u8));
+        let made = if want == Want::Context {
+            let wanted = (0..).zip(all).filter(|&(_, &kind)| !is_of_one_place(kind as u8));
+            let places: Vec<u32> = wanted.map(|(place, _)| place).collect();
+            let by_kind: Vec<u32> = places.iter().map(|&place| by_kind[place as usize]).collect();
+            let made = Event::from_columns(columns, &places, &by_kind);
+            self.places = Some(places);
+            made
+        } else {
+            let places: Vec<u32> = (0..self.count as u32).collect();
+            Event::from_columns(columns, &places, &by_kind)
+        };
+        (self.events, self.unknown) = made;
         Ok(())
     }
 
     /// The piece of the epilogue that is here, known when the last item is.
     pub(super) fn epilogue(&self) -> &[u8] {
         &self.items[self.epilogue.clone()]
+    }
+
+    /// Gives the events that come next, as many as there are before the next record, unless some are not wanted or not known.
+    #[inline]
+    pub(super) fn take_run(&mut self) -> &mut [Event] {
+        let run = usize::try_from(self.run).unwrap_or(usize::MAX);
+        if self.places.is_some() || !self.unknown.is_empty() || run > self.events.len() - self.next {
+            return &mut [];
+        }
+        let events = &mut self.events[self.next..][..run];
+        self.next += run;
+        self.place += run;
+        self.run = 0;
+        events
     }
 
     /// The next item, `None` at the end.
@@ -364,7 +411,7 @@ impl Decoder {
         let left = (self.count - self.place) as u64;
         let over = match &self.places {
             None => 0,
-            Some(places) => places.get(self.next).map_or(u64::MAX, |place| (place - self.place) as u64),
+            Some(places) => places.get(self.next).map_or(u64::MAX, |&place| u64::from(place) - self.place as u64),
         };
         if over >= self.run {
             if self.run > left {
@@ -374,12 +421,13 @@ impl Decoder {
             return Ok(None);
         }
         self.pass(over);
-        let event = self.events.get(self.next).ok_or("events are missing")?;
+        let event = *self.events.get(self.next).ok_or("events are missing")?;
+        let is_known = self.unknown.binary_search(&self.next).is_err();
         self.next += 1;
         self.place += 1;
         self.run -= 1;
-        self.skipped += u64::from(event.is_none());
-        Ok(*event)
+        self.skipped += u64::from(!is_known);
+        Ok(is_known.then_some(event))
     }
 
     /// Passes so many events over, which are there.
@@ -425,7 +473,7 @@ mod tests {
         match Decoder::new(0, body, Want::Everything, &mut Scratch::default()) {
             Err(what) => (Err(what), 0),
             Ok(mut decoder) => {
-                let items = std::iter::from_fn(|| decoder.next()).collect();
+                let items = iter::from_fn(|| decoder.next()).collect();
                 (items, decoder.skipped)
             }
         }

@@ -185,14 +185,27 @@ impl Unpacker {
         (deltas.is_empty() && numbers.len() == 0).then_some(())
     }
 
-    fn get_table(&mut self, mut rest: &[u8], numbers: &mut [u64]) -> Option<()> {
-        let table = get_bytes(&mut rest)?;
+    /// The table of a part that has one, and that stands for so many numbers: they are among these.
+    pub(super) fn table(&mut self, mut part: &[u8], count: usize) -> Option<Vec<u64>> {
+        match Form::take(&mut part)? {
+            Form::Table => self.take_table(&mut part, count),
+            Form::Plain | Form::Packed | Form::Runs => None,
+        }
+    }
+
+    fn take_table(&mut self, rest: &mut &[u8], most: usize) -> Option<Vec<u64>> {
+        let table = get_bytes(rest)?;
         if matches!(table.first(), Some(&form) if form == Form::Table as u8) {
             return None;
         }
-        let length = usize::try_from(get_varint(&mut rest)?).ok().filter(|&length| length <= numbers.len())?;
+        let length = usize::try_from(get_varint(rest)?).ok().filter(|&length| length <= most)?;
         let mut known = vec![0; length];
         self.numbers(table, &[length], &mut known)?;
+        Some(known)
+    }
+
+    fn get_table(&mut self, mut rest: &[u8], numbers: &mut [u64]) -> Option<()> {
+        let known = self.take_table(&mut rest, numbers.len())?;
         let places = self.bytes(rest, numbers.len() * 2)?;
         let (low, high) = places.split_at_checked(numbers.len())?;
         if high.is_empty() {
@@ -220,6 +233,20 @@ impl Unpacker {
         let written = self.zstd.as_mut()?.decompress_to_buffer(packed, &mut self.bytes).ok()?;
         (written == length).then_some(&self.bytes)
     }
+}
+
+/// The number that all of so many are, if a part of runs says so.
+pub(super) fn get_same(mut part: &[u8], count: usize) -> Option<u64> {
+    if Form::take(&mut part)? != Form::Runs {
+        return None;
+    }
+    let (first, run) = (from_zigzag(get_varint(&mut part)?), get_varint(&mut part)?);
+    let others = (count as u64).checked_sub(1)?;
+    let are_same = match run {
+        1 if others > 0 => get_varint(&mut part)? == 0 && get_varint(&mut part)? == others,
+        _ => run == count as u64 && (others == 0 || first == 0),
+    };
+    (are_same && part.is_empty()).then_some(first)
 }
 
 fn get_runs(mut runs: &[u8], lengths: &[usize], numbers: &mut [u64]) -> Option<()> {
@@ -345,9 +372,35 @@ mod tests {
         ] {
             assert_eq!(unpacker.numbers(part, &[4], &mut numbers), None, "{what}");
         }
-        assert_eq!(unpacker.numbers(&[3, 3, 0, 2, 2, 2, 0, 0, 1, 1, 0], &[4], &mut numbers), Some(()));
+        let table = [3, 3, 0, 2, 2, 2, 0, 0, 1, 1, 0];
+        assert_eq!(unpacker.numbers(&table, &[4], &mut numbers), Some(()));
         assert_eq!(numbers, [1, 2, 2, 1]);
+        assert_eq!([4, 1].map(|count| unpacker.table(&table, count)), [Some(vec![1, 2]), None]);
+        assert_eq!(unpacker.table(&[2, 2, 4], 4), None, "no table");
         assert_eq!(unpacker.numbers(&[2, 2, 4], &[1, 3], &mut numbers), Some(()));
         assert_eq!(numbers, [1, 1, 2, 3], "differences start again, runs go on");
+    }
+
+    #[test]
+    fn equal_numbers_are_told_without_unpacking() {
+        let part = |numbers: &[u64]| Packer::default().numbers(numbers, &[numbers.len()]);
+        let mut numbers = [7; 300];
+        assert_eq!(get_same(&part(&numbers), 300), Some(7));
+        assert_eq!(get_same(&part(&numbers), 299), None, "more than there are to be");
+        numbers[299] = 8;
+        assert_eq!(get_same(&part(&numbers), 300), None, "another one");
+        for (part, count, same) in [
+            (&[2, 14, 1][..], 1, Some(7)),
+            (&[2, 14, 1, 0, 1], 2, Some(7)),
+            (&[2, 0, 5], 5, Some(0)),
+            (&[2, 14, 2], 2, None),
+            (&[2, 14, 1, 0, 1, 2, 1], 2, None),
+            (&[2, 14, 1, 0], 2, None),
+            (&[2, 14, 1], 0, None),
+            (&[0, 14], 1, None),
+            (&[], 1, None),
+        ] {
+            assert_eq!(get_same(part, count), same, "{part:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 pub use tracer_common::{DeviceClass, Kind};
 
 use super::{
+    chunk::Columns,
     field::{Field, Hex, parse_number},
     macros::columns,
     text::Words,
@@ -71,6 +72,28 @@ columns! {
 /// The number of the column of the kinds. Up to it, columns have their numbers in the order of recording; the others are
 /// by kind.
 pub(super) const ORDERED: usize = 5;
+
+/// How many events are made at a time from columns.
+const TOGETHER: usize = 128;
+
+/// Sets a field of each event to the number at its place in a column, and returns those for which that has no meaning.
+fn set_field<T: Number>(
+    events: &mut [Event],
+    column: &[u64],
+    places: &[u32],
+    set: impl Fn(&mut Event, T),
+) -> Vec<usize> {
+    let mut unknown = Vec::new();
+    if !column.is_empty() {
+        for (at, (event, &place)) in events.iter_mut().zip(places).enumerate() {
+            match T::from_number(column[place as usize]) {
+                Some(number) => set(event, number),
+                None => unknown.push(at),
+            }
+        }
+    }
+    unknown
+}
 
 /// One field of the event, as a column of a chunk.
 pub(super) struct Column {
@@ -240,6 +263,11 @@ impl Event {
             text: 0,
             child: 0,
         }
+    }
+
+    /// Whether a number stands for a column that is known.
+    pub(super) fn is_column(number: u64) -> bool {
+        Self::COLUMNS.iter().any(|column| column.number == number)
     }
 
     /// Appends the event as a line of text, without the line end.

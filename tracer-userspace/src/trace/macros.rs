@@ -106,14 +106,25 @@ macro_rules! columns {
                 [ $( self.$field.to_number(), )* ]
             }
 
-            /// The event at a place in the order of recording, and at another in the order by kinds; a column without
-            /// numbers has zeros. `None` if a number has no meaning here.
-            pub(super) fn from_columns(columns: &[Vec<u64>], recorded: usize, by_kind: usize) -> Option<Self> {
-                let number = |column: usize| {
-                    let place = if column <= ORDERED { recorded } else { by_kind };
-                    columns[column - 1].get(place).copied().unwrap_or(0)
-                };
-                Some(Self { $( $field: Number::from_number(number($number))?, )* })
+            /// The events at these places in the order of recording, which have those in the order by kinds; and which of
+            /// them have a number that has no meaning here. A column without numbers has zeros.
+            pub(super) fn from_columns(columns: &Columns, recorded: &[u32], by_kind: &[u32]) -> (Vec<Self>, Vec<usize>) {
+                let mut events = vec![Self::of(Kind::Request); recorded.len()];
+                let mut unknown = Vec::new();
+                let mut first = 0;
+                // Field by field, as each has a type of its own, and so few at a time that the fastest cache has them all.
+                let places = recorded.chunks(TOGETHER).zip(by_kind.chunks(TOGETHER));
+                for (events, (recorded, by_kind)) in events.chunks_mut(TOGETHER).zip(places) {
+                    $(
+                        let places = if $number <= ORDERED { recorded } else { by_kind };
+                        let set = |event: &mut Self, number| event.$field = number;
+                        unknown.extend(set_field(events, columns.of($number), places, set).into_iter().map(|at| first + at));
+                    )*
+                    first += events.len();
+                }
+                unknown.sort_unstable();
+                unknown.dedup();
+                (events, unknown)
             }
 
             /// The reverse of [`Self::to_row`]; `None` if a number has no meaning here.

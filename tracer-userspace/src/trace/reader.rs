@@ -4,7 +4,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufRead as _, BufReader, Read},
     mem,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
@@ -12,10 +12,11 @@ use std::{
 };
 
 use super::{
-    Item, MAGIC, MINIMUM, VERSION,
-    ahead::{AT_ONCE, Ahead},
+    Event, Item, MAGIC, MINIMUM, VERSION,
+    ahead::{AT_ONCE, Ahead, Next},
     chunk::{Checksum, Decoder, LONGEST_EPILOGUE, MAX_BODY, Scratch, Want},
-    survey::Survey,
+    limit::Part,
+    survey::{Step, Survey},
 };
 
 /// Bytes before the first chunk.
@@ -23,7 +24,7 @@ pub(super) const HEAD: u64 = 12;
 /// Bytes before the body of each chunk.
 pub(super) const CHUNK_HEAD: usize = 8;
 /// Bytes to ask the operating system for at a time.
-const BUFFER: usize = 1 << 18;
+pub(super) const BUFFER: usize = 1 << 18;
 
 /// Why a file cannot be read at all.
 #[derive(Debug)]
@@ -127,7 +128,8 @@ impl Reader<Ahead> {
     ///
     /// See [`ReadError`].
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::ahead(path, 1, |_| Want::Everything)
+        let mut bodies = Bodies::open(path)?;
+        Ok(Self::ahead(1, move || bodies.next(Want::Everything)))
     }
 
     /// Opens a file for its records alone.
@@ -136,7 +138,8 @@ impl Reader<Ahead> {
     ///
     /// See [`ReadError`].
     pub fn records(path: &Path) -> Result<Self, ReadError> {
-        Self::ahead(path, AT_ONCE, |_| Want::Records)
+        let mut bodies = Bodies::open(path)?;
+        Ok(Self::ahead(AT_ONCE, move || bodies.next(Want::Records)))
     }
 
     /// Opens a file for its records and its [epilogue](Self::epilogue).
@@ -148,23 +151,24 @@ impl Reader<Ahead> {
         Ok(Self { epilogue: Some(Vec::new()), ..Self::records(path)? })
     }
 
-    /// Opens a file for its records, and for the events that a survey of it found.
+    /// Reads a file for its records, and for the events that a survey of it found. It is the file that was surveyed, even if
+    /// another one has its place by now, and what it has grown by since is read whole.
     ///
     /// # Errors
     ///
     /// See [`ReadError`].
-    pub fn surveyed(path: &Path, survey: Survey) -> Result<Self, ReadError> {
-        let wants: Arc<[Want]> = survey.wants.into();
-        Self::ahead(path, AT_ONCE, move |chunk| wants.get(chunk).copied().unwrap_or(Want::Everything))
+    pub fn surveyed(survey: Survey) -> Result<Self, ReadError> {
+        let mut bodies = Bodies::of(&survey.file, CHUNK_HEAD)?;
+        let mut steps = survey.steps.into_iter();
+        Ok(Self::ahead(AT_ONCE, move || match steps.next() {
+            Some(Step { want: want @ Want::Nothing { .. }, behind }) => Ok(Some(bodies.pass(want, behind))),
+            Some(Step { want, .. }) => bodies.next(want),
+            None => bodies.next(Want::Everything),
+        }))
     }
 
-    fn ahead(
-        path: &Path,
-        at_once: usize,
-        want: impl Fn(usize) -> Want + Clone + Send + 'static,
-    ) -> Result<Self, ReadError> {
-        let decode = move |body: &Body, scratch: &mut Scratch| body.decode(want(body.number), scratch);
-        Ok(Self::of(Ahead::new(Bodies::open(path)?, at_once, decode)))
+    fn ahead(at_once: usize, next: impl FnMut() -> Next<Body> + Send + 'static) -> Self {
+        Self::of(Ahead::new(next, at_once, Body::decode))
     }
 }
 
@@ -192,7 +196,7 @@ impl<R: Read> Reader<Here<R>> {
 
     /// Bytes of the whole chunks that were read, with the head of the file.
     pub(super) fn position(&self) -> u64 {
-        self.chunks.bodies.next
+        self.chunks.bodies.place.offset
     }
 }
 
@@ -238,6 +242,12 @@ impl<C> Reader<C> {
     pub fn skipped(&self) -> u64 {
         self.skipped + self.chunk.as_ref().map_or(0, |chunk| chunk.skipped)
     }
+
+    /// Gives the events that come next, as far as they are at hand.
+    #[inline]
+    pub fn take_run(&mut self) -> &mut [Event] {
+        self.chunk.as_mut().map_or(&mut [], Decoder::take_run)
+    }
 }
 
 impl<C: Chunks> Iterator for Reader<C> {
@@ -275,51 +285,75 @@ pub struct Here<R> {
 
 impl<R: Read> Chunks for Here<R> {
     fn next(&mut self) -> Result<Option<Decoder>, Damage> {
-        let Some(body) = self.bodies.next()? else { return Ok(None) };
-        body.decode(Want::Everything, &mut self.scratch).map(Some)
+        let Some(body) = self.bodies.next(Want::Everything)? else { return Ok(None) };
+        body.decode(&mut self.scratch).map(Some)
     }
 }
 
 /// The bodies of the chunks of a file, whose checksums are right.
 pub(super) struct Bodies<R> {
     input: R,
-    /// Of what was read so far.
-    checksum: Checksum,
-    /// How many were read.
-    count: usize,
-    /// Offset of the next chunk.
-    next: u64,
+    /// Where the next chunk begins.
+    place: Place,
     /// What is read so far of the next chunk.
     bytes: Vec<u8>,
     /// Whether the file ends within a chunk.
     cut: bool,
 }
 
+/// A border between two chunks.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Offset in the file.
+    offset: u64,
+    /// Of what is before.
+    checksum: Checksum,
+}
+
 /// The body of a chunk.
 pub(super) struct Body {
     /// Offset of the chunk in the file.
     pub(super) at: u64,
-    /// How many chunks are before it.
-    number: usize,
-    /// Its head and what is behind it.
+    /// What is wanted of it.
+    want: Want,
+    /// Where it ends.
+    pub(super) behind: Place,
+    /// Its head and what is behind it, if that is wanted.
     bytes: Vec<u8>,
 }
 
 impl Body {
-    pub(super) fn decode(&self, want: Want, scratch: &mut Scratch) -> Result<Decoder, Damage> {
+    /// Decodes what is wanted of it.
+    pub(super) fn decode(&self, scratch: &mut Scratch) -> Result<Decoder, Damage> {
         let at = self.at;
-        Decoder::new(at, self.bytes(), want, scratch).map_err(|what| Damage { at, what: what.to_owned() })
+        Decoder::new(at, self.bytes(), self.want, scratch).map_err(|what| Damage { at, what: what.to_owned() })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[CHUNK_HEAD..]
+        self.bytes.get(CHUNK_HEAD..).unwrap_or_default()
     }
 }
 
-impl Bodies<BufReader<File>> {
-    /// Those of a file.
-    pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::new(BufReader::with_capacity(BUFFER, open(path)?))
+/// A file, of which nobody else moves the place where reading goes on.
+type Input = BufReader<Part<Arc<File>>>;
+
+impl Bodies<Input> {
+    fn open(path: &Path) -> Result<Self, ReadError> {
+        Self::of(&Arc::new(open(path)?), BUFFER)
+    }
+
+    /// Those of a file that is open, which is asked for so many bytes at a time, or for a chunk where one has more.
+    pub(super) fn of(file: &Arc<File>, buffer: usize) -> Result<Self, ReadError> {
+        Self::new(BufReader::with_capacity(buffer, Part { file: Arc::clone(file), at: 0, end: u64::MAX }))
+    }
+
+    /// Passes over what is before a place, which was read before.
+    fn pass(&mut self, want: Want, behind: Place) -> Body {
+        let at = self.place.offset;
+        self.input.consume(self.input.buffer().len());
+        self.input.get_mut().at = behind.offset;
+        self.place = behind.clone();
+        Body { at, want, behind, bytes: Vec::new() }
     }
 }
 
@@ -334,15 +368,15 @@ impl<R: Read> Bodies<R> {
         if file < MINIMUM || minimum > VERSION {
             return Err(ReadError::OtherVersion { file, tool: VERSION });
         }
-        Ok(Self { input, checksum: Checksum::default(), count: 0, next: HEAD, bytes: Vec::new(), cut: false })
+        let place = Place { offset: HEAD, checksum: Checksum::default() };
+        Ok(Self { input, place, bytes: Vec::new(), cut: false })
     }
 
-    /// The next one, `None` at the end of the file.
-    pub(super) fn next(&mut self) -> Result<Option<Body>, Damage> {
-        let (at, number) = (self.next, self.count);
+    /// The next one, of which this is wanted; `None` at the end of the file.
+    pub(super) fn next(&mut self, want: Want) -> Next<Body> {
+        let at = self.place.offset;
         let bytes = self.read().map_err(|what| Damage { at, what })?;
-        self.count += usize::from(bytes.is_some());
-        Ok(bytes.map(|bytes| Body { at, number, bytes }))
+        Ok(bytes.map(|bytes| Body { at, want, behind: self.place.clone(), bytes }))
     }
 
     fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
@@ -364,15 +398,16 @@ impl<R: Read> Bodies<R> {
             self.cut = true;
             return Err("the file ends in a chunk".to_owned());
         }
-        if self.checksum.with(body) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        if self.place.checksum.with(body) != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Err("a chunk is damaged, or not the one that was written here: its checksum is wrong".to_owned());
         }
-        self.next += (CHUNK_HEAD + length) as u64;
+        self.place.offset += (CHUNK_HEAD + length) as u64;
         Ok(Some(mem::take(&mut self.bytes)))
     }
 
     /// Reads until there are so many bytes of the chunk, or as many as the file has.
     fn fill(&mut self, length: usize) -> Result<(), String> {
+        self.bytes.reserve_exact(length.min(BUFFER).saturating_sub(self.bytes.len()));
         let missing = length.saturating_sub(self.bytes.len()) as u64;
         let read = self.input.by_ref().take(missing).read_to_end(&mut self.bytes);
         read.map(drop).map_err(|error| format!("the file cannot be read: {error}"))

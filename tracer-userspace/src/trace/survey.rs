@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where in a file a few buffers are: for who asks about these, most chunks need not be decoded.
 //!
-//! A survey looks at four columns of each chunk: process, thread, kind and address. What it finds is a superset of the
-//! events by which the account of these buffers is what it is with all events:
+//! A survey looks at four columns of each chunk: process, thread, kind and address. Chunks in which it finds nothing are not
+//! read again: the checksum at each border is known, so that those behind are checked as before. It is the same file that is
+//! read, whatever has its name by then. What a survey finds is a superset of the events by which the account of these buffers is what it is with all events:
 //!
 //! - those at their addresses: from [`Kind::Allocated`] on, each event of a buffer has its address;
 //! - the request before an allocation, which is its thread's event about a buffer before it, and what is between them;
@@ -11,6 +12,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fs::File,
     ops::RangeInclusive,
     path::Path,
     sync::Arc,
@@ -19,8 +21,9 @@ use std::{
 use super::{
     Damage, Event, Item, Kind, ReadError, Record,
     ahead::{AT_ONCE, Ahead},
-    chunk::{Kinds, Parts, Scratch, Unpacked, Want},
-    reader::{Bodies, Body},
+    chunk::{Columns, Kinds, Parts, Scratch, Unpacked, Want},
+    column::get_same,
+    reader::{BUFFER, Bodies, Body, Place, open},
 };
 
 /// Numbers of columns.
@@ -51,20 +54,33 @@ impl Sought {
         self.is_at(event.address) || self.unique_id == Some(event.unique_id)
     }
 
+    /// Whether its addresses tell of each event that is about one, also of those that have none.
+    fn is_by_address(&self) -> bool {
+        self.unique_id.is_none() && !self.is_at(0)
+    }
+
     fn is_at(&self, address: u64) -> bool {
         self.addresses.iter().any(|range| range.contains(&address))
     }
 }
 
 /// What was found in a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Survey {
-    /// What is wanted of each chunk; of those that are not here, everything.
-    pub(super) wants: Vec<Want>,
+    pub(super) file: Arc<File>,
+    /// How it is read.
+    pub(super) steps: Vec<Step>,
     /// Whether the file is wanted whole.
     pub is_whole: bool,
     /// Addresses that buffers with the unique id have.
     pub addresses: BTreeSet<u64>,
+}
+
+/// What is wanted of a chunk, or of some in a row.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) want: Want,
+    pub(super) behind: Place,
 }
 
 impl Survey {
@@ -75,44 +91,62 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// See [`ReadError`]. Damage is none: a survey ends there, and so will reading.
+    /// See [`ReadError`]. Damage is none: a survey ends there, and so will reading. Columns that need not be unpacked are
+    /// checked by their chunk's checksum alone.
     pub fn of(path: &Path, sought: &Sought) -> Result<Self, ReadError> {
         let sought = Arc::new(sought.clone());
         let look = move |body: &Body, scratch: &mut Scratch| Seen::of(body, &sought, scratch);
-        let mut chunks = Ahead::new(Bodies::open(path)?, AT_ONCE, look);
+        let file = Arc::new(open(path)?);
+        let mut bodies = Bodies::of(&file, BUFFER)?;
+        let mut chunks = Ahead::new(move || bodies.next(Want::Records), AT_ONCE, look);
         let mut all = Vec::new();
         while let Ok(Some(seen)) = chunks.next() {
             all.push(seen);
         }
-        Ok(Self::sum(&all))
-    }
-
-    fn sum(all: &[Seen]) -> Self {
         let addresses = all.iter().flat_map(|seen| &seen.addresses).copied().collect();
-        if !is_divisible(all) {
-            return Self { wants: Vec::new(), is_whole: true, addresses };
-        }
-        let mut wants: Vec<Want> = all.iter().map(|seen| seen.want).collect();
-        let mut chunks_of: HashMap<Thread, Vec<(usize, bool)>> = HashMap::new();
-        for (chunk, seen) in all.iter().enumerate() {
-            for &Part { thread, decides, .. } in &seen.parts {
-                chunks_of.entry(thread).or_default().push((chunk, decides));
-            }
-        }
-        for (chunk, seen) in all.iter().enumerate() {
-            for part in &seen.parts {
-                let chunks = &chunks_of[&part.thread];
-                let at = chunks.partition_point(|&(it, _)| it < chunk);
-                if part.begins_sought {
-                    want_until_decided(&mut wants, chunks[..at].iter().rev());
-                }
-                if part.ends_sought {
-                    want_until_decided(&mut wants, chunks[at + 1..].iter());
-                }
-            }
-        }
-        Self { wants, is_whole: false, addresses }
+        let is_whole = !is_divisible(&all);
+        let steps = if is_whole { Vec::new() } else { steps(all) };
+        Ok(Self { file, steps, is_whole, addresses })
     }
+}
+
+/// How to read a file with these chunks.
+fn steps(all: Vec<Seen>) -> Vec<Step> {
+    let wants = wants(&all);
+    let mut steps: Vec<Step> = Vec::new();
+    for (Seen { behind, .. }, want) in all.into_iter().zip(wants) {
+        match (steps.last_mut(), want) {
+            (Some(Step { want: Want::Nothing { events }, behind: end }), Want::Nothing { events: more }) => {
+                *events += more;
+                *end = behind;
+            }
+            _ => steps.push(Step { want, behind }),
+        }
+    }
+    steps
+}
+
+fn wants(all: &[Seen]) -> Vec<Want> {
+    let mut wants: Vec<Want> = all.iter().map(|seen| seen.want).collect();
+    let mut chunks_of: HashMap<Thread, Vec<(usize, bool)>> = HashMap::new();
+    for (chunk, seen) in all.iter().enumerate() {
+        for &Part { thread, decides, .. } in &seen.parts {
+            chunks_of.entry(thread).or_default().push((chunk, decides));
+        }
+    }
+    for (chunk, seen) in all.iter().enumerate() {
+        for part in &seen.parts {
+            let chunks = &chunks_of[&part.thread];
+            let at = chunks.partition_point(|&(it, _)| it < chunk);
+            if part.begins_sought {
+                want_until_decided(&mut wants, chunks[..at].iter().rev());
+            }
+            if part.ends_sought {
+                want_until_decided(&mut wants, chunks[at + 1..].iter());
+            }
+        }
+    }
+    wants
 }
 
 fn want_until_decided<'a>(wants: &mut [Want], chunks: impl Iterator<Item = &'a (usize, bool)>) {
@@ -151,6 +185,7 @@ struct Part {
 
 /// What a chunk has.
 pub(super) struct Seen {
+    behind: Place,
     want: Want,
     /// Whether a file with this chunk is wanted whole.
     is_whole: bool,
@@ -163,11 +198,19 @@ pub(super) struct Seen {
 
 impl Seen {
     fn of(body: &Body, sought: &Sought, scratch: &mut Scratch) -> Result<Self, Damage> {
-        let mut seen =
-            Self { want: Want::Records, is_whole: false, ended: Vec::new(), parts: Vec::new(), addresses: Vec::new() };
+        let mut seen = Self {
+            behind: body.behind.clone(),
+            want: Want::Records,
+            is_whole: false,
+            ended: Vec::new(),
+            parts: Vec::new(),
+            addresses: Vec::new(),
+        };
         let damage = |what: &str| Damage { at: body.at, what: what.to_owned() };
-        let mut records = body.decode(Want::Records, scratch)?;
+        let mut records = body.decode(scratch)?;
+        let mut are_there = false;
         while let Some(item) = records.next() {
+            are_there = true;
             match item.map_err(damage)? {
                 Item::Record(Record::Process(process)) => seen.is_whole |= !process.origin.as_str().is_empty(),
                 Item::Record(Record::End(end)) => seen.ended.push(end.process),
@@ -177,18 +220,37 @@ impl Seen {
                 _ => {}
             }
         }
+        if !are_there && records.skipped == 0 {
+            seen.want = Want::Nothing { events: records.passed };
+        }
         seen.look(body.bytes(), sought, scratch).map_err(damage)?;
         Ok(seen)
     }
 
     fn look(&mut self, body: &[u8], sought: &Sought, scratch: &mut Scratch) -> Result<(), &'static str> {
         let parts = Parts::of(body)?;
+        if let Some((thread, kinds)) = glance(&parts, sought, scratch) {
+            if !kinds.iter().all(|&kind| is_of_one_place(kind)) {
+                self.want = Want::Context;
+            }
+            self.add_thread(thread, &kinds);
+            return Ok(());
+        }
         let (mut forks, mut unreadable) = (false, false);
-        let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number| {
+        let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number, part, unpacker| {
             // A column is there only if not all of it is zero.
             forks |= number == CHILD;
             unreadable |= number == UNREADABLE;
-            matches!(number, PROCESS | THREAD | KIND | ADDRESS) || number == UNIQUE_ID && sought.unique_id.is_some()
+            match number {
+                PROCESS | THREAD | KIND => true,
+                UNIQUE_ID => sought.unique_id.is_some(),
+                // Mostly there is a table, which is much shorter than what it stands for, and has none of them.
+                ADDRESS if sought.is_by_address() => {
+                    unpacker.table(part, parts.count).is_none_or(|table| table.iter().any(|&it| sought.is_at(it)))
+                }
+                ADDRESS => true,
+                _ => false,
+            }
         })?;
         self.is_whole |= forks;
         if unreadable || unknown > 0 || kinds.is_none() && parts.count > 0 {
@@ -197,41 +259,52 @@ impl Seen {
             self.want = Want::Context;
         }
         let Some(kinds) = kinds else { return Ok(()) };
-        let columns = Columns::of(scratch, parts.count);
-        let is_sought = self.find(sought, &kinds, &columns);
-        self.follow_threads(&columns, is_sought.as_deref());
+        let columns = &scratch.columns;
+        let is_sought = self.find(sought, &kinds, columns);
+        self.follow_threads(columns, is_sought.as_deref());
         Ok(())
     }
 
     /// Which events are sought, in the order of recording; `None` if none is.
     fn find(&mut self, sought: &Sought, kinds: &Kinds, columns: &Columns) -> Option<Vec<bool>> {
-        // Without a branch: mostly there is none.
+        let (addresses, unique_ids) = (columns.of(ADDRESS), columns.of(UNIQUE_ID));
+        // Without a branch: mostly there is none. A column that is not there has zeros.
         let has = |numbers: &[u64], range: &RangeInclusive<u64>| {
-            numbers.iter().fold(false, |has, number| has | range.contains(number))
+            let zeros = numbers.is_empty() && range.contains(&0);
+            numbers.iter().fold(zeros, |has, number| has | range.contains(number))
         };
-        let some = sought.addresses.iter().any(|range| has(columns.addresses, range));
-        if !some && !sought.unique_id.is_some_and(|it| has(columns.unique_ids, &(it..=it))) {
+        let some = sought.addresses.iter().any(|range| has(addresses, range));
+        if !some && !sought.unique_id.is_some_and(|it| has(unique_ids, &(it..=it))) {
             return None;
         }
         self.want = Want::Everything;
-        let mut by_kind = Vec::with_capacity(columns.kinds.len());
-        for (&address, &unique_id) in columns.addresses.iter().zip(columns.unique_ids) {
+        let recorded = columns.of(KIND);
+        let mut by_kind = Vec::with_capacity(recorded.len());
+        for place in 0..recorded.len() {
+            let (address, unique_id) = (at(addresses, place), at(unique_ids, place));
             let is_one = sought.unique_id == Some(unique_id);
             by_kind.push(is_one || sought.is_at(address));
             self.addresses.extend((is_one && address != 0).then_some(address));
         }
-        let places = kinds.places(columns.kinds.iter().map(|&kind| kind as u8));
+        let places = kinds.places(recorded.iter().map(|&kind| kind as u8));
         Some(places.into_iter().map(|place| by_kind[place as usize]).collect())
+    }
+
+    /// Adds the thread that has all events, none of which is sought.
+    fn add_thread(&mut self, thread: Thread, kinds: &[u8]) {
+        let decides = kinds.iter().any(|&kind| Kind::from_u8(kind).is_some_and(Kind::is_about_buffer));
+        if decides || kinds.contains(&(Kind::Bank as u8)) {
+            self.parts.push(Part { thread, decides, begins_sought: false, ends_sought: false });
+        }
     }
 
     /// Looks at the events about buffers and requests, in the order of recording.
     fn follow_threads(&mut self, columns: &Columns, is_sought: Option<&[bool]>) {
-        let mut at = 0;
-        let threads = columns.processes.iter().zip(columns.threads);
-        for (place, ((&process, &thread), &kind)) in threads.zip(columns.kinds).enumerate() {
-            let thread = Thread { process: process as u32, thread: thread as u32 };
-            let is_known = self.parts.get(at).is_some_and(|part| part.thread == thread);
-            if is_known && self.parts[at].decides && is_sought.is_none() {
+        let mut known = 0;
+        for (place, &kind) in columns.of(KIND).iter().enumerate() {
+            let thread = Thread::of(columns, place);
+            let is_known = self.parts.get(known).is_some_and(|part| part.thread == thread);
+            if is_known && self.parts[known].decides && is_sought.is_none() {
                 continue;
             }
             let kind = Kind::from_u8(kind as u8);
@@ -244,14 +317,14 @@ impl Seen {
                 return;
             }
             if !is_known {
-                at = self.parts.iter().position(|it| it.thread == thread).unwrap_or_else(|| {
+                known = self.parts.iter().position(|it| it.thread == thread).unwrap_or_else(|| {
                     self.parts.push(Part { thread, decides: false, begins_sought: false, ends_sought: false });
                     self.parts.len() - 1
                 });
             }
             if decides {
                 let is_sought = is_sought.is_some_and(|is_sought| is_sought[place]);
-                let part = &mut self.parts[at];
+                let part = &mut self.parts[known];
                 part.begins_sought |= is_sought && !part.decides;
                 part.ends_sought = is_sought;
                 part.decides = true;
@@ -260,30 +333,47 @@ impl Seen {
     }
 }
 
-/// The columns that are looked at: up to the kinds in the order of recording, the others by kind.
-struct Columns<'a> {
-    processes: &'a [u64],
-    threads: &'a [u64],
-    kinds: &'a [u64],
-    unique_ids: &'a [u64],
-    addresses: &'a [u64],
+impl Thread {
+    /// That of the event at a place in the order of recording.
+    fn of(columns: &Columns, place: usize) -> Self {
+        Self { process: at(columns.of(PROCESS), place) as u32, thread: at(columns.of(THREAD), place) as u32 }
+    }
 }
 
-impl<'a> Columns<'a> {
-    fn of(scratch: &'a mut Scratch, count: usize) -> Self {
-        for number in [PROCESS, THREAD, UNIQUE_ID, ADDRESS] {
-            // One that is not there, or not wanted, has zeros.
-            scratch.columns[number as usize - 1].resize(count, 0);
-        }
-        let column = |number: u64| &scratch.columns[number as usize - 1][..];
-        Self {
-            processes: column(PROCESS),
-            threads: column(THREAD),
-            kinds: column(KIND),
-            unique_ids: column(UNIQUE_ID),
-            addresses: column(ADDRESS),
+/// The thread and the kinds of a chunk's events, if these have one thread and none is sought, and its packed columns tell.
+/// Mostly they do: a table is much shorter than what it stands for.
+fn glance(parts: &Parts, sought: &Sought, scratch: &mut Scratch) -> Option<(Thread, Vec<u8>)> {
+    let mut thread = Thread { process: 0, thread: 0 };
+    let mut kinds = None;
+    if !sought.is_by_address() {
+        return None;
+    }
+    for column in parts.columns() {
+        let (number, part) = column.ok()?;
+        match number {
+            PROCESS => thread.process = get_same(part, parts.count)? as u32,
+            THREAD => thread.thread = get_same(part, parts.count)? as u32,
+            KIND => {
+                let table = scratch.unpacker.table(part, parts.count)?;
+                kinds = Some(table.into_iter().map(u8::try_from).collect::<Result<_, _>>().ok()?);
+            }
+            ADDRESS => {
+                let table = scratch.unpacker.table(part, parts.count)?;
+                if table.iter().any(|&it| sought.is_at(it)) {
+                    return None;
+                }
+            }
+            CHILD | UNREADABLE => return None,
+            _ if Event::is_column(number) => {}
+            _ => return None,
         }
     }
+    Some((thread, kinds?))
+}
+
+/// The number at a place of a column that may not be there.
+fn at(numbers: &[u64], place: usize) -> u64 {
+    numbers.get(place).copied().unwrap_or(0)
 }
 
 /// Whether events of a kind concern what is at one address, or one thread's request, and nothing else.
@@ -291,4 +381,102 @@ pub(super) fn is_of_one_place(kind: u8) -> bool {
     Kind::from_u8(kind).is_some_and(|kind| {
         kind.is_about_buffer() || matches!(kind, Kind::Bank | Kind::Alias | Kind::Circular | Kind::CircularFreed)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::FileExt as _};
+
+    use super::*;
+    use crate::trace::{Reader, Writer, text};
+
+    const SOUGHT: u64 = 0x7000;
+
+    /// Writes chunks of text, and returns where each begins.
+    fn write(path: &Path, chunks: &[String]) -> Vec<u64> {
+        let mut writer = Writer::create(path).expect("created");
+        let mut starts = Vec::new();
+        for chunk in chunks {
+            starts.push(fs::metadata(path).expect("there").len());
+            text::parse(chunk).expect("parsed").into_iter().for_each(|item| writer.item(item));
+            writer.flush().expect("written");
+        }
+        starts
+    }
+
+    fn events(numbers: std::ops::Range<u64>, address: u64) -> String {
+        let event = |number| format!("event {number} p=1 tid=7 allocated uid={number} address={address:#x}\n");
+        numbers.map(event).collect()
+    }
+
+    /// A process with buffers at the sought address in one chunk of six, between others.
+    fn chunks() -> Vec<String> {
+        let mut chunks = vec!["process id=1 pid=7\n".to_owned()];
+        chunks.extend([events(1..4, 0x10), events(4..9, 0x10), events(9..11, SOUGHT), events(11..14, 0x10)]);
+        chunks.extend([events(14..18, 0x10), "end process=1 reason=exited\n".to_owned()]);
+        chunks
+    }
+
+    fn survey(path: &Path) -> Survey {
+        let sought = Sought { addresses: vec![SOUGHT..=SOUGHT], unique_id: None };
+        Survey::of(path, &sought).expect("surveyed")
+    }
+
+    /// Sequence numbers of the events that are read, how many are passed over, and where there is damage.
+    fn read(survey: Survey) -> (Vec<u64>, u64, Option<u64>) {
+        let mut reader = Reader::surveyed(survey).expect("opened");
+        let sequence = |item| if let Item::Event(event) = item { Some(event.sequence) } else { None };
+        let events = reader.by_ref().filter_map(sequence).collect();
+        (events, reader.passed(), reader.damage().map(|damage| damage.at))
+    }
+
+    #[test]
+    fn chunks_that_nobody_wants_are_not_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.trace");
+        let starts = write(&path, &chunks());
+        let survey = survey(&path);
+        // The neighbours of the thread's sought events are wanted, too.
+        assert_eq!(read(survey.clone()), ((4..14).collect(), 7, None));
+        let file = File::options().write(true).open(&path).expect("opened");
+        let damage = |chunk: usize| file.write_all_at(&[0xff; 4], starts[chunk] + 12).expect("written");
+        damage(1);
+        damage(5);
+        assert_eq!(read(survey.clone()), ((4..14).collect(), 7, None));
+        damage(4);
+        assert_eq!(read(survey), ((4..11).collect(), 3, Some(starts[4])));
+    }
+
+    #[test]
+    fn it_is_the_file_that_was_surveyed_and_what_it_has_grown_by() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [path, longer, other] = ["a", "b", "c"].map(|name| folder.path().join(name));
+        let mut chunks = chunks();
+        write(&path, &chunks);
+        let survey = survey(&path);
+        chunks.push(events(18..20, 0x10));
+        write(&longer, &chunks);
+        let (length, longer) = (fs::metadata(&path).expect("there").len(), fs::read(&longer).expect("read"));
+        let file = File::options().write(true).open(&path).expect("opened");
+        file.write_all_at(&longer[length as usize..], length).expect("written");
+        write(&other, &[events(1..2, SOUGHT)]);
+        fs::rename(&other, &path).expect("renamed");
+        assert_eq!(read(survey), ((4..14).chain(18..20).collect(), 7, None));
+    }
+
+    #[test]
+    fn a_survey_ends_where_reading_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.trace");
+        let mut chunks = chunks();
+        // So that the part before the damage has all that a survey needs.
+        chunks.insert(1, "end process=1 reason=exited\n".to_owned());
+        let starts = write(&path, &chunks);
+        let bytes = fs::read(&path).expect("read");
+        for (length, damage) in [(starts[6], None), (starts[6] + 3, Some(starts[6])), (starts[7] - 1, Some(starts[6]))]
+        {
+            fs::write(&path, &bytes[..length as usize]).expect("written");
+            assert_eq!(read(survey(&path)), ((4..14).collect(), 3, damage), "{length} bytes");
+        }
+    }
 }
