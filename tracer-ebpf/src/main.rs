@@ -21,6 +21,8 @@ mod scratch;
 mod task;
 mod window;
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     EbpfContext,
     helpers::{
@@ -211,7 +213,21 @@ fn current() -> (u32, u32) {
 fn begin(kind: Kind, tgid: u32, tid: u32) -> Hit {
     // SAFETY: the helper takes no argument.
     let time = unsafe { bpf_ktime_get_boot_ns() };
-    Hit { time, tgid, tid, kind: kind as u8, ..Hit::default() }
+    // Of a zero that it sees the compiler makes a call, which writes the bytes one by one.
+    let zero = black_box(0_u64);
+    Hit {
+        time,
+        tgid,
+        tid,
+        kind: kind as u8,
+        object: zero,
+        device: zero,
+        allocator: zero,
+        size: zero,
+        address: zero,
+        unique_id: zero,
+        ..Hit::default()
+    }
 }
 
 /// The first two integer arguments of the probed function, by the System V calling convention.
