@@ -52,6 +52,7 @@ const OTHERS: &[&str] = &[
     "other-stack",
     "loaded-late",
     "reloaded",
+    "in-turn",
 ];
 
 /// The scenarios that are the same each time, in one thread, and that debuggers can unwind.
@@ -230,6 +231,19 @@ fn modules_that_replace_each_other_are_told_apart() {
                     assert_eq!(functions(seen), expected[..1], "{folder}");
                 }
             }
+        }
+    }
+}
+
+/// What is remembered of one module's addresses is nothing to the other one at the same addresses.
+#[test]
+fn modules_that_are_known_and_replace_each_other_are_told_apart() {
+    for (folder, recording) in Recording::all() {
+        let (_, seen) = recording.scenario("in-turn");
+        let plugins = ["plugin_one", "plugin_one", "plugin_two", "plugin_two"].into_iter().cycle();
+        for (seen, plugin) in seen.iter().zip(plugins) {
+            let expected = vec!["touch", plugin, "in_turn", "main", "_start"];
+            assert_eq!((functions(seen), seen.end.as_str()), (expected, "complete"), "{folder}");
         }
     }
 }
