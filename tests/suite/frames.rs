@@ -242,8 +242,11 @@ fn modules_that_are_known_and_replace_each_other_are_told_apart() {
         let (_, seen) = recording.scenario("in-turn");
         let plugins = ["plugin_one", "plugin_one", "plugin_two", "plugin_two"].into_iter().cycle();
         for (seen, plugin) in seen.iter().zip(plugins) {
-            let expected = vec!["touch", plugin, "in_turn", "main", "_start"];
-            assert_eq!((functions(seen), seen.end.as_str()), (expected, "complete"), "{folder}");
+            // By the other one's rule, what lies on the stack would come in between, of whatever module it is.
+            let all: Vec<&str> = seen.native().map(|frame| frame.function.as_str()).collect();
+            let expected = ["touch", plugin, "in_turn", "main"];
+            assert!(all.windows(4).any(|four| four == expected), "{folder}: {all:?}, not {expected:?}");
+            assert_eq!(seen.end, "complete", "{folder}");
         }
     }
 }

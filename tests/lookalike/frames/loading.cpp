@@ -55,6 +55,12 @@ FRAME void loaded_late() {
     usleep(200'000);
 }
 
+void linger(useconds_t microseconds) {
+    if (microseconds != 0) {
+        usleep(microseconds);
+    }
+}
+
 /// The two have their code at the same addresses, with frames of different size. Before and after it is called, each is
 /// there for `stay` microseconds.
 [[gnu::always_inline]] inline void replace_each_other(useconds_t stay) {
@@ -66,9 +72,9 @@ FRAME void loaded_late() {
             std::exit(2);
         }
         before = plugin.function;
-        usleep(stay);
+        linger(stay);
         plugin.function(touch);
-        usleep(stay);
+        linger(stay);
     }
 }
 
