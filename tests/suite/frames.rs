@@ -50,9 +50,9 @@ const OTHERS: &[&str] = &[
     "coroutine",
     "large-frame",
     "other-stack",
+    "in-turn",
     "loaded-late",
     "reloaded",
-    "in-turn",
 ];
 
 /// The scenarios that are the same each time, in one thread, and that debuggers can unwind.
