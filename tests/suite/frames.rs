@@ -50,6 +50,7 @@ const OTHERS: &[&str] = &[
     "coroutine",
     "large-frame",
     "other-stack",
+    "in-turn",
     "loaded-late",
     "reloaded",
 ];
@@ -230,6 +231,22 @@ fn modules_that_replace_each_other_are_told_apart() {
                     assert_eq!(functions(seen), expected[..1], "{folder}");
                 }
             }
+        }
+    }
+}
+
+/// What is remembered of one module's addresses is nothing to the other one at the same addresses.
+#[test]
+fn modules_that_are_known_and_replace_each_other_are_told_apart() {
+    for (folder, recording) in Recording::all() {
+        let (_, seen) = recording.scenario("in-turn");
+        let plugins = ["plugin_one", "plugin_one", "plugin_two", "plugin_two"].into_iter().cycle();
+        for (seen, plugin) in seen.iter().zip(plugins) {
+            // By the other one's rule, what lies on the stack would come in between, of whatever module it is.
+            let all: Vec<&str> = seen.native().map(|frame| frame.function.as_str()).collect();
+            let expected = ["touch", plugin, "in_turn", "main"];
+            assert!(all.windows(4).any(|four| four == expected), "{folder}: {all:?}, not {expected:?}");
+            assert_eq!(seen.end, "complete", "{folder}");
         }
     }
 }

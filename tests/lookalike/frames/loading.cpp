@@ -2,6 +2,7 @@
 //! Frames in what the dynamic loader binds, chooses, loads and unloads.
 
 #include <dlfcn.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -54,8 +55,15 @@ FRAME void loaded_late() {
     usleep(200'000);
 }
 
-/// The two have their code at the same addresses, with frames of different size.
-FRAME void reloaded() {
+void linger(useconds_t microseconds) {
+    if (microseconds != 0) {
+        usleep(microseconds);
+    }
+}
+
+/// The two have their code at the same addresses, with frames of different size. Before and after it is called, each is
+/// there for `stay` microseconds.
+[[gnu::always_inline]] inline void replace_each_other(useconds_t stay) {
     Plugin before = nullptr;
     for (const char* name : {"plugin_one", "plugin_two", "plugin_one", "plugin_two"}) {
         const Loaded plugin(name);
@@ -64,8 +72,22 @@ FRAME void reloaded() {
             std::exit(2);
         }
         before = plugin.function;
+        linger(stay);
         plugin.function(touch);
+        linger(stay);
     }
+}
+
+FRAME void reloaded() { replace_each_other(0); }
+
+/// The recorder knows each before it is called, and what it remembers of the one it meets again at the other: it remembers
+/// by processor.
+FRAME void in_turn() {
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    sched_setaffinity(0, sizeof here, &here);
+    replace_each_other(200'000);
 }
 
 const std::vector<Scenario> LOADING = {
@@ -75,4 +97,5 @@ const std::vector<Scenario> LOADING = {
     {"loaded-late", loaded_late, "touch plugin_one loaded_late main _start"},
     // One of the two at a time, in turn.
     {"reloaded", reloaded, "touch plugin_one|plugin_two reloaded main _start"},
+    {"in-turn", in_turn, "touch plugin_one|plugin_two in_turn main _start"},
 };

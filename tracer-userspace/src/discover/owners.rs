@@ -174,11 +174,7 @@ impl Owners {
 
     /// All bytes of an object from its start to the last field.
     fn fields(&self, object: u64) -> Option<Vec<u8>> {
-        let Layout {
-            device, size, buffer_type, owns, allocator, status, hooked, address, page_size, unique_id, ..
-        } = self.layout;
-        let offsets = [device, size, buffer_type, owns, allocator, status, hooked, address, page_size, unique_id];
-        let length = *offsets.iter().max()? as usize + 8;
+        let length = self.layout.fields_end as usize;
         let mut bytes = vec![0; Some(length).filter(|&length| length <= LARGEST)?];
         memory::read(self.pid, object, &mut bytes).ok()?;
         Some(bytes)
