@@ -265,6 +265,7 @@ mod tests {
             (layout.pimpl, layout.mesh_impl) = (NO_OFFSET, NO_OFFSET);
             (layout.size, layout.allocator, layout.address, layout.page_size, layout.unique_id) = (8, 16, 24, 32, 40);
             (layout.buffer_type, layout.status, layout.owns, layout.hooked) = (48, 52, 53, 54);
+            layout.fields_end = 56;
             let (set, counter) = (SET as u32 * 8, &raw const self.counter as u64);
             let owners = Owners { pid: std::process::id(), layout, set, counter };
             owners.read(&raw const self.allocator as u64, 50)
