@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Status, args::Redact};
 use crate::{
+    analysis::EpilogueFold,
     redact::Redactor,
-    trace::{Item, Reader, Writer},
+    trace::{Reader, Writer},
 };
 
 pub(super) fn redact(args: &Redact) -> Result<Status> {
@@ -23,13 +24,14 @@ pub(super) fn redact(args: &Redact) -> Result<Status> {
     let mut reader = open()?;
     ensure!(!is_same_file(&args.input, &args.output), "a trace can't be redacted in place: give another file by -o");
     let mut writer = Writer::create(&args.output)?;
+    let mut fold = EpilogueFold::default();
     for item in &mut reader {
-        match redactor.item(item) {
-            Item::Record(record) => writer.record(record),
-            Item::Event(event) => writer.event(event),
-        }
+        let item = redactor.item(item);
+        fold.item(item.clone());
+        writer.item(item);
     }
     writer.flush()?;
+    fold.finish().map_or(Ok(()), |epilogue| writer.epilogue(&epilogue.to_bytes()))?;
     if reader.skipped() > 0 {
         eprintln!("warning: {} items of a newer version of the format are left out", reader.skipped());
     }

@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     Damage,
-    chunk::{Decoder, Scratch},
+    chunk::Decoder,
+    columns::Scratch,
     reader::{Body, Chunks},
 };
 

@@ -4,7 +4,7 @@
 pub use tracer_common::{DeviceClass, Kind};
 
 use super::{
-    chunk::Columns,
+    columns::Columns,
     field::{Field, Hex, parse_number},
     macros::columns,
     text::Words,

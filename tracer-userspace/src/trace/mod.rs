@@ -45,6 +45,7 @@
 mod ahead;
 mod chunk;
 mod column;
+mod columns;
 mod event;
 mod field;
 mod follower;

@@ -14,7 +14,8 @@ use std::{
 use super::{
     Event, Item, MAGIC, MINIMUM, VERSION,
     ahead::{AT_ONCE, Ahead, Next},
-    chunk::{Checksum, Decoder, LONGEST_EPILOGUE, MAX_BODY, Scratch, Want},
+    chunk::{Checksum, Decoder, LONGEST_EPILOGUE, MAX_BODY, Want},
+    columns::Scratch,
     limit::Part,
     survey::{Step, Survey},
 };

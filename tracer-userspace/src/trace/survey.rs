@@ -21,8 +21,9 @@ use std::{
 use super::{
     Damage, Event, Item, Kind, ReadError, Record,
     ahead::{AT_ONCE, Ahead},
-    chunk::{Columns, Kinds, Parts, Scratch, Unpacked, Want},
+    chunk::Want,
     column::get_same,
+    columns::{Columns, Kinds, Parts, Scratch, Unpacked},
     reader::{BUFFER, Bodies, Body, Place, open},
 };
 
