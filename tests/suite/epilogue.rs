@@ -82,6 +82,8 @@ fn a_recording_that_was_killed_has_no_epilogue_and_is_read_by_its_events() -> Re
     target.go()?;
     target.finish()?.succeeded()?;
     assert!(!has_epilogue(&trace)?);
-    assert!(run(&["report", path(&trace)])?.status.success());
+    // It may end within a chunk, which is damage.
+    let report = run(&["report", path(&trace)])?;
+    assert!([Some(0), Some(1)].contains(&report.status.code()), "{report:?}");
     Ok(())
 }
