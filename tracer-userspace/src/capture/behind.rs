@@ -15,8 +15,8 @@ use crate::{
     trace::{Follower, Look},
 };
 
-/// How often the file is looked at: as often as the recorder writes what it has.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the file is looked at: seldom, so that there is something to read, and often enough that little is left at the end.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long to wait for it at the end. A trace without an epilogue is whole, and read more slowly.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What this is worth to the scheduler: it has until the end of the recording, and the target needs the processor.
