@@ -241,10 +241,6 @@ pub struct Layout {
     pub page_size: u32,
     /// `unique_id_`: u64, counts up over the life of the process.
     pub unique_id: u32,
-    /// Where the first of the fields of a buffer begins, these above, down to a multiple of eight.
-    pub fields_start: u32,
-    /// Where the last of them ends, up to a multiple of eight.
-    pub fields_end: u32,
     /// Offset in `Device` of its i32 id.
     pub chip_id: u32,
     /// Offset in `MeshDevice` of the pointer to its implementation, or [`NO_OFFSET`] if the id is in the object itself.
@@ -442,7 +438,7 @@ impl Counter {
     }
 }
 
-const _: () = assert!(size_of::<Layout>() == 80, "no implicit padding");
-const _: () = assert!(size_of::<Target>() == 104, "no implicit padding");
+const _: () = assert!(size_of::<Layout>() == 72, "no implicit padding");
+const _: () = assert!(size_of::<Target>() == 96, "no implicit padding");
 const _: () = assert!(size_of::<Hit>() == 96, "no implicit padding");
 const _: () = assert!(size_of::<TextHead>() == 16, "no implicit padding");

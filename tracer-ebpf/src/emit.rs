@@ -53,7 +53,10 @@ pub(crate) fn text(hit: &mut Hit, text: u64) {
 pub(crate) fn with_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) {
     hit.sequence = next_sequence();
     native_stack(hit, level, registers, target);
-    let new = python_stack(hit, level, target);
+    let mut new = false;
+    if maps::python(hit.tgid).is_some() {
+        new = python_stack(hit, level, target);
+    }
     // Names of Python code are read from the process, which may not have them, or not be there, for long.
     send(hit, if new { FORCE_WAKEUP } else { wakeup() });
 }
@@ -81,12 +84,10 @@ fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Targe
     }
 }
 
-/// Whether it is a stack that user space did not have: none, where there is no interpreter.
+/// Whether it is a stack that user space did not have.
 #[inline(always)]
 fn python_stack(hit: &mut Hit, level: u32, target: &Target) -> bool {
-    if !python::walk(level, target.number, hit.tgid) {
-        return false;
-    }
+    python::walk(level, target.number, hit.tgid);
     let Some(scratch::Python { hash, stack, .. }) = scratch::python(level) else { return false };
     let known = maps::stack_id(hash);
     hit.python = match known {

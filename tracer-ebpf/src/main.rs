@@ -21,8 +21,6 @@ mod scratch;
 mod task;
 mod window;
 
-use core::hint::black_box;
-
 use aya_ebpf::{
     EbpfContext,
     helpers::{
@@ -33,12 +31,9 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext},
 };
 use aya_log_ebpf::debug;
-use tracer_common::{Cookie, Counter, Hit, Kind, Layout, NATIVE_LOST, PYTHON_LOST, Registers, TEST_VARIABLE, Target};
+use tracer_common::{Cookie, Counter, Hit, Kind, NATIVE_LOST, PYTHON_LOST, Registers, TEST_VARIABLE, Target};
 
-use crate::{maps::count, scratch::Claim, window::Window};
-
-/// `AllocationStatus::DEALLOCATED`.
-const DEALLOCATED: u8 = 2;
+use crate::{maps::count, scratch::Claim};
 
 /// Entry of a probed function.
 #[uprobe]
@@ -145,10 +140,49 @@ fn try_probe(ctx: &ProbeContext) {
 /// Entry of a function that is about a buffer, an allocator or a device.
 #[inline(always)]
 fn try_object(ctx: &ProbeContext, hit: &mut Hit, cookie: Cookie, target: &Target) {
-    let claim = Claim::new();
-    let window = claim.as_ref().and_then(|claim| scratch::at(claim.level())).map(|scratch| &mut scratch.window);
-    if !read_object(ctx, hit, cookie, &target.layout, window) {
-        return count(Counter::Filtered);
+    let layout = &target.layout;
+    match cookie.kind {
+        Kind::Destroyed => {
+            if !object::is_deallocated_owner(hit.object, layout) {
+                return count(Counter::Filtered);
+            }
+            object::read_buffer(hit, layout);
+        }
+        // Here the device is alive: the target has just called it.
+        Kind::Request | Kind::Allocated | Kind::Released => {
+            object::read_buffer(hit, layout);
+            object::read_device(hit, hit.device, layout);
+        }
+        // Here it may be gone: its id is known from the allocation.
+        Kind::Free => object::read_buffer(hit, layout),
+        // Here, too; but an alias has no allocation on record. What is gone has no device's table of functions any more.
+        Kind::Marked => {
+            object::read_buffer(hit, layout);
+            if cookie.owners && hit.flags == 0 && hit.owns != 1 {
+                return count(Counter::Filtered);
+            }
+            let flags = hit.flags;
+            object::read_device(hit, hit.device, layout);
+            hit.flags = flags;
+        }
+        Kind::DeviceOpen | Kind::DeviceClose => object::read_device(hit, hit.object, layout),
+        // There is no object yet: what it will be is in the arguments.
+        Kind::Alias => {
+            let [device, address, size, page_size, buffer_type] = creation(ctx);
+            (hit.device, hit.address, hit.size, hit.object) = (device, address, size, 0);
+            hit.page_size = page_size.min(u32::MAX.into()) as u32;
+            hit.buffer_type = (buffer_type & 0xffff_ffff).min(u8::MAX.into()) as u8;
+            object::read_device(hit, device, layout);
+        }
+        // Arguments alone, again: cores, address, size, whether it is in the memory of a buffer, and device.
+        Kind::Circular => {
+            let [cores, address, size, in_buffer, device] = creation(ctx);
+            (hit.device, hit.address, hit.size, hit.object) = (device, address, size, cores);
+            hit.owns = u8::from(in_buffer & 0xff == 0);
+            object::read_device(hit, device, layout);
+        }
+        Kind::CircularFreed => object::read_device(hit, hit.object, layout),
+        _ => {}
     }
     if hit.flags != 0 {
         count(Counter::Unreadable);
@@ -157,6 +191,7 @@ fn try_object(ctx: &ProbeContext, hit: &mut Hit, cookie: Cookie, target: &Target
     if !cookie.stack {
         return emit::plain(hit);
     }
+    let claim = Claim::new();
     match &claim {
         Some(claim) => emit::with_stack(hit, claim.level(), &registers(ctx), target),
         None => {
@@ -165,59 +200,6 @@ fn try_object(ctx: &ProbeContext, hit: &mut Hit, cookie: Cookie, target: &Target
             emit::plain(hit);
         }
     }
-}
-
-/// Reads what the hit is about: whether it is an event.
-#[inline(always)]
-fn read_object(
-    ctx: &ProbeContext,
-    hit: &mut Hit,
-    cookie: Cookie,
-    layout: &Layout,
-    mut window: Option<&mut Window>,
-) -> bool {
-    match cookie.kind {
-        Kind::Destroyed => {
-            object::read_buffer(hit, layout, window);
-            return hit.status == DEALLOCATED && hit.owns == 1;
-        }
-        // Here the device is alive: the target has just called it.
-        Kind::Request | Kind::Allocated | Kind::Released => {
-            object::read_buffer(hit, layout, window.as_deref_mut());
-            object::read_device(hit, hit.device, layout, window);
-        }
-        // Here it may be gone: its id is known from the allocation.
-        Kind::Free => object::read_buffer(hit, layout, window),
-        // Here, too; but an alias has no allocation on record. What is gone has no device's table of functions any more.
-        Kind::Marked => {
-            object::read_buffer(hit, layout, window.as_deref_mut());
-            if cookie.owners && hit.flags == 0 && hit.owns != 1 {
-                return false;
-            }
-            let flags = hit.flags;
-            object::read_device(hit, hit.device, layout, window);
-            hit.flags = flags;
-        }
-        Kind::DeviceOpen | Kind::DeviceClose => object::read_device(hit, hit.object, layout, window),
-        // There is no object yet: what it will be is in the arguments.
-        Kind::Alias => {
-            let [device, address, size, page_size, buffer_type] = creation(ctx);
-            (hit.device, hit.address, hit.size, hit.object) = (device, address, size, 0);
-            hit.page_size = page_size.min(u32::MAX.into()) as u32;
-            hit.buffer_type = (buffer_type & 0xffff_ffff).min(u8::MAX.into()) as u8;
-            object::read_device(hit, device, layout, window);
-        }
-        // Arguments alone, again: cores, address, size, whether it is in the memory of a buffer, and device.
-        Kind::Circular => {
-            let [cores, address, size, in_buffer, device] = creation(ctx);
-            (hit.device, hit.address, hit.size, hit.object) = (device, address, size, cores);
-            hit.owns = u8::from(in_buffer & 0xff == 0);
-            object::read_device(hit, device, layout, window);
-        }
-        Kind::CircularFreed => object::read_device(hit, hit.object, layout, window),
-        _ => {}
-    }
-    true
 }
 
 /// Process and thread id, as the kernel's first PID name space has them.
@@ -229,21 +211,7 @@ fn current() -> (u32, u32) {
 fn begin(kind: Kind, tgid: u32, tid: u32) -> Hit {
     // SAFETY: the helper takes no argument.
     let time = unsafe { bpf_ktime_get_boot_ns() };
-    // Of a zero that it sees the compiler makes a call, which writes the bytes one by one.
-    let zero = black_box(0_u64);
-    Hit {
-        time,
-        tgid,
-        tid,
-        kind: kind as u8,
-        object: zero,
-        device: zero,
-        allocator: zero,
-        size: zero,
-        address: zero,
-        unique_id: zero,
-        ..Hit::default()
-    }
+    Hit { time, tgid, tid, kind: kind as u8, ..Hit::default() }
 }
 
 /// The first two integer arguments of the probed function, by the System V calling convention.

@@ -52,7 +52,6 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
     let (ip, sp, bp) = (registers.rip, registers.rsp, registers.rbp);
     // The last walk here ended where this one will, if it was of the same thread.
     scratch.window.expect(sp, walker.machine.sp);
-    scratch.window.find(sp, 8);
     walker.machine = Machine { ip, sp, bp, bp_lost: 0, returns: 0 };
     walker.space = modules.space;
     walker.space_number = if maps::remembers() { modules.space_number } else { NO_SPACE };

@@ -1,61 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads the target's objects, at the offsets that user space derived.
 
-use aya_ebpf::helpers::bpf_probe_read_user;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use tracer_common::{DeviceClass, Hit, Layout, NO_OFFSET, UNREADABLE_DEVICE, UNREADABLE_OBJECT};
 
-use crate::window::Window;
+/// `AllocationStatus::DEALLOCATED`.
+const DEALLOCATED: u8 = 2;
+/// Words from the beginning of a `Buffer`'s fields that are read at once: in the released builds, all but its unique id.
+const BUFFER_WORDS: usize = 16;
+/// Words from the beginning of a device that are read at once: those with its id, or the pointer to what has it.
+const DEVICE_WORDS: usize = 4;
 
-/// Bytes from the beginning of a device that are read at once: those with its id, or the pointer to what has it.
-const DEVICE_BYTES: u32 = 32;
-
-/// An object, a part of which is read at once; what is not in it, or can't be read so, is read by itself.
-struct Object<'a> {
+/// An object whose first words are read at once; what is behind them, or can't be read so, is read by itself. Their number
+/// must be a power of two: the verifier of Linux 5.15 knows offsets by their bits only.
+struct Object<const WORDS: usize> {
     address: u64,
-    /// The part's offset, and how many bytes there are.
-    start: u32,
-    length: u32,
-    piece: Option<(&'a Window, usize)>,
+    first: [u64; WORDS],
+    readable: bool,
 }
 
-impl<'a> Object<'a> {
-    /// The part is that from one offset to another one, both multiples of eight, if there is a window to read it to.
+impl<const WORDS: usize> Object<WORDS> {
     #[inline(always)]
-    fn at(address: u64, start: u32, end: u32, window: Option<&'a mut Window>) -> Self {
-        let length = end.wrapping_sub(start);
-        let piece = window.and_then(|window| {
-            let begin = address.wrapping_add(start.into());
-            window.expect(begin, begin.wrapping_add(length.into()));
-            let first = window.find(begin, length)?;
-            Some((&*window, first))
-        });
-        Self { address, start, length, piece }
+    fn at(address: u64) -> Self {
+        let mut first = MaybeUninit::<[u64; WORDS]>::uninit();
+        let size = size_of::<[u64; WORDS]>() as u32;
+        // SAFETY: the helper copes with any user address; the verifier checks that there is room.
+        let result = unsafe { generated::bpf_probe_read_user(first.as_mut_ptr().cast(), size, address as *const _) };
+        // SAFETY: what can't be read the helper fills with zeros.
+        let first = unsafe { first.assume_init() };
+        Self { address, first, readable: result == 0 }
     }
 
     /// What is at an offset, as [`read`] has it.
     #[inline(always)]
     fn field(&self, offset: u32, flags: &mut u8) -> u64 {
-        let within = offset.wrapping_sub(self.start);
-        match self.piece {
-            Some((window, first)) if within < self.length => {
-                window.word(first + within as usize / 8) >> (offset % 8 * 8)
-            }
-            _ => read(self.address, offset, flags),
+        if self.readable && (offset as usize) < size_of::<[u64; WORDS]>() {
+            self.first[offset as usize / 8 % WORDS] >> (offset % 8 * 8)
+        } else {
+            read(self.address, offset, flags)
         }
     }
 }
 
 /// Fills the fields of the `Buffer` at `hit.object`.
-pub(crate) fn read_buffer(hit: &mut Hit, layout: &Layout, window: Option<&mut Window>) {
-    let flags = &mut hit.flags;
-    let fields = match layout.pimpl {
-        NO_OFFSET => hit.object,
-        offset => read(hit.object, offset, flags),
-    };
-    if *flags != 0 {
+pub(crate) fn read_buffer(hit: &mut Hit, layout: &Layout) {
+    let Some(fields) = fields(hit.object, layout) else {
+        hit.flags |= UNREADABLE_OBJECT;
         return;
-    }
-    let buffer = Object::at(fields, layout.fields_start, layout.fields_end, window);
+    };
+    let buffer = Object::<BUFFER_WORDS>::at(fields);
+    let flags = &mut hit.flags;
     let mut field = |offset: u32| buffer.field(offset, flags);
     hit.device = field(layout.device);
     hit.allocator = field(layout.allocator);
@@ -70,9 +66,9 @@ pub(crate) fn read_buffer(hit: &mut Hit, layout: &Layout, window: Option<&mut Wi
 }
 
 /// Fills the class and id of the device at `device`.
-pub(crate) fn read_device(hit: &mut Hit, device: u64, layout: &Layout, window: Option<&mut Window>) {
+pub(crate) fn read_device(hit: &mut Hit, device: u64, layout: &Layout) {
     let mut flags = 0;
-    let object = Object::at(device, 0, DEVICE_BYTES, window);
+    let object = Object::<DEVICE_WORDS>::at(device);
     let vtable = object.field(0, &mut flags);
     if flags == 0 && vtable == layout.chip_vtable {
         hit.device_class = DeviceClass::Chip as u8;
@@ -88,6 +84,24 @@ pub(crate) fn read_device(hit: &mut Hit, device: u64, layout: &Layout, window: O
         hit.device_class = DeviceClass::Unknown as u8;
         hit.flags |= UNREADABLE_DEVICE;
     }
+}
+
+/// Whether the `Buffer` at `object` owns its memory and is deallocated already.
+pub(crate) fn is_deallocated_owner(object: u64, layout: &Layout) -> bool {
+    let Some(fields) = fields(object, layout) else { return false };
+    let mut flags = 0;
+    let status = read(fields, layout.status, &mut flags) as u8;
+    flags == 0 && status == DEALLOCATED && read(fields, layout.owns, &mut flags) as u8 == 1 && flags == 0
+}
+
+/// Where the fields of the `Buffer` at `object` are: in itself, or behind its pointer to the implementation.
+fn fields(object: u64, layout: &Layout) -> Option<u64> {
+    if layout.pimpl == NO_OFFSET {
+        return Some(object);
+    }
+    let mut flags = 0;
+    let fields = read(object, layout.pimpl, &mut flags);
+    (flags == 0).then_some(fields)
 }
 
 /// What is at `base + offset`, in the lowest bytes, or zero and a mark in `flags`. What is read is aligned to its size,

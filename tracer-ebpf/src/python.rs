@@ -22,8 +22,6 @@ use crate::{
 const CHECK: u64 = 0xa5;
 /// What [`python_step`] gives if there may be one more frame; else it is a [`PythonEnd`].
 const GOES_ON: u32 = 0;
-/// What [`python_begin`] gives if there is no interpreter whose frames can be read.
-const NO_INTERPRETER: u32 = u32::MAX;
 /// Steps for which the scratch memory is looked up once.
 const STEPS: usize = 8;
 
@@ -49,35 +47,32 @@ pub(crate) struct Walker {
     layout: PythonLayout,
 }
 
-/// Fills the scratch's Python stack, and its hash. The thread must be of process `tgid`, which is target `number`: whether
-/// it has an interpreter.
+/// Fills the scratch's Python stack, and its hash. The thread must be of process `tgid`, which is target `number`.
 #[inline(always)]
-pub(crate) fn walk(level: u32, number: u32, tgid: u32) -> bool {
+pub(crate) fn walk(level: u32, number: u32, tgid: u32) {
     let end = python_begin(level, number, tgid);
-    if end == NO_INTERPRETER {
-        return false;
-    }
     python_walk(level, end);
-    true
 }
 
-/// Finds the innermost frame: [`GOES_ON`], [`NO_INTERPRETER`], or why there is none.
+/// Finds the innermost frame: [`GOES_ON`], or why there is none.
 ///
 /// A function of its own, with numbers as its arguments, is verified once, and not for each way that leads to it; so are
 /// the others. None has much on the program's stack, which all that call each other share.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn python_begin(level: u32, number: u32, tgid: u32) -> u32 {
-    let (Some(scratch), Some(native)) = (scratch::python(level), scratch::at(level)) else {
+    let Some(scratch::Python { hash, window, walker, read, .. }) = scratch::python(level) else {
         return PythonEnd::UnreadableState as u32;
     };
-    let scratch::Python { hash, window, walker, read, .. } = scratch;
     *hash = maps::hash_key();
     hash.add(u64::from(number) << 32 | 1);
-    let Some(layout) = maps::python(tgid) else { return NO_INTERPRETER };
+    let Some(layout) = maps::python(tgid) else {
+        walker.count = 0;
+        return PythonEnd::UnreadableState as u32;
+    };
     let freed = maps::codes_freed(number);
     let mut end = GOES_ON;
-    let frame = match innermost(layout, &mut read.frame, &native.window) {
+    let frame = match innermost(layout, &mut read.frame) {
         Ok(frame) => frame,
         Err(error) => {
             end = error as u32;
@@ -211,7 +206,7 @@ fn entry_mark(layout: &PythonLayout, mark: u64) -> u32 {
 
 /// The address of the innermost frame of this thread, 0 if it runs no Python code.
 #[inline(always)]
-fn innermost(layout: &PythonLayout, read: &mut [u64; MAX_PYTHON_READ / 8], stack: &Window) -> Result<u64, PythonEnd> {
+fn innermost(layout: &PythonLayout, read: &mut [u64; MAX_PYTHON_READ / 8]) -> Result<u64, PythonEnd> {
     // SAFETY: the helper takes no argument.
     let task = unsafe { bpf_get_current_task() };
     // SAFETY: the helper copes with any kernel address.
@@ -229,14 +224,7 @@ fn innermost(layout: &PythonLayout, read: &mut [u64; MAX_PYTHON_READ / 8], stack
     }
     match layout.cframe {
         NO_OFFSET => Ok(word(read, layout.current_frame)),
-        // It is on the stack, which the native walk has read.
-        offset => {
-            let cframe = word(read, offset);
-            match stack.find_here(cframe.wrapping_add(u64::from(layout.current_frame)), 8) {
-                Some(index) => Ok(stack.word(index)),
-                None => pointer(cframe, layout.current_frame),
-            }
-        }
+        offset => pointer(word(read, offset), layout.current_frame),
     }
 }
 

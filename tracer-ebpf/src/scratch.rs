@@ -77,31 +77,21 @@ impl Claim {
     /// Takes what is free on this CPU.
     #[inline(always)]
     pub(crate) fn new() -> Option<Self> {
-        let level = claim();
-        (level < LEVELS).then_some(Self(level))
+        for level in 0..LEVELS {
+            let scratch = at(level)?;
+            // SAFETY: the pointer is to an aligned map value; whoever else is on this CPU uses it in the same way.
+            let before = unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(&raw mut scratch.busy, 1) };
+            if before == 0 {
+                return Some(Self(level));
+            }
+        }
+        None
     }
 
     /// Which one it is.
     pub(crate) fn level(&self) -> u32 {
         self.0
     }
-}
-
-/// The level that is taken; if none is free, another number.
-///
-/// A function of its own, so that what follows is verified for any level, and not for each.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn claim() -> u32 {
-    for level in 0..LEVELS {
-        let Some(scratch) = at(level) else { return LEVELS };
-        // SAFETY: the pointer is to an aligned map value; whoever else is on this CPU uses it in the same way.
-        let before = unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(&raw mut scratch.busy, 1) };
-        if before == 0 {
-            return level;
-        }
-    }
-    LEVELS
 }
 
 impl Drop for Claim {

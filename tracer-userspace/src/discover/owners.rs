@@ -174,7 +174,11 @@ impl Owners {
 
     /// All bytes of an object from its start to the last field.
     fn fields(&self, object: u64) -> Option<Vec<u8>> {
-        let length = self.layout.fields_end as usize;
+        let Layout {
+            device, size, buffer_type, owns, allocator, status, hooked, address, page_size, unique_id, ..
+        } = self.layout;
+        let offsets = [device, size, buffer_type, owns, allocator, status, hooked, address, page_size, unique_id];
+        let length = *offsets.iter().max()? as usize + 8;
         let mut bytes = vec![0; Some(length).filter(|&length| length <= LARGEST)?];
         memory::read(self.pid, object, &mut bytes).ok()?;
         Some(bytes)
@@ -265,7 +269,6 @@ mod tests {
             (layout.pimpl, layout.mesh_impl) = (NO_OFFSET, NO_OFFSET);
             (layout.size, layout.allocator, layout.address, layout.page_size, layout.unique_id) = (8, 16, 24, 32, 40);
             (layout.buffer_type, layout.status, layout.owns, layout.hooked) = (48, 52, 53, 54);
-            layout.fields_end = 56;
             let (set, counter) = (SET as u32 * 8, &raw const self.counter as u64);
             let owners = Owners { pid: std::process::id(), layout, set, counter };
             owners.read(&raw const self.allocator as u64, 50)

@@ -39,20 +39,6 @@ pub enum Field {
 }
 
 impl Field {
-    /// What is read of a buffer.
-    pub const OF_BUFFER: [Self; 10] = [
-        Self::Device,
-        Self::Size,
-        Self::BufferType,
-        Self::Owns,
-        Self::Allocator,
-        Self::Status,
-        Self::Hooked,
-        Self::Address,
-        Self::PageSize,
-        Self::UniqueId,
-    ];
-
     /// The member's name in the target's source, or what to call it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -99,8 +99,6 @@ impl Derivation {
         if !refused.is_empty() {
             bail!("{}", refused.join("\n"));
         }
-        let fields = Field::OF_BUFFER.map(|field| self.offset(field) & !7);
-        let (first, last) = fields.iter().fold((u32::MAX, 0), |(first, last), &at| (first.min(at), last.max(at)));
         Ok(Layout {
             pimpl: self.offset(Field::Pimpl),
             device: self.offset(Field::Device),
@@ -113,8 +111,6 @@ impl Derivation {
             address: self.offset(Field::Address),
             page_size: self.offset(Field::PageSize),
             unique_id: self.offset(Field::UniqueId),
-            fields_start: first,
-            fields_end: last.saturating_add(8),
             chip_id: self.offset(Field::ChipId),
             mesh_impl: self.offset(Field::MeshImpl),
             mesh_id: self.offset(Field::MeshId),
