@@ -142,7 +142,7 @@ fn compact(registers: &Registers, bytes: &[u8], space: &Space, files: &Files) ->
 fn compare() -> Result<usize> {
     let (registers, bytes) = here()?;
     let (mut space, mut files) = (Space::new(std::process::id()), Files::default());
-    assert_eq!(space.refresh(&mut files, &|| 0).problems, Vec::<String>::new());
+    assert_eq!(space.refresh(&mut files, &Default::default).problems, Vec::<String>::new());
     let stack = unwind::Stack { start: registers.rsp, bytes: &bytes, full: false };
     let ours = walk(Machine::at(&registers), stack, &space.at(&files, 0));
     assert_eq!(ours.end, End::Complete);

@@ -5,9 +5,11 @@
 
 #![no_std]
 
+mod epoch;
 mod python;
 mod stack;
 
+pub use epoch::{Epoch, LinkerState};
 pub use python::{
     CODE_PART, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, PythonEnd, PythonFrame, PythonLayout, PythonScratch, PythonStack,
     checksum,
@@ -26,10 +28,6 @@ pub const MAX_TARGETS: u32 = 1 << 16;
 pub const FIRST_FORKED: u32 = MAX_TARGETS / 2;
 /// Most targets that live at the same time.
 pub const MAX_LIVE_TARGETS: u32 = 1024;
-/// The epoch of a forked child's stacks as long as its modules are those that it was born with, for all that is known.
-pub const INHERITED: u64 = 0;
-/// The first epoch of a forked child's own modules.
-pub const FIRST_OWN: u64 = 1;
 /// Most processes that are followed at the same time, those included that have no buffers yet.
 pub const MAX_FOLLOWED: u32 = 1 << 14;
 /// An offset that this build of the target does not have.
@@ -193,7 +191,9 @@ pub struct Target {
     /// Always zero.
     pub padding: u32,
     /// The epoch at which that target had these modules.
-    pub inherited_epoch: u64,
+    pub inherited_epoch: Epoch,
+    /// Address of what the dynamic linker tells debuggers, `_r_debug`; 0 if that is not known.
+    pub linker: u64,
     /// Where its classes keep their fields.
     pub layout: Layout,
 }
@@ -439,6 +439,6 @@ impl Counter {
 }
 
 const _: () = assert!(size_of::<Layout>() == 72, "no implicit padding");
-const _: () = assert!(size_of::<Target>() == 96, "no implicit padding");
+const _: () = assert!(size_of::<Target>() == 104, "no implicit padding");
 const _: () = assert!(size_of::<Hit>() == 96, "no implicit padding");
 const _: () = assert!(size_of::<TextHead>() == 16, "no implicit padding");

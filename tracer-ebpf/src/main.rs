@@ -80,7 +80,7 @@ pub fn fork(ctx: RawTracePointContext) -> i32 {
         maps::follow(child);
         if let Some(parent) = target {
             let modules = maps::modules(parent);
-            hit.address = modules.epoch;
+            hit.address = modules.epoch.0;
             hit.size = u64::from(maps::add_child(parent, &modules, tgid, child));
         }
     }
@@ -129,7 +129,7 @@ fn try_probe(ctx: &ProbeContext) {
             }
             return;
         }
-        Kind::Modules => maps::next_epoch(target),
+        Kind::Modules => maps::next_epoch(target, object::linker_state(target.linker)),
         Kind::CodeFreed => return python::forget_code(target, argument),
         Kind::Bank => hit.size = second,
         _ => return try_object(ctx, &mut hit, cookie, target),

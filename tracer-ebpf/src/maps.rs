@@ -11,7 +11,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
-    Counter, FIRST_FORKED, FIRST_OWN, INHERITED, MAX_FOLLOWED, MAX_LIVE_TARGETS, MAX_SITES, MAX_TARGETS, PythonLayout,
+    Counter, Epoch, FIRST_FORKED, LinkerState, MAX_FOLLOWED, MAX_LIVE_TARGETS, MAX_SITES, MAX_TARGETS, PythonLayout,
     StackHash, Target, TaskLayout,
 };
 use tracer_unwind::{
@@ -41,7 +41,7 @@ static FOLLOWED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_FOLLOWED, BPF
 #[map]
 static PYTHONS: HashMap<u32, PythonLayout> = HashMap::with_max_entries(MAX_LIVE_TARGETS, 0);
 
-/// How often a target's modules have changed, by its number.
+/// The epoch of a target's modules, by its number.
 #[map]
 static EPOCHS: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
 
@@ -157,8 +157,8 @@ pub(crate) fn add_child(parent: &Target, modules: &Modules, parent_tgid: u32, tg
         count(Counter::NotFollowed);
         return 0;
     }
-    // Now it is at `FIRST_OWN`.
-    next_epoch(&child);
+    // Now it is at `Epoch::FIRST_OWN`.
+    next_epoch(&child, LinkerState::Other);
     if let Some(layout) = python(parent_tgid) {
         // No probe in the child tells yet when its code objects are freed. Without an entry there are no Python frames.
         let _ = PYTHONS.insert(tgid, PythonLayout { codes_watched: 0, ..*layout }, 0);
@@ -190,23 +190,23 @@ pub(crate) struct Modules {
     /// The number of the target of which is known where they are: not this one, if it was born with them.
     pub(crate) space: u32,
     /// The epoch that is theirs there.
-    pub(crate) space_epoch: u64,
+    pub(crate) space_epoch: Epoch,
     /// The number of the space that tells where they are; [`NO_SPACE`] if none does.
     pub(crate) space_number: u32,
     /// The epoch that is theirs here.
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Epoch,
 }
 
 /// The modules that a target has now. Those of a forked child are its parent's, as they were at the fork, until its own
 /// are known.
 #[inline(always)]
 pub(crate) fn modules(target: &Target) -> Modules {
-    let epoch = EPOCHS.get(target.number).copied().unwrap_or(0);
+    let epoch = Epoch(EPOCHS.get(target.number).copied().unwrap_or(0));
     // An epoch is compared, not whether there is one: see `is_followed`.
     let known = space(target.number).map_or(NO_EPOCH, |space| space.epoch);
-    if target.inherits != 0 && epoch == FIRST_OWN && known == NO_EPOCH {
+    if target.inherits != 0 && epoch == Epoch::FIRST_OWN && known == NO_EPOCH {
         let (space, space_epoch) = (target.inherits, target.inherited_epoch);
-        return Modules { space, space_epoch, space_number: space_number(space, space_epoch), epoch: INHERITED };
+        return Modules { space, space_epoch, space_number: space_number(space, space_epoch), epoch: Epoch::INHERITED };
     }
     let space_number = space_number(target.number, epoch);
     Modules { space: target.number, space_epoch: epoch, space_number, epoch }
@@ -214,8 +214,8 @@ pub(crate) fn modules(target: &Target) -> Modules {
 
 /// The number of the space that tells where a target's modules are at an epoch, or [`NO_SPACE`].
 #[inline(always)]
-fn space_number(target: u32, epoch: u64) -> u32 {
-    space(target).map_or(NO_SPACE, |space| if space.epoch == epoch { space.number } else { NO_SPACE })
+fn space_number(target: u32, epoch: Epoch) -> u32 {
+    space(target).map_or(NO_SPACE, |space| if space.epoch == epoch.0 { space.number } else { NO_SPACE })
 }
 
 /// The rules of the addresses that were met last on this level.
@@ -225,9 +225,12 @@ pub(crate) fn known(level: u32) -> Option<&'static mut [Known; KNOWN_RULES]> {
     KNOWN.get_ptr_mut(level).map(|known| unsafe { &mut *known })
 }
 
-/// Notes that the modules of a target change.
-pub(crate) fn next_epoch(target: &Target) {
-    increment(EPOCHS.get_ptr_mut(target.number));
+/// Notes that the modules of a target change. The dynamic linker changes them under a lock, so that nobody else does meanwhile.
+pub(crate) fn next_epoch(target: &Target, state: LinkerState) {
+    if let Some(epoch) = EPOCHS.get_ptr_mut(target.number) {
+        // SAFETY: as in `add_to`.
+        unsafe { *epoch = Epoch(*epoch).next(state).0 };
+    }
 }
 
 /// How often a target has freed a code object of Python, by its number.

@@ -45,9 +45,9 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
     let modules = maps::modules(target);
     let mut hash = maps::hash_key();
     hash.add(u64::from(target.number) << 32);
-    hash.add(modules.epoch);
+    hash.add(modules.epoch.0);
     scratch.hash = hash;
-    scratch.native.epoch = modules.epoch as u32;
+    scratch.native.epoch = modules.epoch.number();
     let walker = &mut scratch.walker;
     let (ip, sp, bp) = (registers.rip, registers.rsp, registers.rbp);
     // The last walk here ended where this one will, if it was of the same thread.
@@ -56,7 +56,7 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
     walker.space = modules.space;
     walker.space_number = if maps::remembers() { modules.space_number } else { NO_SPACE };
     walker.range = Range::UNUSED;
-    walker.epoch = modules.space_epoch;
+    walker.epoch = modules.space_epoch.0;
     walker.remembered = 0;
     walker.count = 0;
     native_walk(level);

@@ -4,7 +4,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
-use tracer_common::{DeviceClass, Hit, Layout, NO_OFFSET, UNREADABLE_DEVICE, UNREADABLE_OBJECT};
+use tracer_common::{DeviceClass, Hit, Layout, LinkerState, NO_OFFSET, UNREADABLE_DEVICE, UNREADABLE_OBJECT};
 
 /// `AllocationStatus::DEALLOCATED`.
 const DEALLOCATED: u8 = 2;
@@ -42,6 +42,11 @@ impl<const WORDS: usize> Object<WORDS> {
             read(self.address, offset, flags)
         }
     }
+}
+
+/// What the dynamic linker whose `_r_debug` is at an address is about.
+pub(crate) fn linker_state(debug: u64) -> LinkerState {
+    LinkerState::of(&Object::<4>::at(debug).first)
 }
 
 /// Fills the fields of the `Buffer` at `hit.object`.

@@ -27,7 +27,8 @@ use kernel::KNOWN;
 const PROGRAMS: [(&str, &str); 3] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("dpkg-deb", "dpkg"), ("apt-get", "apt")];
 /// What cargo has to find as it is here, to see that everything is built.
-const INHERITED: [&str; 6] = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTFLAGS"];
+const INHERITED: [&str; 7] =
+    ["PATH", "HOME", "CARGO_HOME", "CARGO_INCREMENTAL", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTFLAGS"];
 /// How many times slower the emulated processors may be, on a host that has other things to do as well.
 const SLOWNESS: &str = "30";
 /// The tests of recordings of the look-alike: what others need is real ttnn, a debugger that takes too long on an emulated

@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 
 #include "frames.hpp"
 #include "late.hpp"
@@ -61,11 +62,16 @@ void linger(useconds_t microseconds) {
     }
 }
 
-/// The two have their code at the same addresses, with frames of different size. Before and after it is called, each is
-/// there for `stay` microseconds.
-[[gnu::always_inline]] inline void replace_each_other(useconds_t stay) {
+/// A plugin, and for how many microseconds it is there before and after it is called.
+struct Turn {
+    const char* name;
+    useconds_t stay;
+};
+
+/// They have their code at the same addresses, with frames of different size.
+[[gnu::always_inline]] inline void replace_each_other(std::initializer_list<Turn> turns) {
     Plugin before = nullptr;
-    for (const char* name : {"plugin_one", "plugin_two", "plugin_one", "plugin_two"}) {
+    for (const auto& [name, stay] : turns) {
         const Loaded plugin(name);
         if (before != nullptr && before != plugin.function) {
             std::fprintf(stderr, "frames: %s was not loaded to where the other one was\n", name);
@@ -78,7 +84,10 @@ void linger(useconds_t microseconds) {
     }
 }
 
-FRAME void reloaded() { replace_each_other(0); }
+FRAME void reloaded() { replace_each_other({{"plugin_one", 0}, {"plugin_two", 0}, {"plugin_one", 0}, {"plugin_two", 0}}); }
+
+/// The recorder sees the same one before and after the other one.
+FRAME void back_again() { replace_each_other({{"plugin_one", 200'000}, {"plugin_two", 0}, {"plugin_one", 200'000}}); }
 
 /// The recorder knows each before it is called, and what it remembers of the one it meets again at the other: it remembers
 /// by processor.
@@ -87,7 +96,7 @@ FRAME void in_turn() {
     CPU_ZERO(&here);
     CPU_SET(sched_getcpu(), &here);
     sched_setaffinity(0, sizeof here, &here);
-    replace_each_other(200'000);
+    replace_each_other({{"plugin_one", 200'000}, {"plugin_two", 200'000}, {"plugin_one", 200'000}});
 }
 
 const std::vector<Scenario> LOADING = {
@@ -97,5 +106,6 @@ const std::vector<Scenario> LOADING = {
     {"loaded-late", loaded_late, "touch plugin_one loaded_late main _start"},
     // One of the two at a time, in turn.
     {"reloaded", reloaded, "touch plugin_one|plugin_two reloaded main _start"},
+    {"back-again", back_again, "touch plugin_one|plugin_two back_again main _start"},
     {"in-turn", in_turn, "touch plugin_one|plugin_two in_turn main _start"},
 };

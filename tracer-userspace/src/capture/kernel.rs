@@ -14,7 +14,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
-use tracer_common::{Cookie, Counter, PythonLayout, Target, TaskLayout};
+use tracer_common::{Cookie, Counter, Epoch, PythonLayout, Target, TaskLayout};
 use tracer_unwind::{
     rule::Rule,
     space::{MAX_RANGES, NO_EPOCH, NO_SPACE, Range, Space},
@@ -162,9 +162,9 @@ impl Kernel {
         self.spaces.set(target, &self.no_space, 0).context("failed to tell the kernel side that a process is done")
     }
 
-    /// How often the modules of the target with this number have changed.
-    pub fn epoch(&self, target: u32) -> Result<u64> {
-        self.epochs.get(&target, 0).context("failed to read the epoch of the target's modules")
+    /// The epoch of the modules of the target with this number.
+    pub fn epoch(&self, target: u32) -> Result<Epoch> {
+        self.epochs.get(&target, 0).map(Epoch).context("failed to read the epoch of the target's modules")
     }
 
     /// Tells where the modules of the target with this number are. Walks under way finish with what was told before.

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Result;
 use log::debug;
+use tracer_common::Epoch;
 use tracer_unwind::space::{self, MAX_RANGES, MAX_TABLES, NO_SPACE, NO_TABLE, NOT_LOADED, URETPROBE};
 
 use super::{
@@ -85,12 +86,12 @@ impl Modules {
         mem::take(&mut self.problems)
     }
 
-    /// Tells the kernel side where the modules of a target are, as of when they had changed as often as `epoch` says.
+    /// Tells the kernel side where the modules of a target are, as of an epoch.
     pub(super) fn tell(
         &mut self,
         kernel: &mut Kernel,
         target: u32,
-        epoch: u64,
+        epoch: Epoch,
         space: &Space,
         files: &Files,
     ) -> Result<()> {
@@ -119,7 +120,7 @@ impl Modules {
         kernel.add_tables(&tables)
     }
 
-    fn compact(&mut self, epoch: u64, space: &Space, files: &Files) -> space::Space {
+    fn compact(&mut self, epoch: Epoch, space: &Space, files: &Files) -> space::Space {
         let mut ranges: Vec<_> = space.ranges().flat_map(|range| self.ranges(range, files)).collect();
         if let Some(page) = space.uretprobes() {
             ranges.push(space::Range { start: page.start, end: page.end, bias: 0, table: URETPROBE, padding: 0 });
@@ -130,8 +131,12 @@ impl Modules {
                 "the process has code in more than {MAX_RANGES} places; stacks through the rest are copied, which costs more"
             ));
         }
-        let mut compact =
-            space::Space { epoch, number: self.next_space, padding: 0, ranges: [space::Range::UNUSED; MAX_RANGES] };
+        let mut compact = space::Space {
+            epoch: epoch.0,
+            number: self.next_space,
+            padding: 0,
+            ranges: [space::Range::UNUSED; MAX_RANGES],
+        };
         self.next_space += 1;
         for (slot, range) in compact.ranges.iter_mut().zip(ranges) {
             *slot = range;

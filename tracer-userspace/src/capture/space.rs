@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tracer_common::INHERITED;
+use tracer_common::Epoch;
 
 use crate::{
     discover::{
@@ -62,9 +62,13 @@ impl Seen {
         (self.first..=self.last).contains(&epoch)
     }
 
-    /// The same, but certain at no epoch.
-    fn never(self) -> Self {
-        Self { first: 1, last: 0, ..self }
+    fn is_ever_certain(&self) -> bool {
+        self.first <= self.last
+    }
+
+    /// One that was there, but it is not certain when.
+    fn never(range: Range) -> Self {
+        Self { range, first: 1, last: 0 }
     }
 }
 
@@ -118,6 +122,19 @@ impl Files {
     }
 }
 
+/// What is known of the ranges of a process since the last look.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    /// Nobody has looked yet.
+    Nothing,
+    /// They are those of another process, which this one was forked from. What it did since is not counted.
+    Inherited,
+    /// It was looked at before its changes were counted.
+    Uncounted,
+    /// What changed since the look that began at this epoch is counted.
+    Since(Epoch),
+}
+
 /// Where the modules of a process are, as of the last [`Space::refresh`].
 #[derive(Clone)]
 pub struct Space {
@@ -128,25 +145,24 @@ pub struct Space {
     gone: VecDeque<Seen>,
     /// Where functions return to that somebody watches with a uretprobe.
     uretprobes: Option<std::ops::Range<u64>>,
-    /// Whether they are those of another process, which this one was forked from, and nobody has looked yet.
-    inherited: bool,
+    known: Known,
 }
 
 impl Space {
     /// An empty one; [`Self::refresh`] fills it.
     #[must_use]
     pub fn new(pid: u32) -> Self {
-        Self { pid, ranges: Vec::new(), gone: VecDeque::new(), uretprobes: None, inherited: false }
+        Self { pid, ranges: Vec::new(), gone: VecDeque::new(), uretprobes: None, known: Known::Nothing }
     }
 
     /// That of a process that was forked from this one's at an epoch: what was certainly there, until it changes its own.
     #[must_use]
     pub fn forked(&self, pid: u32, epoch: u32) -> Self {
         let then = self.ranges.iter().chain(&self.gone).filter(|seen| seen.is_at(epoch));
-        let mut ranges: Vec<_> =
-            then.map(|seen| Seen { range: seen.range, first: INHERITED as u32, last: INHERITED as u32 }).collect();
+        let born = Epoch::INHERITED.number();
+        let mut ranges: Vec<_> = then.map(|seen| Seen { range: seen.range, first: born, last: born }).collect();
         ranges.sort_unstable_by_key(|seen| seen.range.start);
-        Self { pid, ranges, gone: VecDeque::new(), uretprobes: self.uretprobes.clone(), inherited: true }
+        Self { ranges, uretprobes: self.uretprobes.clone(), known: Known::Inherited, ..Self::new(pid) }
     }
 
     /// Every range that is there, in the order of their addresses.
@@ -183,9 +199,9 @@ impl Space {
         SpaceAt { space: self, files, epoch }
     }
 
-    /// Looks at the process's mappings again; `epoch` says how often they have changed by now. A process that has ended
-    /// keeps the ones that it had.
-    pub fn refresh(&mut self, files: &mut Files, epoch: &dyn Fn() -> u32) -> Changes {
+    /// Looks at the process's mappings again; `epoch` says what epoch it is by now. From the first look on, or from the
+    /// fork on, changes are to be counted before the second. A process that has ended keeps the ones that it had.
+    pub fn refresh(&mut self, files: &mut Files, epoch: &dyn Fn() -> Epoch) -> Changes {
         let mut changes = Changes::default();
         let before = epoch();
         let Ok(mappings) = maps::read(self.pid) else { return changes };
@@ -202,23 +218,33 @@ impl Space {
     }
 
     /// Takes what there is now, having looked from one epoch to another: what was not there before.
-    fn replace(&mut self, now: &[Range], before: u32, after: u32) -> Vec<Range> {
+    fn replace(&mut self, now: &[Range], before: Epoch, after: Epoch) -> Vec<Range> {
+        let stayed = match self.known {
+            Known::Nothing | Known::Uncounted => false,
+            Known::Inherited => true,
+            // For a module to give way to another one and be back, both have to be unloaded.
+            Known::Since(epoch) => after.unloads_since(epoch) < 2,
+        };
+        // What was loaded while it was looked at was certainly there afterwards, if nothing gave way meanwhile.
+        let is_certain = before == after || after.unloads_since(before) == 0;
         let (mut ranges, mut new) = (Vec::new(), Vec::new());
         for &range in now {
-            let known = self.ranges.iter().find(|seen| seen.range == range).map(|seen| seen.first);
+            let known = self.ranges.iter().find(|seen| seen.range == range);
             if known.is_none() {
                 new.push(range);
             }
-            // What changed while it was looked at was certainly there afterwards.
-            let first = known.unwrap_or(after);
-            ranges.push(Seen { range, first, last: before.max(first) });
+            ranges.push(match known.filter(|seen| stayed && seen.is_ever_certain()) {
+                Some(seen) => Seen { last: before.number().max(seen.first), ..*seen },
+                None if is_certain => Seen { range, first: after.number(), last: after.number() },
+                None => Seen::never(range),
+            });
         }
-        let gone = self.ranges.iter().filter(|seen| !now.contains(&seen.range));
-        // Nobody has counted what a child did before the first look: of what it has taken away, it is not certain when.
-        self.gone.extend(gone.map(|&seen| if self.inherited { seen.never() } else { seen }));
+        let gone = self.ranges.iter().filter(|seen| !stayed || !now.contains(&seen.range));
+        let is_counted = matches!(self.known, Known::Since(_));
+        self.gone.extend(gone.map(|&seen| if is_counted { seen } else { Seen::never(seen.range) }));
         self.gone.drain(..self.gone.len().saturating_sub(MOST_GONE));
+        self.known = if matches!(self.known, Known::Nothing) { Known::Uncounted } else { Known::Since(before) };
         self.ranges = ranges;
-        self.inherited = false;
         new
     }
 
@@ -260,23 +286,45 @@ fn file_id(mapping: &Mapping) -> FileId {
 
 #[cfg(test)]
 mod tests {
-    use tracer_common::FIRST_OWN;
+    use tracer_common::LinkerState::{self, Other, Unloading};
 
     use super::*;
 
-    const OWN: u32 = FIRST_OWN as u32;
+    const BORN: u32 = Epoch::INHERITED.number();
+    const OWN: Epoch = Epoch::FIRST_OWN;
 
     /// Of a page.
     fn range(start: u64, module: usize) -> Range {
         Range { start, end: start + 0x1000, bias: start, module }
     }
 
+    /// A module that stays, and another one.
+    fn pair(module: usize) -> [Range; 2] {
+        [range(0x1000, 0), range(0x5000, module)]
+    }
+
+    fn after(epoch: Epoch, states: &[LinkerState]) -> Epoch {
+        states.iter().fold(epoch, |epoch, &state| epoch.next(state))
+    }
+
+    /// A module is unloaded, and another one loaded.
+    const REPLACED: &[LinkerState] = &[Unloading, Other, Other, Other];
+
+    /// Looked at before its changes are counted, and then. Module 1 is there.
+    fn counted() -> Space {
+        let mut space = Space::new(1);
+        space.replace(&pair(1), Epoch::default(), Epoch::default());
+        space.replace(&pair(1), Epoch::default(), Epoch::default());
+        space
+    }
+
     fn parent() -> Space {
-        let mut parent = Space::new(1);
-        parent.replace(&[range(0x1000, 0), range(0x5000, 1)], 0, 0);
+        let mut parent = counted();
         // Module 1 gives way to module 2, which gives way to module 3.
-        parent.replace(&[range(0x1000, 0), range(0x5000, 2)], 4, 4);
-        parent.replace(&[range(0x1000, 0), range(0x5000, 3)], 8, 8);
+        let four = after(Epoch::default(), REPLACED);
+        parent.replace(&pair(2), four, four);
+        let eight = after(four, REPLACED);
+        parent.replace(&pair(3), eight, eight);
         parent
     }
 
@@ -286,35 +334,99 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_at_two_looks_was_there_in_between() {
+        let mut space = counted();
+        let begin = Epoch::default();
+        // Others come and go meanwhile.
+        let end = after(begin, &[Other, Other, Unloading, Other, Other, Other]);
+        space.replace(&pair(1), end, end);
+        for epoch in 0..=end.number() {
+            assert_eq!(modules(&space, epoch), [Ok(0), Ok(1)], "epoch {epoch}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_away_between_two_looks_is_not_certain_there() {
+        // Module 1 gives way to another one, which gives way to module 1.
+        let mut space = counted();
+        let end = after(after(Epoch::default(), REPLACED), REPLACED);
+        space.replace(&pair(1), end, end);
+        for epoch in 1..end.number() {
+            assert_eq!(modules(&space, epoch), [Err(End::ModulesChanged); 2], "epoch {epoch}");
+        }
+        for epoch in [0, end.number()] {
+            assert_eq!(modules(&space, epoch), [Ok(0), Ok(1)], "epoch {epoch}");
+        }
+        // From then on it is as before.
+        let later = after(end, &[Other, Other]);
+        space.replace(&pair(1), later, later);
+        assert_eq!(modules(&space, end.number() + 1), [Ok(0), Ok(1)]);
+    }
+
+    #[test]
+    fn what_is_being_unloaded_at_a_look_may_be_gone_after_it() {
+        let mut space = counted();
+        let unloading = after(Epoch::default(), &[Unloading]);
+        space.replace(&pair(1), unloading, unloading);
+        // Only one more unload begins, but two end.
+        let end = after(unloading, &[Other, Other, Other, Unloading, Other, Other, Other]);
+        space.replace(&pair(1), end, end);
+        assert_eq!(modules(&space, unloading.number()), [Ok(0), Ok(1)]);
+        assert_eq!(modules(&space, unloading.number() + 2), [Err(End::ModulesChanged); 2]);
+    }
+
+    #[test]
+    fn what_comes_while_others_go_is_certain_at_the_next_look() {
+        let mut space = counted();
+        let (before, end) = (Epoch::default(), after(Epoch::default(), REPLACED));
+        assert_eq!(space.replace(&pair(2), before, end), [range(0x5000, 2)]);
+        assert_eq!(modules(&space, end.number()), [Err(End::ModulesChanged); 2]);
+        assert_eq!(space.replace(&pair(2), end, end), []);
+        assert_eq!(modules(&space, end.number()), [Ok(0), Ok(2)]);
+    }
+
+    #[test]
+    fn what_was_there_before_changes_were_counted_is_not_certain() {
+        let mut space = Space::new(1);
+        space.replace(&pair(1), Epoch::default(), Epoch::default());
+        // It gives way to module 2, which nobody counts, and is back after it, which is counted.
+        let end = after(Epoch::default(), REPLACED);
+        space.replace(&pair(1), end, end);
+        assert_eq!(modules(&space, 0), [Err(End::ModulesChanged); 2]);
+        assert_eq!(modules(&space, end.number()), [Ok(0), Ok(1)]);
+    }
+
+    #[test]
     fn a_child_has_what_its_parent_had_at_the_fork() {
         let parent = parent();
         assert_eq!(modules(&parent, 4), [Ok(0), Ok(2)]);
-        assert_eq!(modules(&parent.forked(2, 0), 0), [Ok(0), Ok(1)]);
-        assert_eq!(modules(&parent.forked(2, 4), 0), [Ok(0), Ok(2)]);
-        assert_eq!(modules(&parent.forked(2, 8), 0), [Ok(0), Ok(3)]);
+        assert_eq!(modules(&parent.forked(2, 0), BORN), [Ok(0), Ok(1)]);
+        assert_eq!(modules(&parent.forked(2, 4), BORN), [Ok(0), Ok(2)]);
+        assert_eq!(modules(&parent.forked(2, 8), BORN), [Ok(0), Ok(3)]);
         // What was there while one gave way to the other is not known.
-        assert_eq!(modules(&parent.forked(2, 6), 0), [Ok(0), Err(End::NoModule)]);
+        assert_eq!(modules(&parent.forked(2, 6), BORN), [Ok(0), Err(End::NoModule)]);
     }
 
     #[test]
     fn what_a_child_takes_away_before_it_is_looked_at_is_not_certain() {
         let mut child = parent().forked(2, 8);
-        let new = child.replace(&[range(0x1000, 0), range(0x5000, 4)], OWN, OWN);
+        let new = child.replace(&pair(4), OWN, OWN);
         assert_eq!(new, [range(0x5000, 4)]);
-        assert_eq!(modules(&child, 0), [Ok(0), Err(End::ModulesChanged)]);
-        assert_eq!(modules(&child, OWN), [Ok(0), Ok(4)]);
+        assert_eq!(modules(&child, BORN), [Ok(0), Err(End::ModulesChanged)]);
+        assert_eq!(modules(&child, OWN.number()), [Ok(0), Ok(4)]);
         // From then on it is counted.
-        child.replace(&[range(0x1000, 0)], OWN + 2, OWN + 2);
-        assert_eq!(modules(&child, OWN), [Ok(0), Ok(4)]);
-        assert_eq!(modules(&child, OWN + 2), [Ok(0), Err(End::ModulesChanged)]);
+        let gone = after(OWN, &[Unloading, Other]);
+        child.replace(&[range(0x1000, 0)], gone, gone);
+        assert_eq!(modules(&child, OWN.number()), [Ok(0), Ok(4)]);
+        assert_eq!(modules(&child, gone.number()), [Ok(0), Err(End::ModulesChanged)]);
     }
 
     #[test]
     fn a_grandchild_has_what_the_child_was_born_with() {
         let mut child = parent().forked(2, 8);
-        assert_eq!(modules(&child.forked(3, 0), 0), [Ok(0), Ok(3)]);
-        child.replace(&[range(0x1000, 0), range(0x5000, 3)], OWN, OWN);
-        assert_eq!(modules(&child.forked(3, 0), 0), [Ok(0), Ok(3)]);
-        assert_eq!(modules(&child.forked(3, OWN), 0), [Ok(0), Ok(3)]);
+        assert_eq!(modules(&child.forked(3, BORN), BORN), [Ok(0), Ok(3)]);
+        child.replace(&pair(3), OWN, OWN);
+        assert_eq!(modules(&child.forked(3, BORN), BORN), [Ok(0), Ok(3)]);
+        assert_eq!(modules(&child.forked(3, OWN.number()), BORN), [Ok(0), Ok(3)]);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Result;
-use tracer_common::{Hit, NATIVE_LOST, NativeFrame, PYTHON_LOST, PythonEnd};
+use tracer_common::{Epoch, Hit, NATIVE_LOST, NativeFrame, PYTHON_LOST, PythonEnd};
 use tracer_unwind::walk::Stop;
 
 use super::{
@@ -206,7 +206,7 @@ impl Stacks {
     }
 
     /// Looks for modules that were mapped or unmapped since the last look; see [`Space::refresh`].
-    pub fn refresh(&mut self, catalog: &mut Catalog, epoch: &dyn Fn() -> u32) -> Changes {
+    pub fn refresh(&mut self, catalog: &mut Catalog, epoch: &dyn Fn() -> Epoch) -> Changes {
         self.refreshed = Instant::now();
         self.outdated = false;
         self.space.refresh(&mut catalog.files, epoch)
@@ -246,8 +246,8 @@ impl Stacks {
         };
         let python = match self.pythons.get(hit.python) {
             Some((_, part)) => part.clone(),
-            None if hit.flags & PYTHON_LOST != 0 => PythonPart { pieces: Vec::new(), end: PythonEnd::NotSent },
-            None => PythonPart { pieces: Vec::new(), end: PythonEnd::NotRead },
+            None if hit.flags & PYTHON_LOST != 0 => PythonPart::without(PythonEnd::NotSent),
+            None => PythonPart::without(PythonEnd::NotRead),
         };
         let (number, python) = merged(&native, end, python, &mut catalog.interned);
         if let (Some(key), Some(false)) = (key, native_stop.map(|stop| Stop::wants_copy(stop as u8))) {
@@ -301,8 +301,9 @@ fn merged(native: &[merge::Native], end: End, python: PythonPart, interned: &mut
     let merged = merge(native, python.pieces);
     let state = match python.end {
         PythonEnd::NotRead | PythonEnd::NoThreadState => "",
-        PythonEnd::Complete if merged.certain => "complete",
-        PythonEnd::Complete => "uncertain",
+        PythonEnd::Complete if !merged.certain => "uncertain",
+        PythonEnd::Complete if python.nameless => "nameless",
+        PythonEnd::Complete => "complete",
         PythonEnd::UnreadableState => "unreadable-state",
         PythonEnd::OtherThread => "other-thread",
         PythonEnd::UnreadableFrame => "unreadable-frame",

@@ -154,6 +154,13 @@ impl Discovery {
         }
     }
 
+    /// Address of what the dynamic linker tells debuggers of itself.
+    #[must_use]
+    pub fn linker_state(&self) -> Option<u64> {
+        let linker = self.modules.get(self.linker?)?;
+        Some(linker.address(linker.elf().ok()?.symbol("_r_debug")?))
+    }
+
     /// The layout that the kernel side is given.
     ///
     /// # Errors

@@ -162,7 +162,7 @@ fn caller(machine: &Machine, frame: Frame, stack: Stack<'_>, modules: &dyn Modul
 
 #[cfg(test)]
 mod tests {
-    use tracer_common::Registers;
+    use tracer_common::{Epoch, Registers};
 
     use super::*;
     use crate::capture::space::{Files, Space};
@@ -172,7 +172,7 @@ mod tests {
     /// The unwind tables of this program itself.
     fn ourselves() -> (Space, Files) {
         let (mut space, mut files) = (Space::new(std::process::id()), Files::default());
-        assert_eq!(space.refresh(&mut files, &|| 0).problems, Vec::<String>::new());
+        assert_eq!(space.refresh(&mut files, &Epoch::default).problems, Vec::<String>::new());
         (space, files)
     }
 

@@ -163,13 +163,15 @@ fn renumber(rules: &mut Rules, compiled: &mut Compiled) -> u64 {
 mod tests {
     use std::{collections::HashMap, fs, time::Duration};
 
+    use tracer_common::Epoch;
+
     use super::*;
     use crate::capture::space::{Files, Space};
 
     /// The modules of this program itself.
     fn ourselves() -> Vec<Arc<Module>> {
         let mut files = Files::default();
-        let changes = Space::new(std::process::id()).refresh(&mut files, &|| 0);
+        let changes = Space::new(std::process::id()).refresh(&mut files, &Epoch::default);
         assert_eq!(changes.problems, Vec::<String>::new());
         files.modules().iter().map(|code| Arc::clone(&code.module)).collect()
     }
