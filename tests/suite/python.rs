@@ -132,6 +132,34 @@ fn python_3_13_frames_are_its_own() -> Result<()> {
     compare("3.13")
 }
 
+/// A function whose code is gone before anyone reads it has no name; none has another one's.
+#[test]
+fn python_code_that_is_dropped_is_not_taken_for_other_code() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    for python in ["3.10", "3.12"].into_iter().flat_map(interpreters) {
+        let mut command = script(&python, "dropped.py");
+        command.arg("3000");
+        let (finished, trace) = record(command)?;
+        let (mut seen, told) = (seen(&trace)?, told(&finished)?);
+        seen.sort_by_key(|seen| seen.event.size);
+        assert_eq!((seen.len(), told.len()), (6000, 6000), "{}", python.display());
+        for (seen, told) in seen.iter().zip(&told) {
+            let frames = seen.python_frames();
+            let has_name = |(file, ..): &&(String, u64, String)| !file.is_empty();
+            let place = format!("{} bytes by {}", told.size, python.display());
+            assert_eq!(frames.len(), told.frames.len(), "{place}");
+            for (frame, told) in frames.iter().zip(&told.frames).filter(|(frame, _)| has_name(frame)) {
+                assert_eq!(frame, told, "{place}");
+            }
+            let expected = if frames.iter().all(|frame| has_name(&frame)) { "complete" } else { "nameless" };
+            assert_eq!((seen.python.as_str(), seen.end.as_str()), (expected, "complete"), "{place}");
+        }
+    }
+    Ok(())
+}
+
 /// What the kernel side remembers of the last walk on a processor is mostly another thread's.
 #[test]
 fn python_frames_of_threads_that_share_a_processor_are_their_own() -> Result<()> {

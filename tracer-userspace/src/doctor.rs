@@ -4,7 +4,7 @@
 mod linux;
 mod unwinding;
 
-use std::{fmt, fs, num::NonZeroU32};
+use std::{fmt, fs, num::NonZeroU32, path::Path};
 
 use anyhow::{Context as _, Result};
 use object::Object as _;
@@ -122,12 +122,22 @@ pub fn target(pid: u32) -> Vec<Check> {
             checks
         }
         Err(Obstacle::Failed(error)) => {
-            vec![Check::fail(
-                "process",
-                format!("{error:#}"),
-                format!("look at `ps -p {pid}`, or give the rights: {SETCAP}"),
-            )]
+            vec![Check::fail("process", format!("{error:#}"), way_to(pid, privileges::effective()))]
         }
+    }
+}
+
+/// What to do about a process that can't be looked at, with these rights.
+fn way_to(pid: u32, held: CapabilitySet) -> String {
+    let all = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH | CapabilitySet::CHECKPOINT_RESTORE;
+    if !Path::new("/proc").join(pid.to_string()).exists() {
+        return "it has ended, or this is its id inside a container, which --in takes; `ps -e` shows the host's"
+            .to_owned();
+    }
+    match held.contains(all) {
+        true => "no right is missing here: the process has ended by now, or a security module or sandbox protects it"
+            .to_owned(),
+        false => format!("give the rights: {SETCAP}"),
     }
 }
 
@@ -367,6 +377,14 @@ mod tests {
     fn a_process_that_is_not_there_is_one_failed_check() {
         // Above the largest process id that Linux gives.
         let checks = target(1 << 23);
-        assert_eq!(checks.iter().map(|check| check.outcome).collect::<Vec<_>>(), [Outcome::Fail]);
+        let [Check { outcome: Outcome::Fail, next: Some(next), .. }] = &checks[..] else { panic!("{checks:?}") };
+        assert!(next.starts_with("it has ended"), "rights would not help: {next}");
+    }
+
+    #[test]
+    fn rights_that_are_there_are_not_asked_for() {
+        let pid = std::process::id();
+        assert!(way_to(pid, CapabilitySet::empty()).contains(SETCAP));
+        assert!(!way_to(pid, CapabilitySet::all()).contains(SETCAP));
     }
 }

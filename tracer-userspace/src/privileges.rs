@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::{
-    process::{Gid, Uid, geteuid},
+    process::{Gid, Uid, geteuid, getgroups},
     thread::{
         CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
         set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -115,6 +115,26 @@ pub fn reduce(purpose: Purpose) -> Result<()> {
     set_no_new_privs(true).context("failed to give up gaining privileges")
 }
 
+/// Does something as sudo's caller, if there is one, and may do everything again then.
+///
+/// # Errors
+/// If it fails, or if the kernel refuses.
+pub fn as_caller<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some((user, group)) = caller_of_sudo() else { return act() };
+    let groups = getgroups().context("failed to read root's groups")?;
+    take_groups(group)?;
+    // Root's real and saved ids stay, so that there is a way back.
+    set_thread_res_gid(Gid::ROOT, group, Gid::ROOT)
+        .and_then(|()| set_thread_res_uid(Uid::ROOT, user, Uid::ROOT))
+        .with_context(|| format!("failed to act as user {user}, who called sudo"))?;
+    let result = act();
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
+        .and_then(|()| set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT))
+        .and_then(|()| set_thread_groups(&groups))
+        .context("failed to become root again")?;
+    result
+}
+
 /// Who gave this command: sudo's caller, else the user that this process is.
 #[must_use]
 pub fn caller() -> Uid {
@@ -139,15 +159,21 @@ fn caller_of_sudo() -> Option<(Uid, Gid)> {
 /// Permitted capabilities stay.
 fn become_user(user: Uid, group: Gid) -> Result<()> {
     set_keep_capabilities(true).context("failed to keep capabilities")?;
+    take_groups(group)?;
+    set_thread_res_gid(group, group, group)
+        .and_then(|()| set_thread_res_uid(user, user, user))
+        .with_context(|| format!("failed to become user {user}, who called sudo"))
+}
+
+/// Has the groups of sudo's caller, or that one alone.
+fn take_groups(group: Gid) -> Result<()> {
     let name = env::var_os("SUDO_USER").and_then(|name| CString::new(name.as_bytes()).ok());
     // SAFETY: the name is a C string that outlives the call.
     let has_groups = name.is_some_and(|name| unsafe { libc::initgroups(name.as_ptr(), group.as_raw()) } == 0);
     if !has_groups {
         set_thread_groups(&[group]).context("failed to give up root's groups")?;
     }
-    set_thread_res_gid(group, group, group)
-        .and_then(|()| set_thread_res_uid(user, user, user))
-        .with_context(|| format!("failed to become user {user}, who called sudo"))
+    Ok(())
 }
 
 fn home_of(user: Uid) -> Option<PathBuf> {

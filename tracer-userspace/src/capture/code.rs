@@ -13,6 +13,8 @@ use crate::discover::{
 const LONGEST_TEXT: u64 = 4096;
 /// Most bytes of a line table.
 const LARGEST_TABLE: u64 = 1 << 20;
+/// More references than an object has: from 3.12 on those that are never freed begin with 2³² - 1 (`Include/object.h`).
+const MOST_REFERENCES: u64 = 1 << 33;
 /// Size of the head of an object with a size.
 const VARIABLE_HEAD: usize = 24;
 /// Where the bytes of a `bytes` begin: behind the head and the hash.
@@ -71,7 +73,7 @@ impl CodeObject {
     pub fn read_now(pid: u32, layout: &CodeLayout, address: u64) -> Result<(u32, Self), Missing> {
         let reader = Reader { pid, layout };
         let before = reader.checksum(address)?;
-        let pointer = |offset: u32| reader.word(address.wrapping_add(offset.into()));
+        let pointer = |offset: u32| reader.pointer(address.wrapping_add(offset.into()));
         let code = Self {
             function: reader.text(pointer(layout.function)?)?,
             file: reader.text(pointer(layout.file)?)?,
@@ -105,7 +107,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The checksum of what is a code object by its type.
+    /// The checksum of what is a code object by its head.
     fn checksum(&self, address: u64) -> Result<u32, Missing> {
         let part = |offset: u32| -> Result<[u64; CODE_PART / 8], Missing> {
             let mut bytes = [0; CODE_PART];
@@ -116,8 +118,9 @@ impl Reader<'_> {
             Ok(part)
         };
         let found = checksum(&part(self.layout.counts)?, &part(self.layout.names)?);
-        let is_code = self.word(address.wrapping_add(8))? == self.layout.code_type;
-        if is_code { Ok(found) } else { Err(Missing::Replaced) }
+        let mut head = [0; 16];
+        self.fill(address, &mut head)?;
+        if is_alive(&head, self.layout.code_type) { Ok(found) } else { Err(Missing::Replaced) }
     }
 
     fn text(&self, address: u64) -> Result<String, Missing> {
@@ -142,9 +145,8 @@ impl Reader<'_> {
 
     /// The length of an object of this type, from its head.
     fn length(&self, head: &[u8], of: u64, most: u64) -> Result<usize, Missing> {
-        let word = |at: usize| head[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-        let length = word(16);
-        if word(8) != of {
+        let length = word(head, 16);
+        if !is_alive(head, of) {
             return Err(Missing::Replaced);
         }
         if length > most {
@@ -153,13 +155,24 @@ impl Reader<'_> {
         usize::try_from(length).map_err(|_| Missing::Damaged)
     }
 
-    fn word(&self, address: u64) -> Result<u64, Missing> {
+    fn pointer(&self, address: u64) -> Result<u64, Missing> {
         memory::read_u64(self.pid, address).map_err(|_| Missing::Gone)
     }
 
     fn fill(&self, address: u64, bytes: &mut [u8]) -> Result<(), Missing> {
         memory::read(self.pid, address, bytes).map_err(|_| Missing::Gone)
     }
+}
+
+/// Whether an object of this type has the head: its count of references, and its type. One that was freed keeps its bytes until
+/// the memory is used again, but for the first word: there the allocator has the address of what else is free, or zero
+/// (`Objects/obmalloc.c`, which gets its memory by `mmap`; glibc's takes the type's word, too).
+fn is_alive(head: &[u8], of: u64) -> bool {
+    (1..MOST_REFERENCES).contains(&word(head, 0)) && word(head, 8) == of
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// The state bits of a `str`, the same from 3.10 to 3.13: two of interning, three of width, then compact and ASCII.
@@ -213,6 +226,20 @@ mod tests {
         assert_eq!(TextState::of(0b110_0101), TextState { kind: 1, compact: true, ascii: true });
         assert_eq!(TextState::of(0b010_1000), TextState { kind: 2, compact: true, ascii: false });
         assert_eq!(TextState::of(0b000_0100).width(), None);
+    }
+
+    #[test]
+    fn what_was_freed_is_not_there() {
+        const TYPE: u64 = 0x5555_0000_1000;
+        let head = |first: u64, of: u64| [first, of].map(u64::to_le_bytes).concat();
+        for references in [1, 7, u64::from(u32::MAX)] {
+            assert!(is_alive(&head(references, TYPE), TYPE), "{references}");
+        }
+        assert!(!is_alive(&head(1, TYPE + 8), TYPE));
+        // The last of those that are free in a pool, and another one.
+        assert!(!is_alive(&head(0, TYPE), TYPE));
+        assert!(!is_alive(&head(0x7f31_2345_6780, TYPE), TYPE));
+        assert!(!is_alive(&[], TYPE));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, pidfd_open},
 };
+use tracer_common::Epoch;
 
 use super::{search::Search, snapshot::Snapshots, watch::CodeWatch};
 use crate::discover::Discovery;
@@ -68,8 +69,8 @@ pub(super) struct Link {
 /// What belongs to a recorded process.
 pub(super) struct Recorded {
     pub(super) link: Link,
-    /// How often its modules had changed when its mappings were last read.
-    pub(super) epoch: u64,
+    /// That of its modules when its mappings were last read.
+    pub(super) epoch: Epoch,
     /// Whether the kernel side was told where its modules are.
     pub(super) told: bool,
     pub(super) discovery: Rc<Discovery>,

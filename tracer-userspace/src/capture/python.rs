@@ -46,8 +46,18 @@ pub struct Interpreter {
 pub struct PythonPart {
     /// Frame numbers, a piece for each call of the evaluator.
     pub pieces: Vec<Vec<u32>>,
+    /// Whether one's code could not be read.
+    pub nameless: bool,
     /// Why there are no more.
     pub end: PythonEnd,
+}
+
+impl PythonPart {
+    /// One without frames.
+    #[must_use]
+    pub fn without(end: PythonEnd) -> Self {
+        Self { pieces: Vec::new(), nameless: false, end }
+    }
 }
 
 impl Interpreter {
@@ -84,11 +94,18 @@ impl Interpreter {
     /// The frames of a stack, by their numbers in the file.
     pub fn part(&mut self, stack: &PythonStack, interned: &mut Interned) -> PythonPart {
         let pieces = pieces(&stack.frames, self.frames.entry);
-        let numbers = |piece: Vec<PythonFrame>| piece.iter().map(|it| self.frame(it, interned)).collect();
-        PythonPart { pieces: pieces.into_iter().map(numbers).collect(), end: stack.end }
+        let mut nameless = false;
+        let mut number = |frame: &PythonFrame| {
+            let (number, has_name) = self.frame(frame, interned);
+            nameless |= !has_name;
+            number
+        };
+        let pieces = pieces.iter().map(|piece| piece.iter().map(&mut number).collect()).collect();
+        PythonPart { pieces, nameless, end: stack.end }
     }
 
-    fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned) -> u32 {
+    /// The number of a frame, and whether it has a name.
+    fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned) -> (u32, bool) {
         let (layout, left) = (&self.frames.code, &mut self.left);
         let key = CodeKey { address: frame.code, checksum: frame.checksum, generation: frame.generation() };
         let (number, code) = self.codes.entry(key).or_insert_with(|| {
@@ -109,7 +126,7 @@ impl Interpreter {
             }
         };
         let line = code.as_ref().ok().and_then(|code| code.line(offset)).unwrap_or(0);
-        interned.python(PythonPlace { code: *number, line })
+        (interned.python(PythonPlace { code: *number, line }), code.is_ok())
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Result;
-use tracer_common::{Cookie, Hit};
+use tracer_common::{Cookie, Epoch, Hit};
 
 use super::{
     clock::boot_now,
@@ -138,7 +138,7 @@ impl Recorder {
 
     /// Records the child that a recorded process made by this hit, from now on: its number in the file.
     pub fn add_forked(&mut self, fork: &Hit, pid: u32) -> Option<u32> {
-        let stacks = self.processes.get(&fork.tgid)?.stacks.forked(pid, fork.address as u32);
+        let stacks = self.processes.get(&fork.tgid)?.stacks.forked(pid, Epoch(fork.address).number());
         Some(self.insert(pid, stacks))
     }
 
@@ -368,7 +368,7 @@ impl Recorder {
     }
 
     /// Looks for modules of a process that were mapped or unmapped since the last look.
-    pub fn refresh(&mut self, pid: u32, epoch: &dyn Fn() -> u32) {
+    pub fn refresh(&mut self, pid: u32, epoch: &dyn Fn() -> Epoch) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let (number, changes) = (process.number, process.stacks.refresh(&mut self.catalog, epoch));
         self.changed(number, changes);

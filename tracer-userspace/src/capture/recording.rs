@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A recording: from the first process to the last byte of the file.
 
+mod begin;
 mod finish;
 mod processes;
 
@@ -8,38 +9,34 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     process::{Child, Command},
-    rc::Rc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{MissedTickBehavior, interval},
 };
-use tracer_common::{FIRST_FORKED, Kind, Target, TaskLayout};
+use tracer_common::{Kind, TaskLayout};
 
 use super::{
-    attach::{self, Sites},
+    attach::Sites,
     behind::Behind,
     clock::boot_now,
     decode::{RawHit, Sent},
-    followed::{Followed, Link, Recorded, Stage},
+    followed::{Followed, Stage},
     kernel::{Kernel, KernelLog},
     modules::Modules,
     recorder::Recorder,
     search::{Scan, Search},
-    session::{self, Figures, Options, Progress, Reason, Stop},
-    snapshot::Snapshots,
-    space::Space,
-    watch::CodeWatch,
+    session::{self, Asked, Figures, Options, Progress, Reason, Stop},
 };
 use crate::{
-    discover::{Discovery, Known, Obstacle, btf, module::Module},
+    discover::{Known, Obstacle, btf},
     privileges::{self, Purpose},
-    trace::Writer,
+    trace::Place,
 };
 
 /// How often the ring is emptied when too little waits in it for the kernel side to call.
@@ -53,9 +50,12 @@ const DRAINED: Duration = Duration::from_millis(100);
 const TIMED: usize = 16;
 /// How often what is known goes to the file.
 const FLUSH: Duration = Duration::from_secs(1);
+
 /// A recording that goes on.
 pub(super) struct Recording<'a> {
     options: &'a Options,
+    /// Until there is a file.
+    place: Option<Place>,
     kernel: Kernel,
     events: AsyncFd<RingBuf<MapData>>,
     log: Option<EbpfLogger<KernelLog>>,
@@ -76,21 +76,22 @@ pub(super) struct Recording<'a> {
     began: Instant,
     /// Why nothing is left to record, once that is so.
     reason: Reason,
-    /// Once there is a file.
+    /// Once there is a file, if it is to have an epilogue.
     behind: Option<Behind>,
 }
 
 impl<'a> Recording<'a> {
     /// Loads the kernel side, starts the command if that is what is recorded, and gives up all privileges that are not
     /// needed any more.
-    pub(super) fn load(options: &'a Options) -> Result<(Self, Option<Child>)> {
+    pub(super) fn load(options: &'a Options, place: Place) -> Result<(Self, Option<Child>)> {
         let tasks = match btf::tasks() {
             Err(error) if options.follow => {
                 return Err(error.context("children can't be followed here; --no-follow-forks goes without"));
             }
             tasks => tasks.unwrap_or(TaskLayout::UNKNOWN),
         };
-        let mut kernel = Kernel::load(options.kernel, tasks)?;
+        let mut kernel =
+            Kernel::load(options.kernel, tasks).context("failed to record (`tt-buftrace doctor` says more)")?;
         // SAFETY: the ring buffer owns its descriptor, and lives in the `AsyncFd` for as long as that does.
         let events = unsafe { AsyncFd::register_with_interest(kernel.take_events()?, Interest::READABLE) }?;
         let log = options.kernel.verbose.then(|| kernel.logger()).transpose()?;
@@ -104,6 +105,7 @@ impl<'a> Recording<'a> {
         privileges::reduce(Purpose::Recording)?;
         let recording = Self {
             options,
+            place: Some(place),
             kernel,
             events,
             log,
@@ -149,16 +151,22 @@ impl<'a> Recording<'a> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut flushed = Instant::now();
         let mut last_events = 0;
+        let mut interrupted = false;
         loop {
-            let mut stopped = false;
+            let mut asked = None;
             tokio::select! {
                 _ = tick.tick() => {}
                 ready = self.events.readable() => ready?.clear_ready(),
-                () = stop.asked() => stopped = true,
+                who = stop.asked() => asked = Some(who),
             }
-            // A command that we started gets the same Ctrl-C and ends by itself; a second one ends the recording.
-            if stopped && child.take().is_none() {
-                return Ok(Reason::Interrupted);
+            match asked {
+                // A command that we started gets the same Ctrl-C, and what it does then is worth recording.
+                Some(Asked::Keyboard) if child.is_some() && !interrupted => {
+                    interrupted = true;
+                    tell(Progress::Interrupted);
+                }
+                Some(_) => return Ok(Reason::Interrupted),
+                None => {}
             }
             let ended = self.processes.iter().filter(|(_, process)| process.has_ended());
             let ended: Vec<_> = ended.map(|(&pid, process)| (pid, process.serial)).collect();
@@ -220,11 +228,12 @@ impl<'a> Recording<'a> {
 
     /// What is to be done once a second.
     fn each_second(&mut self) -> Result<()> {
-        for process in self.processes.values_mut() {
+        let time = Duration::from_nanos(self.recorder.time(boot_now()));
+        for process in self.processes.values_mut().filter(|process| !process.has_ended()) {
             if let Stage::Recorded(recorded) = &mut process.stage
                 && let Some(watch) = &mut recorded.watch
             {
-                let problem = watch.look(&mut self.kernel)?;
+                let problem = watch.look(&mut self.kernel, time)?;
                 self.recorder.problems(problem.into_iter().collect());
             }
         }
@@ -268,122 +277,6 @@ impl<'a> Recording<'a> {
             }
         }
         Ok(())
-    }
-
-    /// A process can't be recorded: if it is what the user asked for, and nothing is recorded yet, nothing will be.
-    fn refuse(
-        &mut self,
-        pid: u32,
-        wanted: bool,
-        error: anyhow::Error,
-        tell: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<()> {
-        // What failed because the process ended is no failure.
-        let Some(process) = self.processes.get_mut(&pid).filter(|process| !process.is_ending(pid)) else {
-            return Ok(());
-        };
-        if wanted && !self.recorder.has_begun() {
-            return Err(error);
-        }
-        process.stage = Stage::Refused;
-        process.root = false;
-        let text = format!("process {pid} is not recorded: {error:#}");
-        tell(Progress::Problem(&text));
-        self.recorder.problems(vec![text]);
-        Ok(())
-    }
-
-    fn begin(
-        &mut self,
-        pid: u32,
-        wanted: bool,
-        discovery: Discovery,
-        tell: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<()> {
-        match self.record(pid, Rc::new(discovery)) {
-            Ok((discovery, problems)) => {
-                problems.iter().for_each(|problem| tell(Progress::Problem(problem)));
-                tell(Progress::Attached(&discovery));
-                Ok(())
-            }
-            Err(error) => self.refuse(pid, wanted, error, tell),
-        }
-    }
-
-    /// Attaches to a process, and only then creates the file: a recording that can't begin leaves an earlier trace as it
-    /// is. Returns what the user is to be told.
-    fn record(&mut self, pid: u32, discovery: Rc<Discovery>) -> Result<(Rc<Discovery>, Vec<String>)> {
-        let Self { kernel, recorder, modules, sites, options, .. } = self;
-        let layout = discovery.layout()?;
-        ensure!(self.target + 1 < FIRST_FORKED, "this recording has had {FIRST_FORKED} processes already");
-        self.target += 1;
-        let target = self.target;
-        let mut space = Space::new(pid);
-        let epoch = kernel.epoch(target)?;
-        let changes = space.refresh(&mut recorder.catalog.files, &|| epoch as u32);
-        modules.load_all(kernel, &space, &recorder.catalog.files)?;
-        let mut probes = sites.attach(kernel, recorder, pid, &discovery, options.follow)?;
-        let frames = discovery.python.as_ref().and_then(|python| python.frames.as_ref().ok());
-        let code_freed = probes.code_freed.take();
-        let watch = frames.map(|it| CodeWatch::begin(kernel, pid, target, it.layout, code_freed)).transpose()?;
-        let (mut problems, no_probe) = attach::problems(&discovery, &probes);
-        ensure!(discovery.process.is_alive(), "it has ended");
-        if !recorder.has_begun() {
-            let mut writer = Writer::create(&options.output)?;
-            options.max_size.map_or(Ok(()), |bytes| writer.limit(bytes))?;
-            recorder.begin(writer, attach::session_record(recorder.boot_ns()));
-            self.behind = Behind::begin(&options.output);
-            self.began = Instant::now();
-        }
-        let number = recorder.add(pid, space);
-        recorder.record(attach::process_record(&discovery.process, discovery.python.as_ref(), number, 0));
-        recorder.changed(number, changes);
-        // All probes begin at one moment here and end at one: nothing between the two is missing.
-        let copies = u32::from(options.copies);
-        kernel.add_target(pid, Target { number: target, copies, layout, ..Target::default() })?;
-        let border = discovery.read_next_unique_id();
-        let test = discovery.read_current_test().unwrap_or_default();
-        if let Some(process) = self.processes.get_mut(&pid) {
-            let (link, discovery) = (Link { number, target }, Rc::clone(&discovery));
-            let probes = std::mem::take(&mut probes.own);
-            process.stage = Stage::Recorded(Box::new(Recorded {
-                link,
-                epoch,
-                told: false,
-                discovery,
-                probes,
-                watch,
-                snapshots: None,
-            }));
-        }
-        // Only from here on is it told when modules change. Until this is done, stacks are copied.
-        self.refresh(pid)?;
-        let recorder = &mut self.recorder;
-        attach::describe(recorder, number, &discovery, &probes);
-        if let Some(frames) = frames {
-            recorder.set_interpreter(pid, frames);
-        }
-        let mut snapshots = None;
-        match border {
-            Ok(next) => {
-                recorder.border(number, next, test.as_deref());
-                match discovery.owners() {
-                    Ok(owners) => snapshots = Snapshots::new(number, owners, next),
-                    Err(error) => problems.push(format!("buffers from before are known by their ids alone: {error:#}")),
-                }
-            }
-            Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
-        }
-        recorder.problems(problems.clone());
-        recorder.flush()?;
-        if let Some(Followed { stage: Stage::Recorded(recorded), .. }) = self.processes.get_mut(&pid) {
-            recorded.snapshots = snapshots;
-        }
-        problems.extend(no_probe);
-        // All was looked into, above all for names.
-        discovery.modules.iter().for_each(Module::rest);
-        self.recorder.catalog.files.modules().iter().for_each(|code| code.module.rest());
-        Ok((discovery, problems))
     }
 
     /// Takes what is in the ring by now, up to `limit` records, for so long. Whether it was emptied.
@@ -490,7 +383,7 @@ impl<'a> Recording<'a> {
         // What changes from now on makes it outdated.
         recorded.epoch = kernel.epoch(target)?;
         let epoch = recorded.epoch;
-        recorder.refresh(pid, &|| kernel.epoch(target).map_or(epoch as u32, |epoch| epoch as u32));
+        recorder.refresh(pid, &|| kernel.epoch(target).unwrap_or(epoch));
         if let Some(stacks) = recorder.stacks(pid).filter(|_| tell) {
             recorded.told = true;
             modules.tell(kernel, target, epoch, stacks.space(), &recorder.catalog.files)?;

@@ -18,10 +18,16 @@ const LOOK_SELDOM: Duration = Duration::from_millis(100);
 /// How often the processes of the machine are looked through.
 const SCAN_AGAIN: Duration = Duration::from_millis(200);
 
+/// How long a process is taken to be still loading that has the library, but no C library: the dynamic linker maps them in no
+/// certain order.
+const LOADING: Duration = Duration::from_secs(1);
+
 /// The search in one process.
 pub(super) struct Search {
     began: Instant,
     looked: Option<Instant>,
+    /// Whether the library was not there at the first look.
+    has_waited: bool,
     /// Whether all is to be looked at next time.
     whole: bool,
 }
@@ -29,7 +35,12 @@ pub(super) struct Search {
 impl Search {
     /// One whose first look is at everything if it is `whole`, so that what can't be looked into is told.
     pub(super) fn new(whole: bool) -> Self {
-        Self { began: Instant::now(), looked: None, whole }
+        Self { began: Instant::now(), looked: None, has_waited: false, whole }
+    }
+
+    /// Whether the process was there before its library: who waits for it wants all that the library does.
+    pub(super) fn has_waited(&self) -> bool {
+        self.has_waited
     }
 
     /// What there is to know about the process by now, if it is time to look; `None` also while no file that it has mapped
@@ -41,7 +52,11 @@ impl Search {
         }
         self.looked = Some(Instant::now());
         let look = std::mem::take(&mut self.whole) || known.may_have_library(pid);
-        look.then(|| Discovery::of(pid, set, known))
+        let answer = look.then(|| Discovery::of(pid, set, known));
+        let is_loading = matches!(&answer, Some(Ok(it)) if it.libc.is_none()) && self.began.elapsed() < LOADING;
+        let answer = answer.filter(|_| !is_loading);
+        self.has_waited |= !matches!(answer, Some(Ok(_)));
+        answer
     }
 }
 

@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a recording is asked for, tells while it runs, and comes to in the end.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    process::{Child, ExitStatus},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use anyhow::{Context as _, Result};
+use signal_hook::consts::SIGINT;
+use signal_hook_registry::register_sigaction;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
@@ -13,7 +23,11 @@ use super::{
     stacks::Compared,
     tally::Tally,
 };
-use crate::discover::{Discovery, process::Process, symbols::ProbeSet};
+use crate::{
+    discover::{Discovery, process::Process, symbols::ProbeSet},
+    privileges,
+    trace::Place,
+};
 
 /// What to record.
 #[derive(Debug)]
@@ -43,17 +57,23 @@ pub struct Options {
     pub kernel: kernel::Options,
     /// Whether each stack is copied as well, and walked in both ways.
     pub copies: bool,
+    /// Whether the file ends with an epilogue: not worth it for one that is gone with the recording.
+    pub epilogue: bool,
 }
 
 /// What a recording tells while it runs.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// Processes that are selected are looked for.
+    Selecting(&'a Select),
     /// The process has no library with the Buffer code yet.
     Waiting(&'a Process),
     /// All probes are attached to this process.
     Attached(&'a Discovery),
     /// Something odd that does not stop the recording.
     Problem(&'a str),
+    /// The user has interrupted the command, which is recorded until it ends.
+    Interrupted,
     /// Once a second.
     Tick(Figures),
 }
@@ -96,11 +116,29 @@ impl Reason {
     }
 }
 
+/// How a recording ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// Why.
+    pub reason: Reason,
+    /// What became of the command, if one was started.
+    pub command: Option<Started>,
+    /// What it came to; `None` if it ended before there was anything to record.
+    pub summary: Option<Summary>,
+}
+
+/// A command that was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It has ended.
+    Ended(ExitStatus),
+    /// It goes on as this process.
+    GoesOn(u32),
+}
+
 /// What a recording came to.
 #[derive(Debug)]
 pub struct Summary {
-    /// Why it ended.
-    pub reason: Reason,
     /// Its length in seconds.
     pub seconds: f64,
     /// How many processes were recorded.
@@ -119,29 +157,59 @@ pub struct Summary {
     pub compared: Compared,
 }
 
-/// Records until the processes end or the user stops it; `None` if that happens before there is anything to record.
+/// Records until the processes end or the user stops it.
 ///
 /// # Errors
 /// With the reason and the next step, where a process can't be recorded. The target goes on in any case.
-pub fn record(options: &Options, tell: &mut dyn FnMut(Progress)) -> Result<Option<Summary>> {
+pub fn record(options: &Options, tell: &mut dyn FnMut(Progress)) -> Result<Ending> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(options, tell))
 }
 
-async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Option<Summary>> {
+async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Ending> {
     let mut stop = Stop::new()?;
+    // What is not there, and what can't be written, is said before anything is done.
     if let Target::Pids(pids) = &options.target {
-        // What is not there is said before anything is done.
         pids.iter().try_for_each(|&pid| Process::read(pid).map(drop))?;
     }
-    let (mut recording, mut child) = Recording::load(options)?;
-    match &options.target {
+    let place = privileges::as_caller(|| Place::take(&options.output))?;
+    let earlier = place.earlier() > 0;
+    let (recording, mut child) = Recording::load(options, place)?;
+    if earlier {
+        let path = options.output.display();
+        tell(Progress::Problem(&format!(
+            "{path} is an earlier trace, which is replaced once there is something to record"
+        )));
+    }
+    let result = record_with(recording, &options.target, &mut child, &mut stop, tell).await;
+    let command = child.as_mut().map(became).transpose()?;
+    match (result, command) {
+        (Ok((reason, summary)), command) => Ok(Ending { reason, command, summary }),
+        (Err(error), Some(Started::GoesOn(pid))) => {
+            tell(Progress::Problem(&format!("the command goes on, unrecorded, as process {pid}")));
+            Err(error)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+async fn record_with(
+    mut recording: Recording<'_>,
+    target: &Target,
+    child: &mut Option<Child>,
+    stop: &mut Stop,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Reason, Option<Summary>)> {
+    match target {
         Target::Pids(pids) => pids.iter().try_for_each(|&pid| recording.add_root(pid))?,
         Target::Command(_) => child.iter().try_for_each(|child| recording.add_root(child.id()))?,
-        Target::Selected(select) => recording.add_scan(Scan::new(select.clone())),
+        Target::Selected(select) => {
+            recording.add_scan(Scan::new(select.clone()));
+            tell(Progress::Selecting(select));
+        }
     }
-    match recording.run(&mut child, &mut stop, tell).await {
-        Ok(reason) => recording.end(reason),
+    match recording.run(child, stop, tell).await {
+        Ok(reason) => Ok((reason, recording.end(reason)?)),
         Err(error) => {
             recording.fail(&error);
             Err(error)
@@ -149,23 +217,51 @@ async fn run(options: &Options, tell: &mut dyn FnMut(Progress<'_>)) -> Result<Op
     }
 }
 
+fn became(child: &mut Child) -> Result<Started> {
+    let status = child.try_wait().context("failed to wait for the command")?;
+    Ok(status.map_or(Started::GoesOn(child.id()), Started::Ended))
+}
+
 /// Ctrl-C, and what service managers send.
 pub(super) struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    /// Whether the latest SIGINT was the terminal's.
+    keyboard: Arc<AtomicBool>,
+}
+
+/// Who wants the recording to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Who pressed Ctrl-C, which the terminal sends to a command that we started as well.
+    Keyboard,
+    /// Who sent a signal, to us at least.
+    Signal,
 }
 
 impl Stop {
     fn new() -> Result<Self> {
+        let keyboard = Arc::new(AtomicBool::new(false));
+        let latest = Arc::clone(&keyboard);
+        // It comes before the one of `signal`, so that it is known when that is told.
+        //
+        // SAFETY: all that is done while the signal is handled is to store to an atomic.
+        unsafe {
+            register_sigaction(SIGINT, move |info| latest.store(info.si_code == libc::SI_KERNEL, Ordering::Relaxed))
+        }
+        .context("failed to watch for Ctrl-C")?;
         let interrupt = signal(SignalKind::interrupt()).context("failed to watch for Ctrl-C")?;
         let terminate = signal(SignalKind::terminate()).context("failed to watch for SIGTERM")?;
-        Ok(Self { interrupt, terminate })
+        Ok(Self { interrupt, terminate, keyboard })
     }
 
-    pub(super) async fn asked(&mut self) {
+    pub(super) async fn asked(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => match self.keyboard.load(Ordering::Relaxed) {
+                true => Asked::Keyboard,
+                false => Asked::Signal,
+            },
+            _ = self.terminate.recv() => Asked::Signal,
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! It is taken out where it would cost the target more than it saves: in a program that makes and drops code all the time.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use aya::programs::uprobe::UProbeLink;
 use tracer_common::PythonLayout;
@@ -24,6 +26,8 @@ pub(super) struct CodeWatch {
     /// None if it is not there, or taken out.
     probe: Option<UProbeLink>,
     freed: u64,
+    /// What the user must know if the process goes on.
+    problem: Option<String>,
 }
 
 impl CodeWatch {
@@ -37,7 +41,7 @@ impl CodeWatch {
     ) -> Result<Self> {
         let layout = PythonLayout { codes_watched: u32::from(probe.is_some()), ..layout };
         kernel.add_python(tgid, layout)?;
-        Ok(Self { tgid, target, layout, probe, freed: 0 })
+        Ok(Self { tgid, target, layout, probe, freed: 0, problem: None })
     }
 
     /// The probe, to be taken out.
@@ -45,9 +49,10 @@ impl CodeWatch {
         self.probe
     }
 
-    /// To be called once a second. What the user must know if the probe was taken out now.
-    pub(super) fn look(&mut self, kernel: &mut Kernel) -> Result<Option<String>> {
-        let mut problem = None;
+    /// To be called once a second, as long as the process lives, with the time. What the user must know, the second after the
+    /// probe was taken out: an interpreter that ends frees all its code, too, but makes none.
+    pub(super) fn look(&mut self, kernel: &mut Kernel, time: Duration) -> Result<Option<String>> {
+        let problem = self.problem.take();
         let freed = kernel.codes_freed(self.target)?;
         if freed - self.freed > MOST_FREED
             && let Some(probe) = self.probe.take()
@@ -55,10 +60,12 @@ impl CodeWatch {
             // First nobody relies on it any more.
             kernel.add_python(self.tgid, PythonLayout { codes_watched: 0, ..self.layout })?;
             kernel::detach_later(vec![probe]);
-            problem = Some(format!(
-                "the target freed {} Python code objects within a second, too many to watch: where new code came to be at \
-                 the address of old code, lines of Python may be those of the old one from here on",
-                freed - self.freed
+            self.problem = Some(format!(
+                "process {} freed {} Python code objects within a second, too many to watch: from {:.3} s on, where new code \
+                 came to be at the address of old code of the same shape, lines may be those of the old one",
+                self.tgid,
+                freed - self.freed,
+                time.as_secs_f64()
             ));
         }
         self.freed = freed;

@@ -105,6 +105,6 @@ impl Recording<'_> {
         let (lost, dropped, bytes) = (recorder.lost(), recorder.dropped(), recorder.bytes());
         let processes = recorder.count();
         let adds_up = sent == kept + lost && lost == kernel.counter(Counter::RingFull)?;
-        Ok(Some(Summary { reason, seconds, processes, tally: recorder.tally, lost, dropped, bytes, adds_up, compared }))
+        Ok(Some(Summary { seconds, processes, tally: recorder.tally, lost, dropped, bytes, adds_up, compared }))
     }
 }

@@ -4,7 +4,7 @@
 use std::{rc::Rc, time::Instant};
 
 use anyhow::Result;
-use tracer_common::Hit;
+use tracer_common::{Epoch, Hit};
 
 use super::Recording;
 use crate::{
@@ -52,7 +52,7 @@ impl Recording<'_> {
         };
         process.stage = Stage::Recorded(Box::new(Recorded {
             link,
-            epoch: 0,
+            epoch: Epoch::INHERITED,
             told: false,
             discovery,
             probes,
