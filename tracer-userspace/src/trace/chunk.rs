@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The body of a chunk: items in order, with the events' fields in columns.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use super::{
-    Event, Item, Kind, Record,
+    Event, Item, Kind, Record, Sought,
     column::Packer,
     columns::{Kinds, Parts, Scratch, Unpacked},
     event::{ORDERED, Row},
     field::{get_bytes, get_varint, put_bytes, put_varint},
     macros::Refusal,
-    survey::is_of_one_place,
+    rows::{context_rows, is_of_context, sought_rows},
 };
 
 /// Most bytes that a body can have, and its items when unpacked. The writer cuts far earlier; this bounds what a reader
@@ -137,10 +137,12 @@ impl Encoder {
 }
 
 /// What is wanted of a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Want {
     Everything,
-    /// Records, and events that are not about one buffer.
+    /// Records, and the events by which the account of these buffers is what it is with all.
+    Sought(Arc<Sought>),
+    /// Records, and events that are not about one buffer, as far as they say something.
     Context,
     /// Records only: events are not even unpacked.
     Records,
@@ -181,10 +183,10 @@ impl Decoder {
     /// # Errors
     ///
     /// What is malformed.
-    pub(super) fn new(at: u64, body: &[u8], want: Want, scratch: &mut Scratch) -> Result<Self, &'static str> {
+    pub(super) fn new(at: u64, body: &[u8], want: &Want, scratch: &mut Scratch) -> Result<Self, &'static str> {
         let mut decoder = Self { at, ..Self::default() };
         if let Want::Nothing { events } = want {
-            decoder.passed = events;
+            decoder.passed = *events;
             return Ok(decoder);
         }
         let parts = Parts::of(body)?;
@@ -192,14 +194,15 @@ impl Decoder {
         decoder.items = items.ok_or("the items of a chunk cannot be unpacked")?.to_vec();
         decoder.count = parts.count;
         match want {
-            Want::Everything | Want::Context => decoder.read_events(&parts, want, scratch)?,
+            Want::Everything | Want::Sought(_) | Want::Context => decoder.read_events(&parts, want, scratch)?,
             Want::Records | Want::Nothing { .. } => decoder.places = Some(Vec::new()),
         }
         Ok(decoder)
     }
 
-    fn read_events(&mut self, parts: &Parts, want: Want, scratch: &mut Scratch) -> Result<(), &'static str> {
-        let Unpacked { kinds, unknown } = scratch.unpack(parts, |_, _, _| true)?;
+    fn read_events(&mut self, parts: &Parts, want: &Want, scratch: &mut Scratch) -> Result<(), &'static str> {
+        let wants = |column, kinds: Option<&Kinds>| *want != Want::Context || is_of_context(column, kinds);
+        let Unpacked { kinds, unknown } = scratch.unpack(parts, |column, _, kinds, _| wants(column, kinds))?;
         self.skipped += unknown;
         let Some(kinds) = kinds else {
             // No event has a kind.
@@ -208,20 +211,20 @@ impl Decoder {
             return Ok(());
         };
         let columns = &scratch.columns;
-        let all = columns.of(ORDERED as u64);
-        let by_kind = kinds.places(all.iter().map(|&kind| kind as u8));
-        let made = if want == Want::Context {
-            let wanted = (0..).zip(all).filter(|&(_, &kind)| !is_of_one_place(kind as u8));
-            let places: Vec<u32> = wanted.map(|(place, _)| place).collect();
-            let by_kind: Vec<u32> = places.iter().map(|&place| by_kind[place as usize]).collect();
-            let made = Event::from_columns(columns, &places, &by_kind);
-            self.places = Some(places);
-            made
-        } else {
-            let places: Vec<u32> = (0..self.count as u32).collect();
-            Event::from_columns(columns, &places, &by_kind)
+        let by_kind = kinds.places(columns.of(ORDERED as u64).iter().map(|&kind| kind as u8));
+        let some = match want {
+            Want::Sought(sought) => Some(sought_rows(columns, &by_kind, sought)),
+            Want::Context => Some(context_rows(columns)),
+            Want::Everything | Want::Records | Want::Nothing { .. } => None,
         };
-        (self.events, self.unknown) = made;
+        (self.events, self.unknown) = match &some {
+            Some(places) => {
+                let by_kind: Vec<u32> = places.iter().map(|&place| by_kind[place as usize]).collect();
+                Event::from_columns(columns, places, &by_kind)
+            }
+            None => Event::from_columns(columns, &(0..self.count as u32).collect::<Vec<_>>(), &by_kind),
+        };
+        self.places = some;
         Ok(())
     }
 
@@ -327,9 +330,10 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::{rows::is_of_one_place, text};
 
     fn items(body: &[u8]) -> (Result<Vec<Item>, &'static str>, u64) {
-        match Decoder::new(0, body, Want::Everything, &mut Scratch::default()) {
+        match Decoder::new(0, body, &Want::Everything, &mut Scratch::default()) {
             Err(what) => (Err(what), 0),
             Ok(mut decoder) => {
                 let items = std::iter::from_fn(|| decoder.next()).collect();
@@ -347,9 +351,39 @@ mod tests {
         // Three events: column 5 (kind) with 3, 200 and 3; column 6 (object), by kind: 1, 2, 9; column 77 with anything.
         body.extend([3, 5, 6, 0, 6, 0x8a, 3, 0x89, 3, 6, 4, 0, 2, 2, 18, 77, 1, 0]);
         let (items, skipped) = items(&body);
-        let lines: Vec<String> = items.unwrap_or_default().iter().map(super::super::text::show).collect();
+        let lines: Vec<String> = items.unwrap_or_default().iter().map(text::show).collect();
         assert_eq!(lines, ["text id=1 text=\"a\"", "event 0 free object=0x1", "event 0 free object=0x2"]);
         assert_eq!(skipped, 3, "a record, a column and a kind");
+    }
+
+    #[test]
+    fn context_is_what_everything_has_of_it() {
+        let tests = "event 1 t=5 p=1 tid=7 allocated uid=1 address=0x10 size=64 owns=1 class=mesh\n\
+            event 2 t=6 p=1 tid=7 test-begin text=3\nevent 3 t=7 p=2 tid=8 free uid=1 address=0x10 size=64 stack=4\n\
+            event 4 t=8 p=1 tid=7 test-end\nevent 5 t=9 p=2 tid=8 thread-exit\nevent 6 t=9 p=2 tid=9 modules\n";
+        let device = "event 7 t=9 p=2 tid=9 device-open object=0x50 class=chip id=3\n\
+            event 8 t=9 p=2 tid=9 bulk object=0x60 allocator=0x70 stack=5\n";
+        let mut scratch = Scratch::default();
+        for (lines, events) in [(tests.to_owned(), 4), ([tests, device].concat(), 6), (tests.to_owned(), 4)] {
+            let mut encoder = Encoder::default();
+            for item in text::parse(&lines).expect("parsed") {
+                if let Item::Event(event) = item {
+                    encoder.event(event);
+                }
+            }
+            let body = encoder.take();
+            let mut read = |want| -> Vec<Event> {
+                let mut decoder = Decoder::new(0, &body, &want, &mut scratch).expect("sound");
+                let events = std::iter::from_fn(|| decoder.next()).map(|item| match item {
+                    Ok(Item::Event(event)) => event,
+                    other => panic!("{other:?}"),
+                });
+                events.collect()
+            };
+            let mut expected = read(Want::Everything);
+            expected.retain(|event| !is_of_one_place(event.kind as u8));
+            assert_eq!((read(Want::Context), expected.len()), (expected, events));
+        }
     }
 
     #[test]

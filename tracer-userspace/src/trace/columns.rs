@@ -115,11 +115,12 @@ pub(super) struct Unpacked {
 }
 
 impl Scratch {
-    /// Unpacks the columns that are wanted, by number and packed form; that of the kinds is one of them.
+    /// Unpacks the columns that are wanted, by number, packed form, and the kinds there are once they are known; that of the
+    /// kinds is one of them.
     pub(super) fn unpack(
         &mut self,
         parts: &Parts,
-        mut wants: impl FnMut(u64, &[u8], &mut Unpacker) -> bool,
+        mut wants: impl FnMut(u64, &[u8], Option<&Kinds>, &mut Unpacker) -> bool,
     ) -> Result<Unpacked, &'static str> {
         let (Self { unpacker, columns }, count) = (self, parts.count);
         columns.are_there.fill(false);
@@ -136,7 +137,7 @@ impl Scratch {
                 None => return Err("a column comes before that of the kinds"),
                 Some(Kinds { lengths, .. }) => lengths,
             };
-            if !wants(number, part, unpacker) {
+            if !wants(number, part, unpacked.kinds.as_ref(), unpacker) {
                 continue;
             }
             let column = &mut columns.numbers[index];

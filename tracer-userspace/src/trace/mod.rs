@@ -51,9 +51,11 @@ mod field;
 mod follower;
 mod limit;
 mod macros;
+mod place;
 mod printable;
 mod reader;
 mod record;
+mod rows;
 mod shorten;
 mod survey;
 #[cfg(test)]
@@ -64,6 +66,7 @@ mod writer;
 pub use event::{BUFFER_TYPES, DeviceClass, Event, Kind, kind_word, parse_buffer_type};
 pub use field::{Hex, Name};
 pub use follower::{Follower, Look};
+pub use place::{Place, refuse_other};
 pub use printable::{escape, escape_json, escape_lines};
 pub use reader::{Damage, ReadError, Reader, open};
 pub use record::{
@@ -73,7 +76,7 @@ pub use record::{
 };
 pub use shorten::{MAX_SIZE, Shortened};
 pub use survey::{Sought, Survey};
-pub use writer::{Writer, refuse_other};
+pub use writer::Writer;
 
 /// First bytes of every trace file.
 pub const MAGIC: [u8; 8] = *b"BUFTRACE";

@@ -327,7 +327,7 @@ impl Body {
     /// Decodes what is wanted of it.
     pub(super) fn decode(&self, scratch: &mut Scratch) -> Result<Decoder, Damage> {
         let at = self.at;
-        Decoder::new(at, self.bytes(), self.want, scratch).map_err(|what| Damage { at, what: what.to_owned() })
+        Decoder::new(at, self.bytes(), &self.want, scratch).map_err(|what| Damage { at, what: what.to_owned() })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

@@ -158,7 +158,7 @@ records! {
         /// How it ends: `complete`, or why it could not be walked further.
         end: Name,
         /// Its Python frames: empty if there are none, `complete`, `uncertain` if they are all there but may be in the
-        /// wrong places, or why some are missing.
+        /// wrong places, `nameless` if one's code was gone before it was read, or why some are missing.
         python: Name,
     }
     /// Events that never arrived.

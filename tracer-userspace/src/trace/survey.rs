@@ -25,22 +25,14 @@ use super::{
     column::get_same,
     columns::{Columns, Kinds, Parts, Scratch, Unpacked},
     reader::{BUFFER, Bodies, Body, Place, open},
+    rows::{ADDRESS, CHILD, KIND, PROCESS, THREAD, Thread, UNIQUE_ID, UNREADABLE, at, is_of_one_place},
 };
-
-/// Numbers of columns.
-const PROCESS: u64 = 3;
-const THREAD: u64 = 4;
-const KIND: u64 = 5;
-const UNIQUE_ID: u64 = 7;
-const ADDRESS: u64 = 8;
-const UNREADABLE: u64 = 15;
-const CHILD: u64 = 22;
 
 /// Most threads of a chunk that are looked at: with more, a file is read whole.
 const MOST_THREADS: usize = 256;
 
 /// Buffers that are looked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sought {
     /// Those at any of these addresses.
     pub addresses: Vec<RangeInclusive<u64>>,
@@ -52,7 +44,12 @@ impl Sought {
     /// Whether an event is about one of them.
     #[must_use]
     pub fn has(&self, event: &Event) -> bool {
-        self.is_at(event.address) || self.unique_id == Some(event.unique_id)
+        self.is(event.address, event.unique_id)
+    }
+
+    /// The same of what has this address and unique id.
+    pub(super) fn is(&self, address: u64, unique_id: u64) -> bool {
+        self.is_at(address) || self.unique_id == Some(unique_id)
     }
 
     /// Whether its addresses tell of each event that is about one, also of those that have none.
@@ -96,7 +93,8 @@ impl Survey {
     /// checked by their chunk's checksum alone.
     pub fn of(path: &Path, sought: &Sought) -> Result<Self, ReadError> {
         let sought = Arc::new(sought.clone());
-        let look = move |body: &Body, scratch: &mut Scratch| Seen::of(body, &sought, scratch);
+        let for_all = Arc::clone(&sought);
+        let look = move |body: &Body, scratch: &mut Scratch| Seen::of(body, &for_all, scratch);
         let file = Arc::new(open(path)?);
         let mut bodies = Bodies::of(&file, BUFFER)?;
         let mut chunks = Ahead::new(move || bodies.next(Want::Records), AT_ONCE, look);
@@ -106,14 +104,14 @@ impl Survey {
         }
         let addresses = all.iter().flat_map(|seen| &seen.addresses).copied().collect();
         let is_whole = !is_divisible(&all);
-        let steps = if is_whole { Vec::new() } else { steps(all) };
+        let steps = if is_whole { Vec::new() } else { steps(all, &sought) };
         Ok(Self { file, steps, is_whole, addresses })
     }
 }
 
 /// How to read a file with these chunks.
-fn steps(all: Vec<Seen>) -> Vec<Step> {
-    let wants = wants(&all);
+fn steps(all: Vec<Seen>, sought: &Arc<Sought>) -> Vec<Step> {
+    let wants = wants(&all, sought);
     let mut steps: Vec<Step> = Vec::new();
     for (Seen { behind, .. }, want) in all.into_iter().zip(wants) {
         match (steps.last_mut(), want) {
@@ -121,14 +119,14 @@ fn steps(all: Vec<Seen>) -> Vec<Step> {
                 *events += more;
                 *end = behind;
             }
-            _ => steps.push(Step { want, behind }),
+            (_, want) => steps.push(Step { want, behind }),
         }
     }
     steps
 }
 
-fn wants(all: &[Seen]) -> Vec<Want> {
-    let mut wants: Vec<Want> = all.iter().map(|seen| seen.want).collect();
+fn wants(all: &[Seen], sought: &Arc<Sought>) -> Vec<Want> {
+    let mut wants: Vec<Want> = all.iter().map(|seen| seen.want.clone()).collect();
     let mut chunks_of: HashMap<Thread, Vec<(usize, bool)>> = HashMap::new();
     for (chunk, seen) in all.iter().enumerate() {
         for &Part { thread, decides, .. } in &seen.parts {
@@ -140,19 +138,21 @@ fn wants(all: &[Seen]) -> Vec<Want> {
             let chunks = &chunks_of[&part.thread];
             let at = chunks.partition_point(|&(it, _)| it < chunk);
             if part.begins_sought {
-                want_until_decided(&mut wants, chunks[..at].iter().rev());
+                want_until_decided(&mut wants, sought, chunks[..at].iter().rev());
             }
             if part.ends_sought {
-                want_until_decided(&mut wants, chunks[at + 1..].iter());
+                want_until_decided(&mut wants, sought, chunks[at + 1..].iter());
             }
         }
     }
     wants
 }
 
-fn want_until_decided<'a>(wants: &mut [Want], chunks: impl Iterator<Item = &'a (usize, bool)>) {
+fn want_until_decided<'a>(wants: &mut [Want], sought: &Arc<Sought>, chunks: impl Iterator<Item = &'a (usize, bool)>) {
     for &(chunk, decides) in chunks {
-        wants[chunk] = Want::Everything;
+        if wants[chunk] != Want::Everything {
+            wants[chunk] = Want::Sought(Arc::clone(sought));
+        }
         if decides {
             return;
         }
@@ -164,13 +164,6 @@ fn is_divisible(all: &[Seen]) -> bool {
     let ended: BTreeSet<u32> = all.iter().flat_map(|seen| &seen.ended).copied().collect();
     let mut parts = all.iter().flat_map(|seen| &seen.parts);
     !all.iter().any(|seen| seen.is_whole) && parts.all(|part| ended.contains(&part.thread.process))
-}
-
-/// A thread, by the numbers of one file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Thread {
-    process: u32,
-    thread: u32,
 }
 
 /// What a chunk has of a thread: events about buffers, or of what an allocator does for its request.
@@ -198,7 +191,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn of(body: &Body, sought: &Sought, scratch: &mut Scratch) -> Result<Self, Damage> {
+    fn of(body: &Body, sought: &Arc<Sought>, scratch: &mut Scratch) -> Result<Self, Damage> {
         let mut seen = Self {
             behind: body.behind.clone(),
             want: Want::Records,
@@ -228,7 +221,7 @@ impl Seen {
         Ok(seen)
     }
 
-    fn look(&mut self, body: &[u8], sought: &Sought, scratch: &mut Scratch) -> Result<(), &'static str> {
+    fn look(&mut self, body: &[u8], sought: &Arc<Sought>, scratch: &mut Scratch) -> Result<(), &'static str> {
         let parts = Parts::of(body)?;
         if let Some((thread, kinds)) = glance(&parts, sought, scratch) {
             if !kinds.iter().all(|&kind| is_of_one_place(kind)) {
@@ -238,7 +231,7 @@ impl Seen {
             return Ok(());
         }
         let (mut forks, mut unreadable) = (false, false);
-        let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number, part, unpacker| {
+        let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number, part, _, unpacker| {
             // A column is there only if not all of it is zero.
             forks |= number == CHILD;
             unreadable |= number == UNREADABLE;
@@ -267,7 +260,7 @@ impl Seen {
     }
 
     /// Which events are sought, in the order of recording; `None` if none is.
-    fn find(&mut self, sought: &Sought, kinds: &Kinds, columns: &Columns) -> Option<Vec<bool>> {
+    fn find(&mut self, sought: &Arc<Sought>, kinds: &Kinds, columns: &Columns) -> Option<Vec<bool>> {
         let (addresses, unique_ids) = (columns.of(ADDRESS), columns.of(UNIQUE_ID));
         // Without a branch: mostly there is none. A column that is not there has zeros.
         let has = |numbers: &[u64], range: &RangeInclusive<u64>| {
@@ -278,13 +271,15 @@ impl Seen {
         if !some && !sought.unique_id.is_some_and(|it| has(unique_ids, &(it..=it))) {
             return None;
         }
-        self.want = Want::Everything;
+        if self.want != Want::Everything {
+            self.want = Want::Sought(Arc::clone(sought));
+        }
         let recorded = columns.of(KIND);
         let mut by_kind = Vec::with_capacity(recorded.len());
         for place in 0..recorded.len() {
             let (address, unique_id) = (at(addresses, place), at(unique_ids, place));
             let is_one = sought.unique_id == Some(unique_id);
-            by_kind.push(is_one || sought.is_at(address));
+            by_kind.push(sought.is(address, unique_id));
             self.addresses.extend((is_one && address != 0).then_some(address));
         }
         let places = kinds.places(recorded.iter().map(|&kind| kind as u8));
@@ -334,13 +329,6 @@ impl Seen {
     }
 }
 
-impl Thread {
-    /// That of the event at a place in the order of recording.
-    fn of(columns: &Columns, place: usize) -> Self {
-        Self { process: at(columns.of(PROCESS), place) as u32, thread: at(columns.of(THREAD), place) as u32 }
-    }
-}
-
 /// The thread and the kinds of a chunk's events, if these have one thread and none is sought, and its packed columns tell.
 /// Mostly they do: a table is much shorter than what it stands for.
 fn glance(parts: &Parts, sought: &Sought, scratch: &mut Scratch) -> Option<(Thread, Vec<u8>)> {
@@ -370,18 +358,6 @@ fn glance(parts: &Parts, sought: &Sought, scratch: &mut Scratch) -> Option<(Thre
         }
     }
     Some((thread, kinds?))
-}
-
-/// The number at a place of a column that may not be there.
-fn at(numbers: &[u64], place: usize) -> u64 {
-    numbers.get(place).copied().unwrap_or(0)
-}
-
-/// Whether events of a kind concern what is at one address, or one thread's request, and nothing else.
-pub(super) fn is_of_one_place(kind: u8) -> bool {
-    Kind::from_u8(kind).is_some_and(|kind| {
-        kind.is_about_buffer() || matches!(kind, Kind::Bank | Kind::Alias | Kind::Circular | Kind::CircularFreed)
-    })
 }
 
 #[cfg(test)]
@@ -437,15 +413,16 @@ mod tests {
         let path = folder.path().join("a.trace");
         let starts = write(&path, &chunks());
         let survey = survey(&path);
-        // The neighbours of the thread's sought events are wanted, too.
-        assert_eq!(read(survey.clone()), ((4..14).collect(), 7, None));
+        // The neighbours of the thread's sought events are wanted, too, and where their chunks begin and end.
+        let wanted = vec![4, 8, 9, 10, 11, 13];
+        assert_eq!(read(survey.clone()), (wanted.clone(), 11, None));
         let file = File::options().write(true).open(&path).expect("opened");
         let damage = |chunk: usize| file.write_all_at(&[0xff; 4], starts[chunk] + 12).expect("written");
         damage(1);
         damage(5);
-        assert_eq!(read(survey.clone()), ((4..14).collect(), 7, None));
+        assert_eq!(read(survey.clone()), (wanted.clone(), 11, None));
         damage(4);
-        assert_eq!(read(survey), ((4..11).collect(), 3, Some(starts[4])));
+        assert_eq!(read(survey), (wanted[..4].to_vec(), 6, Some(starts[4])));
     }
 
     #[test]
@@ -462,7 +439,7 @@ mod tests {
         file.write_all_at(&longer[length as usize..], length).expect("written");
         write(&other, &[events(1..2, SOUGHT)]);
         fs::rename(&other, &path).expect("renamed");
-        assert_eq!(read(survey), ((4..14).chain(18..20).collect(), 7, None));
+        assert_eq!(read(survey), (vec![4, 8, 9, 10, 11, 13, 18, 19], 11, None));
     }
 
     #[test]
@@ -477,7 +454,7 @@ mod tests {
         for (length, damage) in [(starts[6], None), (starts[6] + 3, Some(starts[6])), (starts[7] - 1, Some(starts[6]))]
         {
             fs::write(&path, &bytes[..length as usize]).expect("written");
-            assert_eq!(read(survey(&path)), ((4..14).collect(), 3, damage), "{length} bytes");
+            assert_eq!(read(survey(&path)), (vec![4, 8, 9, 10, 11, 13], 7, damage), "{length} bytes");
         }
     }
 }

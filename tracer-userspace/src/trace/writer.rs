@@ -2,16 +2,15 @@
 //! Writes a trace file, chunk by chunk.
 
 use std::{
-    fs::{File, Permissions},
+    fs::File,
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Event, Item, MAGIC, MINIMUM, Problem, Record, VERSION,
+    Event, Item, MAGIC, MINIMUM, Place, Problem, Record, VERSION,
     chunk::{Checksum, Encoder, LONGEST_EPILOGUE},
     limit::{Limit, Part},
     reader::CHUNK_HEAD,
@@ -44,27 +43,23 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// The file cannot be written, or is there already and is no trace.
+    /// See [`Place::take`].
     pub fn create(path: &Path) -> Result<Self> {
-        let failed = || format!("failed to create {}", path.display());
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .with_context(failed)?;
-        if file.metadata().with_context(failed)?.is_file() {
-            refuse_content(&mut file, path)?;
-            file.set_permissions(Permissions::from_mode(0o600)).with_context(failed)?;
-            file.set_len(0).with_context(failed)?;
-            file.rewind().with_context(failed)?;
-        }
+        Self::at(Place::take(path)?)
+    }
+
+    /// Begins the file whose place was taken.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn at(place: Place) -> Result<Self> {
+        let path = place.path().to_owned();
+        let file = place.begin()?;
         let head = [&MAGIC[..], &VERSION.to_le_bytes(), &MINIMUM.to_le_bytes()].concat();
         let mut writer = Self {
             file,
-            path: path.to_owned(),
+            path,
             chunk: Encoder::default(),
             checksum: Checksum::default(),
             bytes: 0,
@@ -235,27 +230,4 @@ impl Writer {
         self.bytes += bytes.len() as u64;
         Ok(())
     }
-}
-
-/// Refuses a path at which there is a file already that is no trace: `-o` may be given the name of something precious.
-///
-/// # Errors
-///
-/// There is one, or it can't be read.
-pub fn refuse_other(path: &Path) -> Result<()> {
-    match File::open(path) {
-        Ok(mut file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => refuse_content(&mut file, path),
-        _ => Ok(()),
-    }
-}
-
-fn refuse_content(file: &mut File, path: &Path) -> Result<()> {
-    let mut head = Vec::new();
-    file.take(MAGIC.len() as u64)
-        .read_to_end(&mut head)
-        .with_context(|| format!("failed to read {}", path.display()))?;
-    if !head.is_empty() && head != MAGIC {
-        bail!("failed to create {}: it is there already, and it is no trace", path.display());
-    }
-    Ok(())
 }
