@@ -34,9 +34,7 @@ pub(crate) fn chunk(body: &[u8]) {
 /// What the end of a trace says that its events come to, whatever they are.
 pub(crate) fn epilogue(bytes: &[u8]) {
     let bytes = [Epilogue::RULES.as_bytes(), bytes].concat();
-    if let Some(epilogue) = Epilogue::from_bytes(&bytes) {
-        views::show_epilogue(epilogue);
-    }
+    views::show_epilogue(&|| Epilogue::from_bytes(&bytes));
 }
 
 /// Lines as `dump` prints them; those that are none are left out.

@@ -84,25 +84,29 @@ pub(crate) fn read(items: &[Item]) -> Read {
     read
 }
 
-/// What the end of a trace without records says.
-pub(crate) fn show_epilogue(Epilogue { sums, folds }: Epilogue) {
+/// What the end of a trace without records says, of everything and of a part.
+pub(crate) fn show_epilogue(read: &dyn Fn() -> Option<Epilogue>) {
+    let Some(Epilogue { sums, .. }) = read() else { return };
     let model = model::read_sums(Items::new(&[]), |_| Some(sums)).unwrap_or_default();
-    let mut selection = Filter { since: Some(1), ..Filter::default() }.select(&model.definitions);
-    let mut excess = ExcessFold::default();
-    for entry in folds.findings().unwrap_or_default() {
-        if selection.takes(&entry) {
-            excess.entry(&entry);
+    let l1 = Filter { buffer_type: Some(1), ..Filter::default() };
+    let late = Filter { since: Some(1), ..Filter::default() };
+    for filter in [Filter::default(), l1, late] {
+        let mut selection = filter.select(&model.definitions);
+        let folds = || read().map(|epilogue| epilogue.folds);
+        if let Some(fold) = folds().and_then(|folds| folds.report(&mut selection)) {
+            let report = fold.finish(10, &model);
+            printable(&view::report(&report));
+            json("report", &report);
+        }
+        if let Some(fold) = folds().and_then(|folds| folds.excess(&mut selection)) {
+            show_excess(&fold.finish(None, Ranking { order: Order::Count, top: Some(5) }, &model));
+        }
+        if let Some(fold) = folds().and_then(|folds| folds.held(&mut selection)) {
+            let held = fold.finish(Grouping::Site, Ranking { order: Order::Bytes, top: None }, &model);
+            printable(&view::held(&held, Frames::All));
+            json("held", &held);
         }
     }
-    for excess in [excess, folds.excess] {
-        show_excess(&excess.finish(None, Ranking { order: Order::Count, top: Some(5) }, &model));
-    }
-    let report = folds.report.finish(10, &model);
-    printable(&view::report(&report));
-    json("report", &report);
-    let held = folds.held.finish(Grouping::Site, Ranking { order: Order::Bytes, top: None }, &model);
-    printable(&view::held(&held, Frames::All));
-    json("held", &held);
 }
 
 const GROUPINGS: [Grouping; 4] = [Grouping::Site, Grouping::Test, Grouping::Device, Grouping::Type];

@@ -4,6 +4,7 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::BTreeMap,
+    mem,
 };
 
 use foldhash::HashMap;
@@ -130,18 +131,16 @@ pub struct Offender {
     pub excess: Vec<VerdictCount>,
 }
 
-/// Collects the allocator's side of a [`Balance`]. Its memory grows with the number of addresses.
+/// Collects the allocator's side of a [`Balance`]. What it takes grows with the number of addresses.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct BalanceFold {
     /// By memory and address.
     addresses: ByKey<Memory, HashMap<u64, Sum>>,
-    #[serde(skip)]
-    server: ServerScope,
 }
 
 /// Which part of the server ledger belongs to what a filter takes.
 #[derive(Clone, Copy, Debug, Default)]
-enum ServerScope {
+pub(super) enum ServerScope {
     #[default]
     All,
     /// The device of this number.
@@ -164,16 +163,6 @@ struct Sum {
 }
 
 impl BalanceFold {
-    /// Begins one for what a filter takes.
-    pub(super) fn new(filter: &Filter) -> Self {
-        let server = match (filter.parts_lives() || filter.buffer_type.is_some(), filter.device) {
-            (true, _) => ServerScope::None,
-            (false, Some(device)) => ServerScope::Device(device.id()),
-            (false, None) => ServerScope::All,
-        };
-        Self { server, ..Self::default() }
-    }
-
     /// Takes a buffer that got memory, or was found to have it.
     pub(super) fn allocation(&mut self, buffer: &Buffer) {
         self.sum(buffer).allocations += 1;
@@ -194,13 +183,24 @@ impl BalanceFold {
         }
     }
 
-    /// Ends in a balance that names at most so many offenders of each ledger.
-    pub(super) fn finish(&self, top: usize, server: &Server) -> Balance {
-        let reports: Vec<Reported> = server.addresses().into_iter().filter(|it| self.server.has(*it.0)).collect();
+    /// Adds what was collected of other entries.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (memory, mut fewer) in other.addresses.into_all() {
+            let sums = self.addresses.of(memory);
+            if sums.len() < fewer.len() {
+                mem::swap(sums, &mut fewer);
+            }
+            fewer.into_iter().for_each(|(address, sum)| sums.entry(address).or_default().merge(sum));
+        }
+    }
+
+    /// Ends in a balance that names at most so many offenders of each ledger, of the server's in a part of it.
+    pub(super) fn finish(&self, top: usize, server: &Server, scope: ServerScope) -> Balance {
+        let reports: Vec<Reported> = server.addresses().into_iter().filter(|it| scope.has(*it.0)).collect();
         let (server_offenders, hidden_server_offenders) = server_offenders(&reports, top);
         let (allocator_offenders, hidden_allocator_offenders) = self.offenders(top);
         Balance {
-            server: (!matches!(self.server, ServerScope::None)).then(|| server_rows(&reports)),
+            server: (!matches!(scope, ServerScope::None)).then(|| server_rows(&reports)),
             server_offenders,
             hidden_server_offenders,
             allocator: self.rows(),
@@ -251,7 +251,26 @@ impl BalanceFold {
     }
 }
 
+impl Sum {
+    fn merge(&mut self, other: Self) {
+        self.allocations = self.allocations.saturating_add(other.allocations);
+        self.frees = self.frees.saturating_add(other.frees);
+        if let Some(excess) = other.excess {
+            self.excess.get_or_insert_default().merge(&excess);
+        }
+    }
+}
+
 impl ServerScope {
+    /// That of a filter.
+    pub(super) fn of(filter: &Filter) -> Self {
+        match (filter.parts_lives() || filter.buffer_type.is_some(), filter.device) {
+            (true, _) => Self::None,
+            (false, Some(device)) => Self::Device(device.id()),
+            (false, None) => Self::All,
+        }
+    }
+
     fn has(self, (_, device, _): (u32, u32, u64)) -> bool {
         match self {
             Self::All => true,

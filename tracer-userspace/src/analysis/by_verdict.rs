@@ -22,6 +22,16 @@ impl<T: Copy + Default + PartialEq> ByVerdict<T> {
     }
 }
 
+impl ByVerdict<[u64; 2]> {
+    /// Adds other counts.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (verdict, counts) in other.iter() {
+            let sums = self.of(verdict).iter_mut();
+            sums.zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(count));
+        }
+    }
+}
+
 impl ByVerdict<u64> {
     /// Adds other counts.
     pub(super) fn merge(&mut self, other: &Self) {

@@ -143,7 +143,7 @@ impl Gate {
     }
 
     fn rule(&self, rule: Rule, counting: &[&Finding], summary: &Summary) -> Ruling {
-        let count = |finding: &Finding| if self.strict { finding.count() } else { finding.confirmed };
+        let count = |finding: &Finding| if self.strict || rule.possible { finding.count() } else { finding.confirmed };
         let subject: Vec<&Finding> = counting.iter().copied().filter(|it| rule.subject.has(it.verdict)).collect();
         let own = match rule.subject {
             Subject::Lost => Some(summary.integrity.lost()),

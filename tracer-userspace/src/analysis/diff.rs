@@ -151,7 +151,7 @@ pub fn diff(before: &Summary, after: &Summary) -> Diff {
     let mut changes = sides.changes();
     changes.sort_by_key(|it| (it.what, Reverse(it.colour), Reverse(it.before.abs_diff(it.after)), it.site.id.clone()));
     let (unchanged, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|it| it.what == ChangeKind::Same);
-    let conclusion = conclude(&changes, &unchanged);
+    let conclusion = conclude(&changes, &unchanged, sides.have_no_test_in_common());
     let doubts = sides.doubts(&changes, &unchanged);
     Diff {
         conclusion,
@@ -239,6 +239,12 @@ impl<'a> Sides<'a> {
         !ran || (allocations(&self.before) > 0 && allocations(&self.after) == 0)
     }
 
+    /// Whether the earlier run had tests, and the later one none of these.
+    fn have_no_test_in_common(&self) -> bool {
+        let (before, after) = (&self.before.summary.ran, &self.after.summary.ran);
+        !before.is_empty() && before.is_disjoint(after)
+    }
+
     fn doubts(&self, changes: &[Change], unchanged: &[Change]) -> Vec<String> {
         let mut doubts: Vec<String> = self.before.gaps.iter().chain(&self.after.gaps).cloned().collect();
         let untested = changes.iter().filter(|it| it.what == ChangeKind::Untested).count();
@@ -308,7 +314,7 @@ pub(super) fn gaps(integrity: &Integrity, name: &str) -> Vec<String> {
     }
     let ends = |reason: Option<&str>| integrity.processes.iter().filter(|it| it.reason.as_deref() == reason).count();
     if ends(None) > 0 {
-        gaps.push(format!("a recording of {name} was cut"));
+        gaps.push(format!("a recording of {name} has no end: it is still being made, or was cut"));
     }
     if ends(Some("interrupted")) > 0 {
         gaps.push(format!("a recording of {name} was stopped while the process went on"));
@@ -319,7 +325,7 @@ pub(super) fn gaps(integrity: &Integrity, name: &str) -> Vec<String> {
     gaps
 }
 
-fn conclude(changes: &[Change], unchanged: &[Change]) -> Conclusion {
+fn conclude(changes: &[Change], unchanged: &[Change], other_tests: bool) -> Conclusion {
     let any = |kinds: [ChangeKind; 2]| changes.iter().any(|it| kinds.contains(&it.what));
     let worse = any([ChangeKind::Appeared, ChangeKind::More]);
     let better = any([ChangeKind::Vanished, ChangeKind::Fewer]);
@@ -328,6 +334,7 @@ fn conclude(changes: &[Change], unchanged: &[Change]) -> Conclusion {
     match (worse, better) {
         (true, true) => Conclusion::Mixed,
         (true, false) => Conclusion::Worse,
+        (false, true) if other_tests => Conclusion::Untested,
         (false, true) if left < gone => Conclusion::Fixed,
         (false, true) => Conclusion::Better,
         (false, false) if !unchanged.is_empty() => Conclusion::Unchanged,

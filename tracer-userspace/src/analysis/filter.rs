@@ -66,6 +66,8 @@ pub struct Selected {
     pub only: String,
     /// Entries that match all but the device, which is not known because their allocation was not seen.
     pub without_device: u64,
+    /// What was asked for that nothing in the traces has, as sentences.
+    pub unmatched: Vec<String>,
 }
 
 impl Filter {
@@ -82,7 +84,7 @@ impl Filter {
         self.test.is_some() || self.site.is_some() || self.since.is_some() || self.until.is_some()
     }
 
-    /// Whether a buffer's allocation may match and its free not, or the other way round.
+    /// Whether a buffer's allocation may match and its free not, or the other way round. If not, it takes whole memories.
     #[must_use]
     pub fn parts_lives(&self) -> bool {
         self.needs_definitions() || !self.verdicts.is_empty()
@@ -168,7 +170,27 @@ impl Selection {
         self.matches_verdict(entry)
             && self.matches_time(entry)
             && self.matches_place(entry)
-            && self.matches_memory(entry.device(), entry.buffer_type())
+            && self.takes_memory(entry.device(), entry.buffer_type(), 1)
+    }
+
+    /// Whether so many entries of one memory are selected, as far as that decides it.
+    pub(super) fn takes_memory(&mut self, device: Option<Device>, buffer_type: u32, entries: u64) -> bool {
+        if self.filter.buffer_type.is_some_and(|wanted| wanted != buffer_type) {
+            return false;
+        }
+        match (self.filter.device, device) {
+            (None, _) => true,
+            (Some(query), Some(device)) => query.matches(device),
+            (Some(_), None) => {
+                self.without_device = self.without_device.saturating_add(entries);
+                false
+            }
+        }
+    }
+
+    /// The filter.
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     /// Whether what was reported of buffers with this origin is selected, by all but the time.
@@ -184,7 +206,19 @@ impl Selection {
     #[must_use]
     pub fn told(&self) -> Option<Selected> {
         let words = self.filter.words();
-        (!words.is_empty()).then(|| Selected { only: words.join(", "), without_device: self.without_device })
+        (!words.is_empty()).then(|| Selected {
+            only: words.join(", "),
+            without_device: self.without_device,
+            unmatched: self.unmatched(),
+        })
+    }
+
+    fn unmatched(&self) -> Vec<String> {
+        let Filter { test, site, .. } = &self.filter;
+        let is_none = |numbers: &Option<HashSet<u32>>| numbers.as_ref().is_some_and(HashSet::is_empty);
+        let test = test.as_ref().filter(|_| is_none(&self.tests)).map(|it| format!("no test matches {it}"));
+        let site = site.as_ref().filter(|_| is_none(&self.stacks)).map(|it| format!("no site matches {it}"));
+        test.into_iter().chain(site).collect()
     }
 
     fn matches_verdict(&self, entry: &Entry) -> bool {
@@ -214,20 +248,6 @@ impl Selection {
         let moment = origin(entry);
         self.tests.as_ref().is_none_or(|tests| tests.contains(&moment.test))
             && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&moment.stack))
-    }
-
-    fn matches_memory(&mut self, device: Option<Device>, buffer_type: u32) -> bool {
-        if self.filter.buffer_type.is_some_and(|wanted| wanted != buffer_type) {
-            return false;
-        }
-        match (self.filter.device, device) {
-            (None, _) => true,
-            (Some(query), Some(device)) => query.matches(device),
-            (Some(_), None) => {
-                self.without_device += 1;
-                false
-            }
-        }
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Grouping {
 pub enum Until {
     /// The process: it never freed the buffer.
     Exit,
+    /// The program: its process executed another one, and its memory was gone with it.
+    Exec,
     /// The device: it took the buffer's memory along.
     Close,
     /// The recording, while the process went on: the buffer may be freed yet.
@@ -67,7 +69,7 @@ pub struct HeldTotal {
     pub until: Until,
     /// Buffers.
     pub count: u64,
-    /// Of these, how many may have been freed in a gap of the recording.
+    /// Of these, how many may have been freed in a gap of the recording, or after it.
     pub possible: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -84,7 +86,7 @@ pub struct HeldGroup {
     pub site: Option<Rc<Site>>,
     /// Buffers.
     pub count: u64,
-    /// Of these, how many may have been freed in a gap of the recording.
+    /// Of these, how many may have been freed in a gap of the recording, or after it.
     pub possible: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -292,6 +294,7 @@ fn until(key: &Key, definitions: &Definitions) -> Until {
     match (key.verdict, definitions.ends.get(&key.process)) {
         (Verdict::Bulk, _) => Until::Close,
         (_, Some(end)) if matches!(end.reason.as_str(), "exited" | "dead") => Until::Exit,
+        (_, Some(end)) if end.reason.as_str() == "executed" => Until::Exec,
         _ if !names::origin(key.process, definitions).is_empty() => Until::Source,
         _ => Until::Stop,
     }

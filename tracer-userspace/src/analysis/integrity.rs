@@ -29,8 +29,8 @@ pub struct Integrity {
     pub counters: Vec<CounterRow>,
     /// Stacks by how they ended: `complete`, or why not.
     pub stacks: Vec<CounterRow>,
-    /// Python parts of stacks by their state: `complete`, `uncertain` (all there, but maybe in the wrong places), or why
-    /// some are missing.
+    /// Python parts of stacks by their state: `complete`, `uncertain` (all there, but maybe in the wrong places),
+    /// `nameless` (all there, one without its name), or why some are missing.
     pub python_stacks: Vec<CounterRow>,
     /// Kinds of probes that were attached and never fired: the target did no such thing, or does it in another way.
     pub never_fired: Vec<String>,
@@ -195,7 +195,7 @@ fn problems(model: &Model) -> Vec<String> {
     for (process, it) in &definitions.processes {
         if !definitions.ends.contains_key(process) {
             let what = if it.origin.as_str().is_empty() { "recording" } else { "source" };
-            problems.push(format!("the {what} of process {process} has no end: it was cut"));
+            problems.push(format!("the {what} of process {process} has no end: it is still being made, or was cut"));
         }
     }
     problems
@@ -225,18 +225,48 @@ pub(super) fn problems_so_far(model: &Model) -> Vec<String> {
     problems
 }
 
-/// Several recordings of one process, e.g. a trace that was given twice: nothing tells their events apart.
+/// Several recordings of one process at once, e.g. a trace that was given twice: nothing tells their events apart.
 fn recorded_twice(definitions: &Definitions) -> Vec<String> {
-    let mut recordings: BTreeMap<(Option<&String>, u32, u64), Vec<String>> = BTreeMap::new();
-    for (process, it) in definitions.processes.iter().filter(|(_, it)| it.pid != 0 && it.start != 0) {
-        recordings.entry((definitions.hosts.get(process), it.pid, it.start)).or_default().push(process.to_string());
+    let mut recordings: BTreeMap<(Option<&String>, u32, u64), Vec<Recorded>> = BTreeMap::new();
+    for (&process, it) in definitions.processes.iter().filter(|(_, it)| it.pid != 0 && it.start != 0) {
+        let recorded = Recorded::of(process, definitions);
+        recordings.entry((definitions.hosts.get(&process), it.pid, it.start)).or_default().push(recorded);
     }
-    let several = recordings.into_values().filter(|processes| processes.len() > 1);
-    let sentence = |processes: Vec<String>| {
-        format!(
-            "processes {} are recordings of one process: what several of them have counts as often",
-            processes.join(", ")
-        )
-    };
-    several.map(sentence).collect()
+    let mut problems = Vec::new();
+    for mut recordings in recordings.into_values() {
+        recordings.sort_by_key(|it| (it.begin, it.process));
+        let mut end = 0;
+        for several in recordings.chunk_by(|one, next| {
+            end = one.end.max(end);
+            next.begin < end
+        }) {
+            if let [_, _, ..] = several {
+                let processes: Vec<String> = several.iter().map(|it| it.process.to_string()).collect();
+                problems.push(format!(
+                    "processes {} are recordings of one process: what several of them have counts as often",
+                    processes.join(", ")
+                ));
+            }
+        }
+    }
+    problems
+}
+
+/// What a recording has of a process: a program from some time on until the process executes the next one. Unless it does,
+/// what lives at the end of a recording is in the next one, too.
+struct Recorded {
+    process: u32,
+    begin: u64,
+    end: u64,
+}
+
+impl Recorded {
+    fn of(process: u32, definitions: &Definitions) -> Self {
+        let executed = definitions.ends.get(&process).filter(|end| end.reason.as_str() == "executed");
+        Self {
+            process,
+            begin: definitions.borders.get(&process).map_or(0, |border| border.time),
+            end: executed.map_or(u64::MAX, |end| end.time),
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub struct Query {
     pub buffer: Option<u64>,
 }
 
-/// Steps, of each trace in the order in which they were decided; those of several traces are in the order of their times.
+/// Steps in the order of their times. What was decided later, e.g. by what a thread did next, stands where it happened.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timeline {
     /// How far it can be trusted.
@@ -159,11 +159,10 @@ impl TimelineFold {
         for (&process, left_out) in &self.left_out {
             make.skip(process, left_out);
         }
-        let mut steps: Vec<Step> = self.kept.into_iter().map(|brief| make.named(brief)).collect();
-        if model.definitions.sessions.len() > 1 {
-            // Lines and nodes come after what has a time.
-            steps.sort_by_key(|step| (integrity.clock(step.process) != Clock::Time, step.time));
-        }
+        // Lines and nodes come after what has a time.
+        let mut kept: Vec<Brief> = self.kept.into();
+        kept.sort_by_key(|brief| (integrity.clock(brief.process) != Clock::Time, brief.moment.time));
+        let steps: Vec<Step> = kept.into_iter().map(|brief| make.named(brief)).collect();
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
         let mut known = KnownStacks::new(&model.definitions);
         let stacks = numbers.into_iter().filter_map(|number| Some((number, known.get(number)?))).collect();

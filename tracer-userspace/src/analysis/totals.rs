@@ -87,7 +87,8 @@ impl Totals {
             let held = &mut self.memories.of(memory(buffer)).held;
             *held = (held.0 + 1, held.1.saturating_add(buffer.size));
         }
-        if !is_free(outcome) || !outcome.ends {
+        // A forked child's free of its copy gives nothing back.
+        if !is_free(outcome) || !outcome.ends || *verdict == Verdict::Inherited {
             return;
         }
         let test = self.test(moment);
@@ -103,7 +104,9 @@ impl Totals {
 
     fn test(&mut self, moment: &Moment) -> &mut TestSum {
         let first = moment.time;
-        self.tests.of_or(moment.test, || TestSum { first, ..TestSum::default() })
+        let sum = self.tests.of_or(moment.test, || TestSum { first, ..TestSum::default() });
+        sum.first = sum.first.min(first);
+        sum
     }
 }
 

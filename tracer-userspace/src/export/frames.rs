@@ -59,6 +59,7 @@ pub(super) fn remark(stack: &StackLines) -> Option<String> {
     let python = match stack.python.as_str() {
         "" | "complete" => None,
         "uncertain" => Some("Python functions may stand in the wrong places".to_owned()),
+        "nameless" => Some("Python code was gone before its name was read".to_owned()),
         reason => Some(format!("Python functions are missing: {reason}")),
     };
     let remarks: Vec<String> = [end, python].into_iter().flatten().collect();

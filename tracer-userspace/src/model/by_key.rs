@@ -29,9 +29,14 @@ impl<K: Serialize, T: Serialize> Serialize for ByKey<K, T> {
 
 impl<'de, K: Copy + Eq + Hash + Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for ByKey<K, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let all = Vec::<(K, T)>::deserialize(deserializer)?;
+        Vec::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl<K: Copy + Eq + Hash, T> From<Vec<(K, T)>> for ByKey<K, T> {
+    fn from(all: Vec<(K, T)>) -> Self {
         let places = all.iter().enumerate().map(|(at, (key, _))| (*key, at)).collect();
-        Ok(Self { all, places, latest: [0; 2] })
+        Self { all, places, latest: [0; 2] }
     }
 }
 
@@ -75,6 +80,12 @@ impl<K: Copy + Ord + Hash, T> ByKey<K, T> {
         all.into_iter()
     }
 
+    /// The same, to be taken.
+    pub(crate) fn into_all(mut self) -> Vec<(K, T)> {
+        self.all.sort_unstable_by_key(|(key, _)| *key);
+        self.all
+    }
+
     fn is_at(&self, at: usize, key: K) -> bool {
         self.all.get(at).is_some_and(|it| it.0 == key)
     }
@@ -101,5 +112,9 @@ mod tests {
         assert_eq!(sums.iter().copied().collect::<Vec<_>>(), [(3, 3), (5, 2), (7, 3), (9, 11)]);
         sums.iter_mut().for_each(|(key, sum)| *sum *= key);
         assert_eq!((sums.get(5), sums.get(4)), (Some(&10), None));
+        let mut again = ByKey::from(vec![(7, 21), (3, 9)]);
+        *again.of(3) += 1;
+        *again.of(4) += 1;
+        assert_eq!(again.into_all(), [(3, 10), (4, 1), (7, 21)]);
     }
 }

@@ -29,7 +29,8 @@ const GAP: &str = "Possible if events were lost in between, or if the recording 
 /// For verdicts about what came before an event.
 const PAST: &str = "Possible if events were lost after the buffer's allocation, or if that was before the recording.";
 /// For verdicts about the whole life of a buffer.
-const LIFE: &str = "Possible if events were lost after the allocation: its free may have been among them.";
+const LIFE: &str = "Possible if the process went on after the recording, or if events were lost after the allocation: \
+    its free may have been among them.";
 
 impl Verdict {
     /// All verdicts.
@@ -71,7 +72,7 @@ impl Verdict {
                 "No memory is touched. But two places believe that they own the buffer, and one of them is wrong.",
                 &[
                     "A container or cache of shared pointers is cleared after its buffers were deallocated by hand.",
-                    "`ttnn.deallocate` was called twice, or on a tensor and on a view of it.",
+                    "A tensor was deallocated twice by C++, or it and a view of it; `ttnn.deallocate` ignores a second call.",
                     "Teardown cleans up on two levels what was allocated once.",
                 ],
                 &[

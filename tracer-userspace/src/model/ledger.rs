@@ -119,7 +119,7 @@ impl Ledger {
                 self.last = self.last.max(end.time);
                 // Only a process that ended by itself has nothing left to do.
                 let exited = matches!(end.reason.as_str(), "exited" | "executed");
-                self.account(end.process).end(end.time, exited, true, sink);
+                self.account(end.process).end(end.time, exited, sink);
             }
             _ => {}
         }
@@ -129,7 +129,7 @@ impl Ledger {
     pub fn finish(&mut self, sink: &mut impl FnMut(&Entry)) {
         for (_, account) in self.accounts.iter_mut() {
             account.add_gaps(self.gaps);
-            account.end(self.last, false, false, sink);
+            account.end(self.last, false, sink);
         }
     }
 

@@ -16,6 +16,7 @@ mod reading;
 mod recent;
 mod reported;
 mod server;
+mod source;
 mod spans;
 mod stack;
 mod verdict;
@@ -29,6 +30,7 @@ pub use part::sought;
 pub use reading::Reading;
 pub use recent::REMEMBERED;
 pub use server::{Reports, Server};
+pub use source::{Source, Trace};
 pub use spans::{TestSpan, TestSpans};
 pub use stack::{KnownStacks, Line, LineKind, StackLines};
 pub use verdict::{Certainty, Colour, Verdict};
@@ -40,23 +42,7 @@ pub(crate) use stack::Extent;
 
 use serde::{Deserialize, Serialize};
 
-use crate::trace::{Damage, Event, Item, Sought};
-
-/// One trace file, as a source of items.
-pub trait Source: Iterator<Item = Item> {
-    /// The events that come next, as far as they are at hand; none if it is better to ask for the next item.
-    fn take_run(&mut self) -> &mut [Event] {
-        &mut []
-    }
-    /// The name that the user knows it by.
-    fn name(&self) -> &str;
-    /// Where it stopped being readable; asked after the last item.
-    fn damage(&self) -> Option<Damage>;
-    /// Items skipped because a later version of the format added them; asked after the last item.
-    fn skipped(&self) -> u64;
-    /// Events passed over so far, of what nobody asks about.
-    fn passed(&self) -> u64;
-}
+use crate::trace::{Damage, Sought};
 
 /// What is known when all traces are read.
 #[derive(Debug, Default)]
@@ -150,6 +136,8 @@ fn read_all<S: Source>(sources: Vec<S>, prepare: impl FnOnce(&mut Reading), sink
 /// Reads one trace that is written as text.
 #[cfg(test)]
 pub(crate) fn read_text(text: &str, sink: &mut impl FnMut(&Entry)) -> Model {
+    use crate::trace::Item;
+
     struct Lines(std::vec::IntoIter<Item>);
     impl Iterator for Lines {
         type Item = Item;

@@ -31,34 +31,16 @@ mod tests {
     use super::*;
     use crate::{
         analysis::Query,
-        model::{Entry, Source, ledger::tests::histories::recorded, read, read_about},
-        trace::{Damage, Item, LiveOwner, Reader, Record, Survey, Writer, text},
+        model::{Entry, Trace, ledger::tests::histories::recorded, read, read_about},
+        trace::{Item, LiveOwner, Reader, Record, Survey, Writer, text},
     };
 
     const HISTORIES: u64 = 150;
+    /// Items of a chunk.
+    const LENGTHS: [usize; 7] = [1, 2, 3, 4, 7, 40, 1000];
 
-    struct File(Reader);
-
-    impl Iterator for File {
-        type Item = Item;
-        fn next(&mut self) -> Option<Item> {
-            self.0.next()
-        }
-    }
-
-    impl Source for File {
-        fn name(&self) -> &'static str {
-            "a.trace"
-        }
-        fn damage(&self) -> Option<Damage> {
-            self.0.damage().cloned()
-        }
-        fn skipped(&self) -> u64 {
-            self.0.skipped()
-        }
-        fn passed(&self) -> u64 {
-            self.0.passed()
-        }
+    fn of(reader: Reader) -> Trace {
+        Trace { name: "a.trace".to_owned(), reader }
     }
 
     /// Cut into chunks of a few items each.
@@ -116,15 +98,15 @@ mod tests {
                 items.iter_mut().for_each(spread);
             }
             let (queries, events) = queries(&items);
-            write(&path, items, 1 + seed as usize % 7);
+            write(&path, items, LENGTHS[seed as usize % LENGTHS.len()]);
             let mut all = Vec::new();
-            read(vec![File(Reader::open(&path).expect("opened"))], &mut |entry| all.push(*entry));
+            read(vec![of(Reader::open(&path).expect("opened"))], &mut |entry| all.push(*entry));
             for query in queries {
                 let Some((sought, survey)) = survey(&path, query) else { continue };
                 let open = || Reader::surveyed(survey.clone()).expect("opened");
                 let mut told = Vec::new();
                 let take = &mut |entry: &Entry| told.extend(query.matches(entry).then_some(*entry));
-                let model = read_about(vec![File(open())], sought, take);
+                let model = read_about(vec![of(open())], sought, take);
                 let expected: Vec<Entry> = all.iter().filter(|entry| query.matches(entry)).copied().collect();
                 assert_eq!(told, expected, "history {seed}, {query:?}");
                 assert_eq!(model.events, events, "history {seed}, {query:?}");

@@ -20,8 +20,8 @@ pub struct StackLines {
     pub lines: Vec<Rc<Line>>,
     /// `complete`, why the stack could not be walked further, or `too-many-lines`.
     pub end: String,
-    /// Its Python frames: empty if there are none, `complete`, `uncertain` if they may be in the wrong places, or why
-    /// some are missing.
+    /// Its Python frames: empty if there are none, `complete`, `uncertain` if they may be in the wrong places, `nameless`
+    /// if one has no name, or why some are missing.
     pub python: String,
 }
 

@@ -52,6 +52,9 @@ pub(super) fn headline(check: &Check) -> String {
     let unmet = check.expectations.iter().filter(|it| !it.passed).map(|it| format!("\"{}\"", it.name));
     let broken: Vec<String> = broken.chain(unmet).collect();
     match (check.passed, check.certainty) {
+        (true, _) if check.integrity.damaged => {
+            "Passed as far as the traces can be read, but one is damaged: exit code 1.\n".to_owned()
+        }
         (true, Certainty::Confirmed) => "Passed.\n".to_owned(),
         (true, Certainty::Possible) => "Passed, as far as the recording goes.\n".to_owned(),
         (false, _) if broken.is_empty() => "Failed: the recording does not go far enough to pass.\n".to_owned(),
@@ -278,6 +281,25 @@ end process=1 time=3000 reason=exited
         let value = run(&Gate { strict: true, ..gate("red") }, &lossy).0;
         assert!(!value.passed && value.rules[0].passed);
         assert!(junit(&value).contains("failures=\"1\""));
+    }
+
+    #[test]
+    fn a_rule_may_count_what_is_only_possible() {
+        let stopped = TRACE.replace("reason=exited", "reason=interrupted");
+        let (value, _) = run(&gate("held,held?,held?/test>1,held?>2,red?"), &stopped);
+        let told: Vec<_> = value.rules.iter().map(|it| (it.passed, it.count, it.possible)).collect();
+        assert_eq!(told, [(true, 0, 2), (false, 2, 0), (false, 2, 0), (true, 2, 0), (true, 0, 0)]);
+        assert!(check(&value).starts_with("Failed: held?, held?/test>1.\n"));
+    }
+
+    #[test]
+    fn a_damaged_trace_is_not_said_to_pass_alone() {
+        let (mut value, _) = run(&gate("red"), TRACE);
+        assert!(check(&value).starts_with("Passed.\n"));
+        value.integrity.damaged = true;
+        assert!(
+            check(&value).starts_with("Passed as far as the traces can be read, but one is damaged: exit code 1.\n")
+        );
     }
 
     #[test]

@@ -350,4 +350,12 @@ stack id=4 frames=3 end=copy-too-small
             assert_eq!(diff(&value, 10).lines().next(), Some(words));
         }
     }
+
+    #[test]
+    fn what_is_gone_from_outside_of_tests_says_nothing_where_other_tests_ran() {
+        let outside = "event 90 t=800000 p=1 tid=7 free uid=1 size=64 status=2 stack=3";
+        let value = compared(&run(&[(1, &[&[2, 3]])], outside), &run(&[(2, &[&[3]])], ""));
+        let words = "Possibly not tested: the later run did not get to 1 repeat at 1 site.";
+        assert_eq!(diff(&value, 10).lines().next(), Some(words));
+    }
 }

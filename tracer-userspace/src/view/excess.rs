@@ -40,7 +40,9 @@ pub fn excess_site(site: &ExcessSite, frames: Frames) -> String {
 }
 
 fn sites(excess: &Excess, frames: Frames, out: &mut String) {
-    if excess.sites.is_empty() {
+    // Of each kind at least one is shown, unless none is.
+    let shows_any = !excess.late.is_empty() || !excess.inherited.is_empty();
+    if excess.sites.is_empty() && (shows_any || excess.hidden == 0) {
         out.push_str("\nNo excess frees.\n");
     }
     for (index, site) in excess.sites.iter().enumerate() {
@@ -65,7 +67,9 @@ fn sites(excess: &Excess, frames: Frames, out: &mut String) {
 
 fn groups(excess: &Excess, by: ExcessGrouping, out: &mut String) {
     if excess.groups.is_empty() {
-        out.push_str("\nNo excess frees.\n");
+        if excess.hidden == 0 {
+            out.push_str("\nNo excess frees.\n");
+        }
         return;
     }
     let title = match by {

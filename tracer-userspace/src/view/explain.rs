@@ -89,7 +89,7 @@ mod tests {
 
             Usual causes
               - A container or cache of shared pointers is cleared after its buffers were deallocated by hand.
-              - `ttnn.deallocate` was called twice, or on a tensor and on a view of it.
+              - A tensor was deallocated twice by C++, or it and a view of it; `ttnn.deallocate` ignores a second call.
               - Teardown cleans up on two levels what was allocated once.
 
             Where to look

@@ -18,7 +18,7 @@ const TESTS: usize = 5;
 pub fn held(held: &Held, frames: Frames) -> String {
     let mut out = String::new();
     integrity::show(&held.integrity, &mut out);
-    if held.groups.is_empty() {
+    if held.groups.is_empty() && held.hidden == 0 {
         out.push_str("\nNothing was held.\n");
         return out;
     }
@@ -95,6 +95,7 @@ fn possible(number: u64) -> String {
 fn what(until: Until) -> &'static str {
     match until {
         Until::Exit => "Never freed until the process ended",
+        Until::Exec => "Never freed until the process executed another program",
         Until::Close => "Held until their device closed, or its allocator released everything",
         Until::Stop => "Live when the recording stopped; the process may free them yet",
         Until::Source => "Live at the end of what was imported",
@@ -104,6 +105,7 @@ fn what(until: Until) -> &'static str {
 fn short(until: Until) -> &'static str {
     match until {
         Until::Exit => "at exit",
+        Until::Exec => "at exec",
         Until::Close => "at close",
         Until::Stop => "at stop",
         Until::Source => "at the end",

@@ -46,6 +46,9 @@ pub(super) fn show(integrity: &Integrity, out: &mut String) {
     }
     if let Some(selected) = &integrity.selected {
         out.push_str(&format!("Only {}\n", escape(&selected.only)));
+        for unmatched in &selected.unmatched {
+            out.push_str(&format!("! {}\n", escape(unmatched)));
+        }
         if selected.without_device > 0 {
             let more = selected.without_device;
             out.push_str(&format!("! {more} more match all but the device, which is known of seen allocations only\n"));
@@ -64,7 +67,7 @@ fn show_process(row: &ProcessRow, hosts: bool) -> String {
         (Some("dead"), Some(end)) => format!("found dead at {}", at(end)),
         (Some("log-ended" | "capture-ended"), Some(end)) => format!("to {}", at(end)),
         (Some(reason), Some(end)) => format!("{reason} at {}", at(end)),
-        _ => "its recording was cut".to_owned(),
+        _ => "no end: it is still being recorded, or was cut".to_owned(),
     };
     let source = match row.clock() {
         Clock::Time => String::new(),

@@ -12,6 +12,11 @@ use crate::analysis::{Report, VerdictCount};
 pub fn report(report: &Report) -> String {
     let mut out = String::new();
     integrity::show(&report.integrity, &mut out);
+    let is_empty = report.totals.is_empty() && report.verdicts.is_empty() && report.tests.is_empty();
+    if is_empty && report.integrity.selected.is_some() {
+        out.push_str("\nNothing matches.\n");
+        return out;
+    }
     let several = report.integrity.processes.len() > 1;
     let process = |number: u32| {
         if several { number.to_string() } else { String::new() }

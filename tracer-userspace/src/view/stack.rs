@@ -47,6 +47,7 @@ pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut S
     match stack.python.as_str() {
         "" | "complete" => {}
         "uncertain" => out.push_str(&format!("{indent}(Python functions may stand in the wrong places)\n")),
+        "nameless" => out.push_str(&format!("{indent}(Python code was gone before its name was read)\n")),
         reason => out.push_str(&format!("{indent}(Python functions are missing: {})\n", escape(reason))),
     }
     if stack.end != "complete" {
@@ -54,8 +55,11 @@ pub(super) fn show(stack: &StackLines, frames: Frames, indent: &str, out: &mut S
     }
 }
 
+/// Longest name that is shown whole: some that nothing can demangle have many hundred characters.
+const LONGEST: usize = 200;
+
 fn show_line(line: &Line) -> String {
-    let function = frame_name(line);
+    let function = cut(frame_name(line));
     let source = match (&line.file, line.line) {
         (Some(file), Some(number)) => format!(" ({file}:{number})"),
         (Some(file), None) => format!(" ({file})"),
@@ -71,6 +75,18 @@ fn show_line(line: &Line) -> String {
     let module = line.module.as_deref().map_or("", |path| path.rsplit('/').next().unwrap_or(path));
     let plus = if module.is_empty() { "" } else { "+" };
     format!("{function}{source} {module}{plus}{:#x}", line.address)
+}
+
+/// Cuts a long name in its middle: what tells such names apart may be at either end.
+fn cut(name: String) -> String {
+    let characters = name.chars().count();
+    if characters <= LONGEST {
+        return name;
+    }
+    let half = LONGEST / 2;
+    let begin: String = name.chars().take(half).collect();
+    let end: String = name.chars().skip(characters - half).collect();
+    format!("{begin}…{end}")
 }
 
 #[cfg(test)]
@@ -139,6 +155,13 @@ stack id=4 frames=1,4 end=complete python="too-many-frames"
             | #1 _PyEval_EvalFrameDefault libpython3.12.so.1.0+0x20
         "#]]
         .assert_eq(&shown(3, Frames::First(12)));
+    }
+
+    #[test]
+    fn a_long_name_is_cut_in_its_middle() {
+        let name = |length: usize| format!("_Zä{}é", "x".repeat(length - 4));
+        assert_eq!(cut(name(200)), name(200));
+        assert_eq!(cut(name(201)), format!("_Zä{}…{}é", "x".repeat(97), "x".repeat(99)));
     }
 
     #[test]

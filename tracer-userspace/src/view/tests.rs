@@ -375,3 +375,124 @@ fn forged_numbers_are_shown_or_left_out() {
         }
     }
 }
+
+/// A program that keeps a buffer and executes the next one, in the same process, which ends.
+const EXEC: &str = r##"
+process id=1 pid=7 start=9 command="first"
+border process=1 time=100 next_unique_id=1
+event 1 t=1000 p=1 tid=7 allocated uid=1 owns=1 size=64 address=0x100 class=mesh
+event 2 t=2000 p=1 tid=7 exec
+end process=1 time=3000 reason=executed
+process id=2 pid=7 start=9 command="second"
+border process=2 time=4000 next_unique_id=1
+event 3 t=5000 p=2 tid=7 allocated uid=1 owns=1 size=64 address=0x100 class=mesh
+end process=2 time=9000 reason=exited
+"##;
+
+#[test]
+fn a_program_that_executes_another_one_is_gone_and_neither_is_recorded_twice() {
+    let mut fold = HeldFold::default();
+    let model = read_text(EXEC, &mut |entry| fold.entry(entry));
+    let shown = held(&fold.finish(Grouping::Test, ALL, &model), Frames::All);
+    expect![[r#"
+        Start at an unknown time, times in seconds after it
+        Process 1: pid 7, first, executed at 0.000003
+        Process 2: pid 7, second, exited at 0.000009
+        3 events, none lost
+
+        Never freed until the process ended: 1 buffer, 64 B
+        Never freed until the process executed another program: 1 buffer, 64 B
+
+          until    test                buffers  bytes  age
+          at exit  (outside of tests)        1   64 B  4 µs
+          at exec  (outside of tests)        1   64 B  2 µs
+    "#]]
+    .assert_eq(&shown);
+    for (one, other) in [("time=4000 next", "time=2999 next"), ("reason=executed", "reason=interrupted")] {
+        let twice = analysis::Integrity::of(&read_text(&EXEC.replace(one, other), &mut |_| {}));
+        let expected = "processes 1, 2 are recordings of one process: what several of them have counts as often";
+        assert_eq!(twice.problems, [expected], "{other}");
+    }
+}
+
+#[test]
+fn what_a_forked_child_frees_of_its_parents_gives_nothing_back() {
+    let trace = "process id=1 pid=7\ntext id=1 text=\"t.py::one (call)\"\nborder process=1 next_unique_id=1\n\
+        event 1 t=1 p=1 tid=7 test-begin text=1\n\
+        event 2 t=10 p=1 tid=7 allocated uid=1 owns=1 size=64 address=0x100 class=mesh\n\
+        event 3 t=15 p=1 tid=7 fork child=2\n\
+        event 4 t=20 p=2 tid=9 free uid=1 owns=1 size=64 address=0x100 status=1\n\
+        event 5 t=21 p=2 tid=9 released uid=1 owns=1 size=64 address=0x100 status=1 class=mesh\n\
+        event 6 t=30 p=1 tid=7 free uid=1 owns=1 size=64 address=0x100 status=1\n\
+        event 7 t=31 p=1 tid=7 released uid=1 owns=1 size=64 address=0x100 status=1 class=mesh\n\
+        end process=2 time=40 reason=exited\nend process=1 time=50 reason=exited";
+    let mut fold = ReportFold::default();
+    let model = read_text(trace, &mut |entry| fold.entry(entry));
+    let row = fold.finish(9, &model).tests.remove(0);
+    assert_eq!((row.allocations, row.frees, row.bytes_left), (1, 1, 0));
+    let told: Vec<_> = row.verdicts.iter().map(|it| (it.verdict.name(), it.count)).collect();
+    assert_eq!(told, [("released", 1), ("inherited", 1)]);
+}
+
+/// The first free has its verdict when its thread goes on, after the others.
+#[test]
+fn a_timeline_is_in_the_order_of_time_whenever_its_steps_were_decided() {
+    let trace = "process id=1 pid=7\nborder process=1 next_unique_id=1\n\
+        event 1 t=10 p=1 tid=7 allocated uid=1 owns=1 size=64 address=0x100 class=mesh\n\
+        event 2 t=20 p=1 tid=7 free uid=1 size=64 address=0x100 status=1\n\
+        event 3 t=30 p=1 tid=8 allocated uid=2 owns=1 size=64 address=0x200 class=mesh\n\
+        event 4 t=40 p=1 tid=8 free uid=2 size=64 address=0x200 status=1\n\
+        event 5 t=41 p=1 tid=8 released uid=2 size=64 address=0x200 status=1 class=mesh\n\
+        event 6 t=50 p=1 tid=7 allocated uid=3 owns=1 size=64 address=0x300 class=mesh\n\
+        end process=1 time=60 reason=exited";
+    let mut fold = TimelineFold::new(Query::default());
+    let model = read_text(trace, &mut |entry| fold.entry(entry));
+    let steps = fold.finish(&model).steps;
+    let told: Vec<_> = steps.iter().map(|it| (it.time, it.what.name(), it.number, it.buffer)).collect();
+    let expected = [
+        (10, "alloc", 1, Some(1)),
+        (20, "free", 1, Some(1)),
+        (30, "alloc", 2, Some(2)),
+        (40, "free", 2, Some(2)),
+        (50, "alloc", 3, Some(3)),
+        (60, "end", 0, Some(3)),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn nothing_is_said_to_be_none_because_nothing_is_shown() {
+    let none = Ranking { order: Order::Count, top: Some(0) };
+    let (mut lives, mut frees) = (HeldFold::default(), ExcessFold::default());
+    let model = read(|entry| {
+        lives.entry(entry);
+        frees.entry(entry);
+    });
+    let shown = held(&lives.finish(Grouping::Site, none, &model), Frames::All);
+    assert!(!shown.contains("Nothing was held") && shown.ends_with("… and 1 more (--top)\n"), "{shown}");
+    let shown = excess(&frees.finish(None, none, &model), Frames::All);
+    assert!(!shown.contains("No excess frees") && shown.ends_with("… and 2 sites more (--top)\n"), "{shown}");
+}
+
+#[test]
+fn a_selection_that_names_nothing_says_so() {
+    let of = |filter: &Filter| {
+        let mut fold = ReportFold::new(filter);
+        let definitions = read(|_| {}).definitions;
+        let mut selection = filter.clone().select(&definitions);
+        let model = read(|entry| {
+            if selection.takes(entry) {
+                fold.entry(entry);
+            }
+        });
+        let mut value = fold.finish(9, &model);
+        value.integrity.selected = selection.told();
+        let shown = report(&value);
+        shown.split_once("Only ").map_or(String::new(), |(_, shown)| shown.to_owned())
+    };
+    let parse = |text| Filter::parse(text).expect("parsed");
+    assert_eq!(of(&parse("test thre")), "test thre\n! no test matches thre\n\nNothing matches.\n");
+    assert_eq!(of(&parse("site nowhere")), "site nowhere\n! no site matches nowhere\n\nNothing matches.\n");
+    assert_eq!(of(&parse("device mesh9")), "device mesh9\n\nNothing matches.\n");
+    assert!(of(&parse("test one")).starts_with("test one\n\nMemory\n"));
+}

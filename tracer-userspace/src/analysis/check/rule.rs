@@ -5,12 +5,14 @@ use std::fmt;
 
 use crate::model::{Colour, Verdict};
 
-/// `SUBJECT[/test][>N]`: fails if there are more than `N` (0 if not said) of the subject, in the whole run or in any
-/// single test.
+/// `SUBJECT[?][/test][>N]`: fails if there are more than `N` (0 if not said) of the subject, in the whole run or in any
+/// single test; `?` counts what is only possible, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// What is counted.
     pub subject: Subject,
+    /// Whether what is only possible counts.
+    pub possible: bool,
     /// Whether each test has to keep it by itself.
     pub by_test: bool,
     /// How many there may be.
@@ -71,6 +73,10 @@ impl Rule {
             Some(name) => (name, true),
             None => (what.trim(), false),
         };
+        let (name, possible) = match name.strip_suffix('?') {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
         let subject = Subject::parse(name).ok_or_else(|| {
             let verdicts = Verdict::ALL.map(Verdict::name).join(", ");
             format!("`{name}` is none of: excess, red, yellow, lost, damaged, {verdicts}")
@@ -78,7 +84,10 @@ impl Rule {
         if by_test && matches!(subject, Subject::Lost | Subject::Damaged) {
             return Err(format!("`{name}` is of the whole recording, not of a test"));
         }
-        Ok(Self { subject, by_test, allowed })
+        if possible && matches!(subject, Subject::Lost | Subject::Damaged) {
+            return Err(format!("`{name}` is never only possible"));
+        }
+        Ok(Self { subject, possible, by_test, allowed })
     }
 }
 
@@ -90,6 +99,9 @@ impl fmt::Display for Rule {
             Subject::Lost => "lost",
             Subject::Damaged => "damaged",
         })?;
+        if self.possible {
+            f.write_str("?")?;
+        }
         if self.by_test {
             f.write_str("/test")?;
         }
@@ -103,11 +115,13 @@ mod tests {
 
     #[test]
     fn rules_read_as_they_are_shown() {
-        for text in ["excess", "red", "yellow/test", "held>12", "repeat/test>3", "lost>100", "damaged"] {
+        for text in
+            ["excess", "red", "yellow/test", "held>12", "repeat/test>3", "lost>100", "damaged", "held?", "held?/test>3"]
+        {
             assert_eq!(Rule::parse(text).map(|rule| rule.to_string()), Ok(text.to_owned()));
         }
         assert_eq!(Rule::parse(" held > 2 ").map(|rule| rule.to_string()), Ok("held>2".to_owned()));
-        for wrong in ["", "leak", "held>", "held>-1", "held>many", "lost/test", "held/site"] {
+        for wrong in ["", "leak", "held>", "held>-1", "held>many", "lost/test", "held/site", "lost?", "held/test?"] {
             assert!(Rule::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -48,7 +48,7 @@ rows! {
         exact: bool,
         /// `complete`, or why the stack could not be walked further; absent for stack 0.
         end: Option<String>,
-        /// Its Python functions: empty if there are none, `complete`, `uncertain`, or why some are missing.
+        /// Its Python functions: empty if there are none, `complete`, `uncertain`, `nameless`, or why some are missing.
         python: Option<String>,
     }
 

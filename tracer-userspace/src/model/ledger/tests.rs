@@ -134,6 +134,23 @@ fn after_close_is_a_free_that_no_release_follows() {
 }
 
 #[test]
+fn what_lives_at_the_end_of_a_recording_is_held_for_good_if_its_process_ended() {
+    for (end, expected) in [
+        ("end process=1 time=99 reason=exited", "99 held 20 on mesh0 at 0x100 stack 0\n"),
+        ("end process=1 time=99 reason=executed", "99 held 20 on mesh0 at 0x100 stack 0\n"),
+        ("end process=1 time=99 reason=interrupted", "99 held possible 20 on mesh0 at 0x100 stack 0\n"),
+        ("end process=1 time=99 reason=failed", "99 held possible 20 on mesh0 at 0x100 stack 0\n"),
+        ("", "11 held possible 20 on mesh0 at 0x100 stack 0\n"),
+    ] {
+        assert_eq!(entries(&[ALLOCATE, end].concat())[1..].concat(), expected, "{end}");
+    }
+    // That there is no memory behind it is no matter of the end.
+    let phantom = ALLOCATE.replace("size=64", "size=0");
+    let shown = entries(&[&phantom, "end process=1 time=99 reason=interrupted"].concat()).concat();
+    assert!(shown.contains("99 phantom 20"), "{shown}");
+}
+
+#[test]
 fn a_free_at_the_very_end_may_have_been_cut_off_by_it() {
     let free = "event 3 t=20 p=1 tid=7 free uid=20 size=64 status=1 stack=2\n";
     let exit = "event 4 t=25 p=1 tid=7 thread-exit";

@@ -279,7 +279,7 @@ function excessFindings(data, selection) {
   ];
 }
 
-const UNTIL = { exit: "never freed until the process ended", close: "held until its device closed", stop: "live when recording stopped", source: "live at the end of the source" };
+const UNTIL = { exit: "never freed until the process ended", exec: "never freed until the process executed another program", close: "held until its device closed", stop: "live when recording stopped", source: "live at the end of the source" };
 
 function heldFindings(data, selection) {
   const { held, held_stacks: stacks } = data;

@@ -87,22 +87,19 @@ impl Account {
         self.decide(&Outcome { certainty: Certainty::Possible, ..end(buffer, verdict, unseen) }, sink);
     }
 
-    /// Ends the account: what is live is held. `exited` if the process itself ended, `complete` if the trace says how.
-    pub(in crate::model::ledger) fn end(
-        &mut self,
-        time: u64,
-        exited: bool,
-        complete: bool,
-        sink: &mut impl FnMut(&Entry),
-    ) {
+    /// Ends the account: what is live is held, for good if the process itself ended (`exited`); else it may be freed yet.
+    pub(in crate::model::ledger) fn end(&mut self, time: u64, exited: bool, sink: &mut impl FnMut(&Entry)) {
         for pending in std::mem::take(&mut self.threads).into_all() {
             let went_on = exited && !pending.may_be_cut();
             self.settle(Some(pending), went_on, sink);
         }
         self.blocks = Blocks::default();
         for live in std::mem::take(&mut self.live).into_all() {
-            let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Held };
-            let told = if complete { Certainty::Confirmed } else { Certainty::Possible };
+            let (verdict, told) = match (live.buffer.phantom, exited) {
+                (true, _) => (Verdict::Phantom, Certainty::Confirmed),
+                (false, true) => (Verdict::Held, Certainty::Confirmed),
+                (false, false) => (Verdict::Held, Certainty::Possible),
+            };
             let certainty = both(told, self.certainty_of_block(&live.buffer));
             let moment = Moment { time, thread: 0, test: 0, stack: 0 };
             sink(&Entry::Outcome(Outcome { certainty, ..end(live.buffer, verdict, moment) }));

@@ -129,8 +129,8 @@ fn pages_overlap_in_one_allocator_and_type_only() {
         19 held possible 24 on mesh0 at 0x100 stack 0
         19 held possible 25 on mesh1 at 0x100 stack 0
         19 held possible 26 on mesh0 at 0xd0 stack 0
-        19 phantom possible 27 on mesh0 at 0x0 stack 0
-        19 phantom possible 28 on mesh0 at 0x0 stack 0
+        19 phantom 27 on mesh0 at 0x0 stack 0
+        19 phantom 28 on mesh0 at 0x0 stack 0
     "#]],
     );
 }
