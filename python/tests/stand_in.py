@@ -65,21 +65,31 @@ def record(words):
     if ORDERS.get("denied") and "SUDO" not in os.environ:
         sys.exit("error: tracing is not possible here:\nfail rights       without CAP_BPF and CAP_PERFMON")
     # Until it is asked to stop.
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(ORDERS.get("end", 0)))
+    signal.signal(signal.SIGINT, lambda *_: end())
     pid = words[words.index("-p") + 1]
     print(
         f"waiting: process {pid} (pytest) has not loaded TT-Metal yet; Ctrl-C stops waiting",
         file=sys.stderr,
         flush=True,
     )
-    while not ORDERS.get("never"):
+    while True:
         for loaded in FOLDER.glob("loaded-*"):
             time.sleep(0.2)
+            if ORDERS.get("refused"):
+                print("error: failed to record: this build is not known", file=sys.stderr, flush=True)
+                sys.exit(2)
             pid = loaded.name.removeprefix("loaded-")
             loaded.rename(FOLDER / f"attached-{pid}")
             print(f"recording process {pid} (pytest): 21 probes in libtt_metal.so", file=sys.stderr, flush=True)
         time.sleep(0.01)
-    signal.pause()
+
+
+def end():
+    if ORDERS.get("full"):
+        print("error: failed to write: the disk is full", file=sys.stderr, flush=True)
+        sys.exit(2)
+    # That nothing was recorded is no success.
+    sys.exit(0 if any(FOLDER.glob("attached-*")) else 1)
 
 
 def main():

@@ -29,7 +29,7 @@ def test_a_log_tells_who_is_recorded_and_who_is_not(tmp_path):
     with log.path.open("a") as file:
         file.write("7 (b): 21 probes\nerror: failed to write: the disk is full\n")
     assert log.wait_until_attached(17, seconds=0) is None
-    assert log.wait_until_attached(19, seconds=0) == "failed to write: the disk is full"
+    assert log.wait_until_attached(19, seconds=0) == log.failure() == "failed to write: the disk is full"
     log.path.unlink()
     assert log.wait_until_attached(17, seconds=0) == "the recording has ended"
 
@@ -80,7 +80,7 @@ def test_rows_are_sorted_by_how_bad_they_are():
         "groups": [
             {"until": "exit", "name": "holds", "bytes": 100},
             {"until": "stop", "name": "holds", "bytes": 28},
-            {"until": "close", "name": "clean", "bytes": 5},
+            {"until": "close", "name": "clean", "bytes": 5, "count": 2},
         ]
     }
     rows = summary.rows(report(tests), held)
@@ -94,7 +94,7 @@ def test_rows_are_sorted_by_how_bad_they_are():
     lines = list(summary.table(rows, everything=False))
     assert [line.split("  (")[-1] for line, _ in lines[1:4]] == ["1 overlap)", "9 repeat)", "2 held)"]
     assert [markup for _, markup in lines[1:4]] == [{"red": True}, {"yellow": True}, {"yellow": True}]
-    assert lines[-1][0] == "nothing odd in 2 other tests: 2 allocations, 2 frees"
+    assert lines[-1][0] == "nothing odd in 2 other tests: 2 allocations, 2 frees; 2 held until their device closed"
 
 
 def test_a_long_table_is_cut_and_says_so():

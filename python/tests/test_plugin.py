@@ -79,10 +79,11 @@ def test_the_summary_has_the_tests_that_are_worth_a_line(session):
 
 
 def test_with_v_all_tests_have_a_line(session):
-    result = session("--buftrace=other.ttb", "-v")
+    result = session("--buftrace=state/../other.ttb", "-v")
     result.stdout.fnmatch_lines(
         ["      2       2       0        0 B  test_it.py::test_good", "14 events in */other.ttb;*"]
     )
+    result.stdout.no_fnmatch_line("*state/..*")
 
 
 def test_tests_fail_by_rule(session):
@@ -104,7 +105,7 @@ def test_without_rights_the_session_goes_on_and_says_what_is_missing(session):
     result = session("--buftrace", denied=True)
     result.assert_outcomes(passed=1, failed=1)
     lines = [
-        "! this session is not recorded: error: tracing is not possible here:",
+        "! this session is not recorded: tracing is not possible here:",
         "  fail rights * without CAP_BPF and CAP_PERFMON",
     ]
     if os.geteuid() != 0:
@@ -115,7 +116,7 @@ def test_without_rights_the_session_goes_on_and_says_what_is_missing(session):
 def test_without_rights_a_session_that_has_to_be_recorded_is_none(session):
     result = session("--buftrace", "--buftrace-required", denied=True)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --buftrace-required: error: tracing is not possible here:"])
+    result.stderr.fnmatch_lines(["ERROR: --buftrace-required: tracing is not possible here:"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root needs no sudo")
@@ -151,12 +152,27 @@ def test_losses_and_failures_of_the_recorder_are_said(session):
     result.stdout.fnmatch_lines(["! 3 events were lost", "! 5 buffers were there before the recorder attached"])
     result = session("--buftrace", odd=10)
     result.stdout.fnmatch_lines(["! it is odd"] * 8 + ["! and 2 more problems, which -v shows"])
-    result = session("--buftrace", "--buftrace-required", end=2)
-    result.stdout.fnmatch_lines(["! the recorder failed: waiting: *"])
+    result = session("--buftrace", "--buftrace-required", full=True)
+    result.stdout.fnmatch_lines(["! the recorder failed: failed to write: the disk is full"])
     assert result.ret == 1
-    result = session("--buftrace", "--buftrace-fail-on=excess", end=2)
+    result = session("--buftrace", "--buftrace-fail-on=excess", full=True)
     result.stdout.fnmatch_lines(["FAILED nothing could be checked"])
     assert result.ret == 1
+
+
+@pytest.mark.parametrize("words", [["--buftrace-fail-on=excess"], ["--buftrace-required"], ["--buftrace-probes=full"]])
+def test_an_option_that_would_do_nothing_is_refused(session, words):
+    result = session(*words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    option = words[0].split("=")[0]
+    result.stderr.fnmatch_lines([f"ERROR: {option} is for a session that is recorded: it takes --buftrace, too"])
+    assert session.calls() == []
+
+
+def test_a_failure_is_told_once(session):
+    result = session("--buftrace", refused=True)
+    result.stdout.fnmatch_lines(["! the recorder failed: failed to record: this build is not known"])
+    assert str(result.stdout).count("this build is not known") == 1
 
 
 @pytest.mark.parametrize("words", [["--buftrace", "test_it.py"], ["--buftrace", "."], ["--buftrace", "a.py::test_b"]])

@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--buftrace-fail-on",
         metavar="RULES",
-        help="fail the session by the rules of `tt-buftrace check`, e.g. excess,held/test>0",
+        help="fail the session by the rules of `tt-buftrace check`, e.g. excess,held?/test>0",
     )
     group.addoption(
         "--buftrace-probes", metavar="SET", choices=("owners", "full"), help="what is probed: owners (default) or full"
@@ -55,6 +55,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Before any conftest can load TT-Metal."""
     options = early_config.known_args_namespace
     log = os.environ.get(LOG_VARIABLE)
+    if options.buftrace is None:
+        _refuse_idle(options)
     if log is not None:
         if Path(log).exists():
             early_config.pluginmanager.register(Member(Log(Path(log))), "buftrace-member")
@@ -155,7 +157,7 @@ class Session:
                 self._recorder.stop()
                 self._read()
             except NotRecording as error:
-                self._problems.append(str(error))
+                self._add_failure(error)
                 late = True
                 if self._rules is not None:
                     self._failures.append(summary.Failure("nothing could be checked"))
@@ -184,6 +186,12 @@ class Session:
             yield str(failure), {"red": True}
         if self._rows is not None:
             yield f"{self._events} events in {self._trace}; see more: tt-buftrace report {self._trace}", {}
+
+    def _add_failure(self, error: NotRecording) -> None:
+        """The process that waited for the recorder may have told the same already."""
+        said = self._recorder.log.failure().partition("\n")[0]
+        self._problems = [problem for problem in self._problems if not (said and problem.endswith(said))]
+        self._problems.append(str(error))
 
     def _check_rules(self) -> None:
         """A wrong rule is said before the tests are run. `--help` is for the case that it is right."""
@@ -223,10 +231,22 @@ def _program() -> Path:
     return found
 
 
+def _refuse_idle(options: Any) -> None:
+    """Options that do nothing without `--buftrace`: a rule that never fails a session must not look as if it could."""
+    idle = {
+        "--buftrace-fail-on": options.buftrace_fail_on,
+        "--buftrace-probes": options.buftrace_probes,
+        "--buftrace-required": options.buftrace_required,
+    }
+    for option, value in idle.items():
+        if value:
+            raise pytest.UsageError(f"{option} is for a session that is recorded: it takes --buftrace, too")
+
+
 def _trace(given: str, config: pytest.Config) -> Path:
     """The trace file; a test that was taken for it is told."""
     if "::" in given or given.endswith(".py") or Path(given).is_dir():
         raise pytest.UsageError(
             f"--buftrace {given}: this is no file for a trace; --buftrace={TRACE} takes no test for one"
         )
-    return Path(config.invocation_params.dir, given)
+    return Path(config.invocation_params.dir, given).resolve()

@@ -32,6 +32,9 @@ RECORDING = "recording process "
 REFUSED = "warning: process {pid} is not recorded: "
 ERROR = "error: "
 
+# The exit status of `record` where there was nothing to record.
+NOTHING = 1
+
 
 class NotRecording(Exception):
     """The recorder did not start, or did not come to its end; says why, and what to do."""
@@ -51,6 +54,12 @@ class Log:
     def text(self) -> str:
         """All that it said."""
         return self._read().strip()
+
+    def failure(self) -> str:
+        """Why it failed, without how far it had come."""
+        text = self.text()
+        at = text.find(f"\n{ERROR}")
+        return text[at + 1 :].removeprefix(ERROR) if at >= 0 else text.removeprefix(ERROR)
 
     def has_begun(self) -> bool:
         """Whether it has attached to a process, so that there is a trace."""
@@ -120,8 +129,9 @@ class Recorder:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotRecording(f"the recorder could not be stopped: {error}") from error
         self._process = None
-        if process.returncode != 0:
-            raise NotRecording(f"the recorder failed: {self.log.text()}")
+        nothing = process.returncode == NOTHING and not self.log.has_begun()
+        if process.returncode != 0 and not nothing:
+            raise NotRecording(f"the recorder failed: {self.log.failure()}")
 
     def close(self) -> None:
         """Leaves nothing behind, whatever happened."""
@@ -145,7 +155,7 @@ class Recorder:
         while not self.log.is_ready():
             if self._process.poll() is not None:
                 self._process = None
-                return self.log.text()
+                return self.log.failure()
             if time.monotonic() > deadline:
                 self._kill()
                 return f"{' '.join(command)} said nothing within {START:.0f} s"

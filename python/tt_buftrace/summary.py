@@ -26,6 +26,8 @@ class TestRow:
     colours: set[str] = field(default_factory=set)
     excess: int = 0
     held_bytes: int = 0
+    # Buffers that only the closing of their device released.
+    until_close: int = 0
 
     @property
     def is_odd(self) -> bool:
@@ -66,9 +68,11 @@ def rows(report: Json, held: Json) -> list[TestRow]:
                 row.excess += count
         found[row.test] = row
     for group in held["groups"]:
+        row = found.setdefault(group["name"] or NO_TEST, TestRow(group["name"] or NO_TEST))
         # What a device's closing released is no more held than what was freed.
-        if group["until"] != "close":
-            row = found.setdefault(group["name"] or NO_TEST, TestRow(group["name"] or NO_TEST))
+        if group["until"] == "close":
+            row.until_close += group["count"]
+        else:
             row.held_bytes += group["bytes"]
     return sorted(found.values(), key=lambda row: ("red" not in row.colours, -row.excess, -row.held_bytes))
 
@@ -89,7 +93,9 @@ def table(all_rows: list[TestRow], everything: bool) -> Iterator[tuple[str, dict
     if rest and not everything:
         allocations, frees = sum(row.allocations for row in rest), sum(row.frees for row in rest)
         others = f"{len(rest)} {'other ' if shown else ''}test{'s' if len(rest) > 1 else ''}"
-        yield f"nothing odd in {others}: {allocations} allocations, {frees} frees", {}
+        closed = sum(row.until_close for row in rest)
+        also = f"; {closed} held until their device closed" if closed else ""
+        yield f"nothing odd in {others}: {allocations} allocations, {frees} frees{also}", {}
 
 
 def problems(report: Json) -> list[str]:

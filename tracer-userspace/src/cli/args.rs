@@ -13,7 +13,7 @@ use clap::{
 };
 
 use super::profile::ProfileOptions;
-use super::scope::{By, ExcessBy, Scope, Sort, Verdicts, parse_verdict};
+use super::scope::{By, ExcessBy, Scope, Sort, parse_excess_verdict, parse_verdict};
 use crate::{
     analysis::{Cause, Query, Rule},
     discover::symbols::ProbeSet,
@@ -67,7 +67,7 @@ pub(super) enum Command {
 #[command(group(ArgGroup::new("target").args(["pid", "name", "container", "command"]).required(true)))]
 pub(super) struct Record {
     /// Process to attach to; it is not stopped, and goes on when the recording ends. May be given more than once
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = parse_pid)]
     pub(super) pid: Vec<u32>,
     /// PID is that of a container, which is told by any of its processes as this machine has them (docker inspect -f
     /// '{{.State.Pid}}'), or by the number that `readlink /proc/self/ns/pid` prints inside
@@ -122,7 +122,7 @@ pub(super) struct Live {
     #[arg(value_name = "TRACE")]
     pub(super) trace: Option<PathBuf>,
     /// Process to record and show; it is not stopped, and goes on when the view ends. May be given more than once
-    #[arg(short, long, conflicts_with = "trace")]
+    #[arg(short, long, conflicts_with = "trace", value_parser = parse_pid)]
     pub(super) pid: Vec<u32>,
     /// PID is that of a container: see `record`
     #[arg(long = "in", value_name = "CONTAINER", requires = "pid")]
@@ -138,7 +138,7 @@ pub(super) struct Live {
 #[derive(Debug, ClapArgs)]
 pub(super) struct Doctor {
     /// Look at this process too
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = parse_pid)]
     pub(super) pid: Option<u32>,
     /// PID is that of a container: see `record`
     #[arg(long = "in", value_name = "CONTAINER", requires = "pid")]
@@ -186,8 +186,9 @@ pub(super) struct Timeline {
     buffer: Option<u64>,
     #[command(flatten)]
     pub(super) scope: Scope,
-    #[command(flatten)]
-    pub(super) verdicts: Verdicts,
+    /// Verdicts, joined by commas
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',', value_parser = parse_verdict)]
+    pub(super) verdict: Vec<Verdict>,
     /// Show the stack of each step
     #[arg(long)]
     stacks: bool,
@@ -204,8 +205,9 @@ pub(super) struct Excess {
     pub(super) traces: Traces,
     #[command(flatten)]
     pub(super) scope: Scope,
-    #[command(flatten)]
-    pub(super) verdicts: Verdicts,
+    /// Verdicts, joined by commas
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',', value_parser = parse_excess_verdict)]
+    pub(super) verdict: Vec<Verdict>,
     /// What comes first
     #[arg(long, value_name = "ORDER", default_value = "count")]
     pub(super) sort: Sort,
@@ -451,6 +453,10 @@ impl From<Probes> for ProbeSet {
             Probes::Full => Self::Full,
         }
     }
+}
+
+fn parse_pid(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "a process is told by its number, as `ps` shows it; --wait takes a name".to_owned())
 }
 
 /// An id is long enough to be one container's.

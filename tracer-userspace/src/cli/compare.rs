@@ -23,8 +23,8 @@ use crate::{
 };
 
 pub(super) fn diff(args: &Diff, out: &mut impl Write) -> Result<Status> {
-    let before = summary(&args.before.0, args.scope.filter())?;
-    let after = summary(&args.after.0, args.scope.filter())?;
+    let before = summary(&args.before.0, args.scope.filter()?)?;
+    let after = summary(&args.after.0, args.scope.filter()?)?;
     let value = analysis::diff(&before, &after);
     let text = if args.json { view::json("diff", &value) } else { view::diff(&value, args.top) };
     out.write_all(text.as_bytes())?;
@@ -35,7 +35,7 @@ pub(super) fn diff(args: &Diff, out: &mut impl Write) -> Result<Status> {
 pub(super) fn check(args: &Check, out: &mut impl Write) -> Result<Status> {
     refuse_outputs(args)?;
     let gate = gate(args)?;
-    let filter = args.scope.filter();
+    let filter = args.scope.filter()?;
     let (summary, counts) = match gate.expectations.is_empty() {
         true => (summary(&args.traces.paths, filter)?, Counts::default()),
         false => summary_and_counts(&args.traces.paths, filter)?,
@@ -68,7 +68,7 @@ fn refuse_outputs(args: &Check) -> Result<()> {
 
 fn gate(args: &Check) -> Result<Gate> {
     let expectations = parse_file(args.expect.as_deref(), Expectations::parse)?.unwrap_or_default();
-    let filter = args.scope.filter();
+    let filter = args.scope.filter()?;
     if expectations.are_about(CountedIn::Server) && (filter.since.is_some() || filter.until.is_some()) {
         bail!("the server ledger has no times: --since and --until do not go with expectations of it");
     }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     Status,
     args::{Export, Format},
-    file::{is_replaceable, refuse_same, replace},
+    file::{is_replaceable, refuse_same, refuse_trace, replace},
     profile,
     read::{open, records},
 };
@@ -28,9 +28,10 @@ pub(super) fn export(args: &Export) -> Result<Status> {
     refuse(args)?;
     match (&args.output, args.to.is_folder()) {
         (Some(path), true) => write_folder(args, path),
-        (None, true) => bail!("this format is a folder, which -o names"),
+        (None, true) => bail!("this format is a folder of files: name it by -o FOLDER"),
         (Some(path), false) => {
             refuse_same(path, args.inputs())?;
+            refuse_trace(path)?;
             write_file(path, |out| run(args, out))
         }
         (None, false) => run(args, &mut io::stdout().lock()),
@@ -42,7 +43,7 @@ fn refuse(args: &Export) -> Result<()> {
     if args.stacks && !matches!(args.to, Format::Csv | Format::Jsonl) {
         bail!("--stacks is for --to csv and --to jsonl");
     }
-    if matches!(args.to, Format::Visualizer) && args.scope.filter().parts_lives() {
+    if matches!(args.to, Format::Visualizer) && args.scope.filter()?.parts_lives() {
         bail!("of what is live, only a --device or --type can be shown alone");
     }
     args.profile.refuse(args.to)
@@ -52,7 +53,7 @@ fn run(args: &Export, out: &mut dyn Write) -> Result<Status> {
     match args.to {
         Format::Html => {
             let known = model::read(open(&args.traces.paths)?, &mut |_| {});
-            feed(args, &known, Box::new(Html::new(&known, &args.scope.filter(), out)))
+            feed(args, &known, Box::new(Html::new(&known, &args.scope.filter()?, out)))
         }
         Format::Csv | Format::Jsonl => {
             let known = model::read(records(&args.traces.paths)?, &mut |_| {});
@@ -66,7 +67,7 @@ fn run(args: &Export, out: &mut dyn Write) -> Result<Status> {
         Format::Perfetto => {
             let mut links = Links::default();
             let known = model::read(open(&args.traces.paths)?, &mut |entry| links.entry(entry));
-            feed(args, &known, Box::new(Perfetto::new(&known, links, &args.scope.filter(), out)?))
+            feed(args, &known, Box::new(Perfetto::new(&known, links, &args.scope.filter()?, out)?))
         }
         _ => profile::write(args, out),
     }
@@ -83,7 +84,7 @@ fn write_folder(args: &Export, path: &Path) -> Result<Status> {
 
 /// Reads the traces again, for their entries.
 fn feed(args: &Export, known: &Model, mut format: Box<dyn export::Export + '_>) -> Result<Status> {
-    let mut selection = args.scope.filter().select(&known.definitions);
+    let mut selection = args.scope.filter()?.select(&known.definitions);
     let mut written = Ok(());
     let model = model::read(open(&args.traces.paths)?, &mut |entry| {
         if written.is_ok() && selection.takes(entry) {

@@ -8,17 +8,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::trace::{MAGIC, open};
+use crate::trace::{MAGIC, ReadError, open};
 
 /// Most bytes of a text that is read as a whole.
 const LARGEST_TEXT: u64 = 64 << 20;
 
 /// Reads a text.
 pub(super) fn read_text(path: &Path) -> Result<String> {
-    let file = open(path).with_context(|| format!("failed to read {}", path.display()))?;
-    read_open_text(file, path)
+    // What `ReadError` has to say besides is about traces.
+    let file = open(path).map_err(|error| match error {
+        ReadError::Io(error) => error.into(),
+        other => anyhow!("{other}"),
+    });
+    read_open_text(file.with_context(|| format!("failed to read {}", path.display()))?, path)
 }
 
 /// Reads a text from its file.
@@ -52,15 +56,21 @@ pub(super) fn refuse_same<'a>(output: &Path, inputs: impl IntoIterator<Item = &'
     }
 }
 
+/// Refuses an output that is a trace, for what is none.
+pub(super) fn refuse_trace(output: &Path) -> Result<()> {
+    if output.is_file() && is_trace(output)? {
+        bail!("failed to write {}: it is a trace", output.display());
+    }
+    Ok(())
+}
+
 /// Writes a text. A file that is there already stays as it was unless all of the new one can be written.
 pub(super) fn save(path: &Path, text: &str) -> Result<()> {
     let failed = || format!("failed to write {}", path.display());
     if !is_replaceable(path) {
         return fs::write(path, text).with_context(failed);
     }
-    if path.exists() && is_trace(path)? {
-        bail!("failed to write {}: it is a trace", path.display());
-    }
+    refuse_trace(path)?;
     replace(path, |new| Ok(fs::write(new, text)?)).with_context(failed)
 }
 

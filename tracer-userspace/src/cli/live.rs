@@ -23,7 +23,7 @@ use super::{Status, args, record};
 use crate::{
     capture::{
         kernel,
-        session::{self, Options, Progress, Summary, Target},
+        session::{self, Ending, Options, Progress, Target},
     },
     discover::{container, symbols::ProbeSet},
     live::Phase,
@@ -61,6 +61,7 @@ fn record_and_follow(args: args::Live) -> Result<Status> {
         follow: args.follow_forks,
         kernel: kernel::Options { ring_bytes: RING, verbose: false, remember: true },
         copies: false,
+        epilogue: keep,
     };
     let (tell, news) = channel();
     let (mut news, mut view) = (Some(news), None);
@@ -85,16 +86,13 @@ fn record_and_follow(args: args::Live) -> Result<Status> {
     }
     if hung_up.load(Ordering::Relaxed) {
         // There is nobody to be told, and the view may wait for ever for a key of a terminal that is gone.
-        return result.map(|_| Status::Done);
+        return result.map(|ending| record::status(&ending));
     }
     let shown = view.map(|view| view.join().unwrap_or_else(|_| Err(anyhow!("the view failed"))));
-    let summary = result.context("failed to record (`tt-buftrace doctor` says more)")?;
-    match &summary {
-        None => eprintln!("nothing was recorded: TT-Metal was not loaded"),
-        Some(summary) => record::summarize(summary, keep.then_some(&options.output)),
-    }
+    let ending = result?;
+    record::summarize(&ending, keep.then_some(&options.output));
     shown.transpose()?;
-    Ok(Status::Done)
+    Ok(record::status(&ending))
 }
 
 /// Shows a recording of this process. However this ends, the recording does not go on unseen.
@@ -117,10 +115,10 @@ impl Drop for StopOnDrop {
     }
 }
 
-fn how_it_ended(result: &Result<Option<Summary>>) -> String {
+fn how_it_ended(result: &Result<Ending>) -> String {
     match result {
-        Ok(Some(summary)) => record::how_it_ended(summary).to_owned(),
-        Ok(None) => "nothing was recorded: TT-Metal was not loaded".to_owned(),
+        Ok(ending) if ending.summary.is_some() => record::how_it_ended(ending),
+        Ok(_) => "nothing was recorded: TT-Metal was not loaded".to_owned(),
         Err(error) => format!("the recording failed: {error:#}"),
     }
 }
@@ -142,7 +140,8 @@ impl News {
             }
             Progress::Attached(_) => Some(Self::Begun),
             Progress::Problem(problem) => Some(Self::Problem((*problem).to_owned())),
-            Progress::Tick(_) => None,
+            // Of a command, or of processes that are selected, which `live` has none of.
+            Progress::Selecting(_) | Progress::Interrupted | Progress::Tick(_) => None,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     trace::{ReadError, escape_lines},
 };
 
-/// Exit code: done, but the traces had problems, or did not pass a check.
+/// Exit code: done, but the traces had problems, or did not pass a check, or there is none, as nothing was recorded.
 const PROBLEMS: u8 = 1;
 /// Exit code: misuse or failure. clap uses it too.
 const FAILURE: u8 = 2;
@@ -39,7 +39,7 @@ const FAILURE: u8 = 2;
 enum Status {
     /// All is well.
     Done,
-    /// A trace could not be read to its end, but what could be is shown; or a check failed.
+    /// A trace could not be read to its end, but what could be is shown; a check failed; nothing was recorded.
     Problems,
 }
 

@@ -92,7 +92,7 @@ enum Counted {
 /// Writes one of these formats.
 pub(super) fn write(args: &Export, out: &mut dyn Write) -> Result<Status> {
     let options = &args.profile;
-    let filter = args.scope.filter();
+    let filter = args.scope.filter()?;
     let now = Read::of(&args.traces.paths, &filter)?;
     match (args.to, &options.against) {
         (Format::Svg, against) => {

@@ -19,15 +19,14 @@ use crate::{
         Cause, Epilogue, ExcessFold, Filter, Folds, HeldFold, Integrity, Query, Ranking, ReportFold, Selection,
         TimelineFold,
     },
-    model::{self, Definitions, Entry, Model, Source, Verdict},
-    trace::{Damage, Event, Item, ReadError, Reader, Sought, Survey, escape, text},
+    model::{self, Entry, Model, Source as _, Trace, Verdict},
+    trace::{Damage, ReadError, Reader, Sought, Survey, escape, text},
     view,
 };
 
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
-    let filter = args.scope.filter();
-    let fold = ReportFold::new(&filter);
-    let known = |folds: Folds| folds.report;
+    let filter = args.scope.filter()?;
+    let (fold, known) = (ReportFold::new(&filter), (!filter.parts_lives()).then_some(Folds::report));
     let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, ReportFold::entry, known)?;
     let mut value = fold.finish(args.top, &model);
     value.integrity.selected = selection.told();
@@ -38,7 +37,7 @@ pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
 pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> {
     let query = args.query();
     let mut fold = TimelineFold::new(query);
-    let filter = args.scope.with(&args.verdicts);
+    let filter = args.scope.with(&args.verdict)?;
     let (model, selection) = read_about(&args.traces.paths, query, filter, |entry| fold.entry(entry))?;
     let mut value = fold.finish(&model);
     value.integrity.selected = selection.told();
@@ -47,9 +46,8 @@ pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> 
 }
 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
-    let (filter, fold) = (args.scope.with(&args.verdicts), ExcessFold::default());
-    let known = |folds: Folds| folds.excess;
-    let (fold, model, selection) = read_findings(&args.traces.paths, filter, fold, ExcessFold::entry, known)?;
+    let (filter, fold, known) = (args.scope.with(&args.verdict)?, ExcessFold::default(), Some(Folds::excess));
+    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, ExcessFold::entry, known)?;
     let mut value = fold.finish(args.by.into(), Ranking { order: args.sort.into(), top: args.top }, &model);
     value.integrity.selected = selection.told();
     let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
@@ -57,9 +55,8 @@ pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
 }
 
 pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
-    let (filter, fold) = (args.scope.filter(), HeldFold::default());
-    let known = |folds: Folds| folds.held;
-    let (fold, model, selection) = read_findings(&args.traces.paths, filter, fold, HeldFold::entry, known)?;
+    let (filter, fold, known) = (args.scope.filter()?, HeldFold::default(), Some(Folds::held));
+    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, HeldFold::entry, known)?;
     let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
     let mut value = fold.finish(args.by.into(), ranking, &model);
     value.integrity.selected = selection.told();
@@ -106,46 +103,31 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
     Ok(if integrity.damaged { Status::Problems } else { Status::Done })
 }
 
-/// Folds the entries that a filter takes, from an empty fold on. A trace of which all is wanted may have at its end what that
-/// comes to; then its events are not read.
+/// Folds the entries that a filter takes, from an empty fold on. The trace may have at its end what that comes to; then its
+/// events are not read. `None` for `known` says that no trace has it.
 fn read_fold<F>(
     paths: &[PathBuf],
     filter: Filter,
     mut fold: F,
     entry: impl Fn(&mut F, &Entry),
-    known: impl FnOnce(Folds) -> F,
+    known: Option<impl FnOnce(Folds, &mut Selection) -> Option<F>>,
 ) -> Result<(F, Model, Selection)> {
-    if let ([path], true) = (paths, filter.takes_all())
+    if let [path] = paths
+        && let Some(known) = known
         && let Some((model, folds)) = read_epilogue(path)?
     {
-        return Ok((known(folds), model, filter.select(&Definitions::default())));
+        let mut selection = filter.clone().select(&model.definitions);
+        if let Some(fold) = known(folds, &mut selection) {
+            return Ok((fold, model, selection));
+        }
     }
     let (model, selection) = read(paths, filter, |it| entry(&mut fold, it))?;
     Ok((fold, model, selection))
 }
 
-/// The same for a fold that takes findings alone: of a trace that has them at its end, a part is told by that, too.
-fn read_findings<F>(
-    paths: &[PathBuf],
-    filter: Filter,
-    mut fold: F,
-    entry: impl Fn(&mut F, &Entry),
-    known: impl FnOnce(Folds) -> F,
-) -> Result<(F, Model, Selection)> {
-    if let ([path], false) = (paths, filter.takes_all())
-        && let Some((model, folds)) = read_epilogue(path)?
-        && let Some(findings) = folds.findings()
-    {
-        let mut selection = filter.select(&model.definitions);
-        findings.iter().filter(|it| selection.takes(it)).for_each(|it| entry(&mut fold, it));
-        return Ok((fold, model, selection));
-    }
-    read_fold(paths, filter, fold, entry, known)
-}
-
 fn read_epilogue(path: &Path) -> Result<Option<(Model, Folds)>> {
     let mut folds = None;
-    let model = model::read_sums(TraceFile::open(path, Reader::with_epilogue)?, |trace| {
+    let model = model::read_sums(open_trace(path, Reader::with_epilogue)?, |trace| {
         let epilogue = Epilogue::from_bytes(trace.reader.epilogue())?;
         folds = Some(epilogue.folds);
         Some(epilogue.sums)
@@ -189,7 +171,7 @@ fn read_about(
 }
 
 /// The buffers of a query, and traces that are opened for them alone; `None` if the traces have to be read whole.
-fn survey(paths: &[PathBuf], query: Query) -> Result<Option<(Sought, Vec<TraceFile>)>> {
+fn survey(paths: &[PathBuf], query: Query) -> Result<Option<(Sought, Vec<Trace>)>> {
     let survey = |sought: &Sought| -> Result<Vec<Survey>> {
         paths.iter().map(|path| Survey::of(path, sought).with_context(|| failed_to_read(path))).collect()
     };
@@ -206,7 +188,7 @@ fn survey(paths: &[PathBuf], query: Query) -> Result<Option<(Sought, Vec<TraceFi
     if surveys.iter().any(|survey| survey.is_whole) {
         return Ok(None);
     }
-    let open = |(path, survey): (&PathBuf, Survey)| TraceFile::open(path, |_| Reader::surveyed(survey));
+    let open = |(path, survey): (&PathBuf, Survey)| open_trace(path, |_| Reader::surveyed(survey));
     let traces: Result<_> = paths.iter().zip(surveys).map(open).collect();
     Ok(Some((sought, traces?)))
 }
@@ -238,56 +220,18 @@ fn read_all(
     Ok((model, selection))
 }
 
-pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
-    paths.iter().map(|path| TraceFile::open(path, Reader::open)).collect()
+pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<Trace>> {
+    paths.iter().map(|path| open_trace(path, Reader::open)).collect()
 }
 
 /// The same without events.
-pub(super) fn records(paths: &[PathBuf]) -> Result<Vec<TraceFile>> {
-    paths.iter().map(|path| TraceFile::open(path, Reader::records)).collect()
+pub(super) fn records(paths: &[PathBuf]) -> Result<Vec<Trace>> {
+    paths.iter().map(|path| open_trace(path, Reader::records)).collect()
 }
 
-/// A trace file and its name.
-pub(super) struct TraceFile {
-    name: String,
-    reader: Reader,
-}
-
-impl TraceFile {
-    fn open(path: &Path, open: impl FnOnce(&Path) -> Result<Reader, ReadError>) -> Result<Self> {
-        let reader = open(path).with_context(|| failed_to_read(path))?;
-        Ok(Self { name: path.display().to_string(), reader })
-    }
-}
-
-impl Iterator for TraceFile {
-    type Item = Item;
-
-    fn next(&mut self) -> Option<Item> {
-        self.reader.next()
-    }
-}
-
-impl Source for TraceFile {
-    fn take_run(&mut self) -> &mut [Event] {
-        self.reader.take_run()
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn damage(&self) -> Option<Damage> {
-        self.reader.damage().cloned()
-    }
-
-    fn skipped(&self) -> u64 {
-        self.reader.skipped()
-    }
-
-    fn passed(&self) -> u64 {
-        self.reader.passed()
-    }
+fn open_trace(path: &Path, open: impl FnOnce(&Path) -> Result<Reader, ReadError>) -> Result<Trace> {
+    let reader = open(path).with_context(|| failed_to_read(path))?;
+    Ok(Trace { name: path.display().to_string(), reader })
 }
 
 fn failed_to_read(path: &Path) -> String {
@@ -302,7 +246,7 @@ mod tests {
     use crate::{
         analysis::EpilogueFold,
         cli::{args::Args, dispatch},
-        trace::Writer,
+        trace::{Item, Writer},
     };
 
     const LINES: &str = "process id=1 pid=7\nevent 1 t=5 p=1 tid=7 allocated uid=1 address=0x100 size=64 owns=1 class=mesh\n\
@@ -450,7 +394,9 @@ mod tests {
         append(&epilogue(&other), "");
         let (_, by_epilogue) = run("report", &path);
         assert!(by_events.contains("64 B") && by_epilogue.contains("4096 B"), "{by_epilogue}");
-        for (command, by_epilogue) in [("held --device 0", true), ("report --type DRAM", false), ("dump", false)] {
+        for (command, by_epilogue) in
+            [("held --device 0", true), ("report --type DRAM", true), ("report --since 0", false), ("dump", false)]
+        {
             assert_eq!(run(command, &path).1.contains("4096"), by_epilogue, "{command}");
         }
         assert!(run_all("report", &[&path, &path]).1.contains("64 B"));

@@ -3,10 +3,13 @@
 
 use std::{
     io::{IsTerminal as _, Write},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
+    process::ExitStatus,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+use signal_hook::low_level::signal_name;
 
 use super::{
     Status,
@@ -16,22 +19,25 @@ use crate::{
     capture::{
         kernel,
         search::Select,
-        session::{self, Figures, Options, Progress, Reason, Summary, Target},
+        session::{self, Ending, Figures, Options, Progress, Reason, Started, Summary, Target},
         stacks::Compared,
     },
     discover::container,
     doctor::{self, Check, Outcome},
     trace::{escape, escape_json},
-    view::bytes,
+    view::{bytes, count},
 };
+
+/// What Ctrl-C is where there is a command, to which the terminal sends it as well.
+const INTERRUPTS: &str = "Ctrl-C is for the command, a second one stops the recording";
 
 pub(super) fn record(args: Record) -> Result<Status> {
     check_machine()?;
     let pids = args.pid.iter().map(|&pid| container::resolve(pid, args.inside)).collect::<Result<Vec<_>>>()?;
     let follow = args.follow_forks || !args.command.is_empty() && !args.no_follow_forks;
-    let (output, of_process) = match pids[..] {
-        [pid] => (PathBuf::from(format!("buftrace-{pid}.ttb")), format!(" -p {pid}")),
-        _ => (PathBuf::from("buftrace.ttb"), String::new()),
+    let output = match pids[..] {
+        [pid] => PathBuf::from(format!("buftrace-{pid}.ttb")),
+        _ => PathBuf::from("buftrace.ttb"),
     };
     let output = args.output.unwrap_or(output);
     let target = match (args.name.map(Select::Name), args.container.map(Select::Container)) {
@@ -41,19 +47,21 @@ pub(super) fn record(args: Record) -> Result<Status> {
     };
     let kernel = kernel::Options { ring_bytes: args.ring, verbose: args.verbose_kernel, remember: !args.forget_rows };
     let probes = args.probes.into();
-    let options = Options { target, output, max_size: args.max_size, probes, follow, kernel, copies: args.stack_copy };
-    let mut line = ProgressLine::new(args.quiet);
-    let summary = session::record(&options, &mut |progress| line.tell(&progress))
-        .with_context(|| format!("failed to record (`tt-buftrace doctor{of_process}` says more)"))?;
+    let (max_size, copies) = (args.max_size, args.stack_copy);
+    let options = Options { target, output, max_size, probes, follow, kernel, copies, epilogue: true };
+    let mut line = ProgressLine::new(args.quiet, &options.target);
+    let ending = session::record(&options, &mut |progress| line.tell(&progress));
     line.clear();
-    match summary {
-        None => eprintln!(
-            "nothing was recorded: the process ended, or the recording was stopped, before TT-Metal was loaded"
-        ),
-        Some(_) if args.quiet => {}
-        Some(summary) => summarize(&summary, Some(&options.output)),
+    let ending = ending?;
+    if ending.summary.is_none() || !args.quiet {
+        summarize(&ending, Some(&options.output));
     }
-    Ok(Status::Done)
+    Ok(status(&ending))
+}
+
+/// That nothing was recorded is a problem: who asked for a trace has none.
+pub(super) fn status(ending: &Ending) -> Status {
+    if ending.summary.is_some() { Status::Done } else { Status::Problems }
 }
 
 /// Refuses a machine on which nothing can be recorded.
@@ -65,15 +73,19 @@ pub(super) fn check_machine() -> Result<()> {
     Ok(())
 }
 
-/// The line on stderr that tells how the recording goes: rewritten in place on a terminal, left out elsewhere.
+/// What is said on stderr while a recording goes on, and the line that tells how it goes: rewritten in place on a terminal that
+/// is ours alone, left out elsewhere.
 struct ProgressLine {
     quiet: bool,
-    terminal: bool,
+    /// Whether there is a command that we started. It has our terminal, and gets its Ctrl-C.
+    command: bool,
+    moving: bool,
 }
 
 impl ProgressLine {
-    fn new(quiet: bool) -> Self {
-        Self { quiet, terminal: std::io::stderr().is_terminal() }
+    fn new(quiet: bool, target: &Target) -> Self {
+        let command = matches!(target, Target::Command(_));
+        Self { quiet, command, moving: !quiet && !command && std::io::stderr().is_terminal() }
     }
 
     fn tell(&mut self, progress: &Progress) {
@@ -83,21 +95,35 @@ impl ProgressLine {
                 eprintln!("warning: {}", escape(problem));
             }
             _ if self.quiet => {}
+            Progress::Selecting(Select::Name(name)) => {
+                eprintln!("waiting: for processes named {} that load TT-Metal; Ctrl-C stops", escape(name));
+            }
+            Progress::Selecting(Select::Container(id)) => {
+                eprintln!("waiting: for processes of container {} that load TT-Metal; Ctrl-C stops", escape(id));
+            }
             Progress::Waiting(process) => eprintln!(
-                "waiting: process {} ({}) has not loaded TT-Metal yet; Ctrl-C stops waiting",
+                "waiting: process {} ({}) has not loaded TT-Metal yet; {}",
                 process.pid,
-                escape(&process.command)
+                escape(&process.command),
+                if self.command { INTERRUPTS } else { "Ctrl-C stops waiting" },
             ),
             Progress::Attached(discovery) => {
+                self.clear();
                 eprintln!(
-                    "recording process {} ({}): {} probes in {}; Ctrl-C stops the recording, not the process",
+                    "recording process {} ({}): {} probes in {}; {}",
                     discovery.process.pid,
                     escape(&discovery.process.command),
                     discovery.sites.iter().filter(|site| site.offset.is_ok()).count(),
                     escape(&discovery.library().mapping.path.to_string_lossy()),
+                    if self.command { INTERRUPTS } else { "Ctrl-C stops the recording, not the process" },
                 );
             }
-            Progress::Tick(figures) if self.terminal => {
+            Progress::Interrupted => {
+                eprintln!(
+                    "the command has got Ctrl-C, too, and is recorded until it ends; a second one stops the recording"
+                );
+            }
+            Progress::Tick(figures) if self.moving => {
                 let Figures { seconds, events, rate, live_bytes, lost } = *figures;
                 eprint!(
                     "\r\x1b[K{seconds:.0} s  {} events  {}/s  {} live  {} lost",
@@ -112,31 +138,58 @@ impl ProgressLine {
     }
 
     fn clear(&self) {
-        if self.terminal && !self.quiet {
+        if self.moving {
             eprint!("\r\x1b[K");
         }
     }
 }
 
 /// How a recording ended.
-pub(super) fn how_it_ended(summary: &Summary) -> &'static str {
-    match summary.reason {
-        Reason::Exited if summary.processes > 1 => "the processes ended",
-        Reason::Exited => "the process ended",
-        Reason::Interrupted => "stopped",
-        Reason::Executed => "the process executes another program",
+pub(super) fn how_it_ended(ending: &Ending) -> String {
+    let several = ending.summary.as_ref().is_some_and(|summary| summary.processes > 1);
+    match (ending.reason, ending.command) {
+        (Reason::Exited, Some(Started::Ended(status))) if !status.success() => how_the_command_ended(status),
+        (Reason::Exited, _) if several => "the processes ended".to_owned(),
+        (Reason::Exited, _) => "the process ended".to_owned(),
+        (Reason::Interrupted, _) => "stopped".to_owned(),
+        (Reason::Executed, _) => "the process executes another program".to_owned(),
     }
 }
 
-pub(super) fn summarize(summary: &Summary, output: Option<&Path>) {
-    let why = how_it_ended(summary);
+/// How a command ended that did not succeed.
+fn how_the_command_ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the command exited with {code}"),
+        (None, Some(signal)) => match signal_name(signal) {
+            Some(name) => format!("the command was killed by {name}"),
+            None => format!("the command was killed by signal {signal}"),
+        },
+        (None, None) => "the command ended".to_owned(),
+    }
+}
+
+pub(super) fn summarize(ending: &Ending, output: Option<&Path>) {
+    let why = how_it_ended(ending);
+    match &ending.summary {
+        None => eprintln!("nothing was recorded: {why} before TT-Metal was loaded"),
+        Some(summary) => show(&why, summary),
+    }
+    if let Some(Started::GoesOn(pid)) = ending.command {
+        eprintln!("the command goes on, unrecorded, as process {pid}");
+    }
+    if let Some(output) = output.filter(|_| ending.summary.is_some()) {
+        eprintln!("next: tt-buftrace report {}", escape(&output.to_string_lossy()));
+    }
+}
+
+fn show(why: &str, summary: &Summary) {
     let tally = &summary.tally;
     eprintln!(
-        "{why} after {:.1} s: {} events ({} allocations, {} frees), {} lost, {} written",
+        "{why} after {:.1} s: {} ({}, {}), {} lost, {} written",
         summary.seconds,
-        tally.events,
-        tally.allocated,
-        tally.freed,
+        count(tally.events, "event"),
+        count(tally.allocated, "allocation"),
+        count(tally.freed, "free"),
         summary.lost,
         bytes(summary.bytes),
     );
@@ -153,9 +206,6 @@ pub(super) fn summarize(summary: &Summary, output: Option<&Path>) {
     }
     if !summary.adds_up {
         eprintln!("warning: sent events are not the sum of kept and lost ones; please report this");
-    }
-    if let Some(output) = output {
-        eprintln!("next: tt-buftrace report {}", escape(&output.to_string_lossy()));
     }
 }
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The options by which reading commands select, group and rank.
 
+use anyhow::{Result, ensure};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
-    analysis::{DeviceQuery, ExcessGrouping, Filter, Grouping, Order, Pattern, SitePattern, parse_buffer_type},
+    analysis::{
+        DeviceQuery, ExcessGrouping, ExcessKind, Filter, Grouping, Order, Pattern, SitePattern, parse_buffer_type,
+    },
     model::Verdict,
 };
 
@@ -24,19 +27,11 @@ pub(super) struct Scope {
     #[arg(long, value_name = "PATTERN", value_parser = SitePattern::parse)]
     site: Option<SitePattern>,
     /// From this time on, in seconds after the start; of an imported log from this line on, of a graph from this node on
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
     since: Option<u64>,
     /// Before this time, line or node
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
     until: Option<u64>,
-}
-
-/// Which verdicts to look at.
-#[derive(Debug, ClapArgs)]
-pub(super) struct Verdicts {
-    /// Verdicts, joined by commas
-    #[arg(long, value_name = "VERDICT", value_delimiter = ',', value_parser = parse_verdict)]
-    verdict: Vec<Verdict>,
 }
 
 /// What comes first.
@@ -80,8 +75,15 @@ pub(super) enum ExcessBy {
 
 impl Scope {
     /// As the analyses have it.
-    pub(super) fn filter(&self) -> Filter {
-        Filter {
+    ///
+    /// # Errors
+    ///
+    /// It is of no time at all.
+    pub(super) fn filter(&self) -> Result<Filter> {
+        if let (Some(since), Some(until)) = (self.since, self.until) {
+            ensure!(since < until, "--since is not before --until: nothing is in between");
+        }
+        Ok(Filter {
             device: self.device,
             buffer_type: self.buffer_type,
             test: self.test.clone(),
@@ -89,12 +91,12 @@ impl Scope {
             verdicts: Vec::new(),
             since: self.since,
             until: self.until,
-        }
+        })
     }
 
     /// The same for some verdicts alone.
-    pub(super) fn with(&self, verdicts: &Verdicts) -> Filter {
-        Filter { verdicts: verdicts.verdict.clone(), ..self.filter() }
+    pub(super) fn with(&self, verdicts: &[Verdict]) -> Result<Filter> {
+        Ok(Filter { verdicts: verdicts.to_vec(), ..self.filter()? })
     }
 }
 
@@ -132,8 +134,18 @@ impl From<ExcessBy> for Option<ExcessGrouping> {
 }
 
 pub(super) fn parse_verdict(text: &str) -> Result<Verdict, String> {
-    let names = || Verdict::ALL.map(Verdict::name).join(", ");
-    Verdict::from_name(text).ok_or_else(|| format!("the verdicts are {}", names()))
+    verdict_of(text, |_| true)
+}
+
+/// One that a free can have that is no ordinary one.
+pub(super) fn parse_excess_verdict(text: &str) -> Result<Verdict, String> {
+    verdict_of(text, |verdict| ExcessKind::of(verdict).is_some())
+}
+
+fn verdict_of(text: &str, fits: impl Fn(Verdict) -> bool) -> Result<Verdict, String> {
+    let names = || -> Vec<&str> { Verdict::ALL.into_iter().filter(|it| fits(*it)).map(Verdict::name).collect() };
+    let known = Verdict::from_name(text).filter(|it| fits(*it));
+    known.ok_or_else(|| format!("the verdicts are {}", names().join(", ")))
 }
 
 /// Nanoseconds, from seconds with a fraction. Done in whole numbers, so that times read back as views show them. The number
@@ -158,6 +170,17 @@ mod tests {
     use crate::{model::Device, trace::DeviceClass};
 
     #[test]
+    fn no_time_at_all_is_refused() {
+        let of = |since, until| {
+            let scope = Scope { device: None, buffer_type: None, test: None, site: None, since, until };
+            scope.filter().map_err(|error| error.to_string()).map(|_| ())
+        };
+        assert_eq!((of(Some(1), Some(2)), of(Some(5), None), of(None, Some(1))), (Ok(()), Ok(()), Ok(())));
+        let refused = Err("--since is not before --until: nothing is in between".to_owned());
+        assert_eq!((of(Some(2), Some(2)), of(Some(3), Some(2))), (refused.clone(), refused));
+    }
+
+    #[test]
     fn devices_times_and_types_are_understood() {
         let exactly = |class, id| Ok(DeviceQuery::Exactly(Device { class, id }));
         assert_eq!(DeviceQuery::parse("mesh0"), exactly(DeviceClass::Mesh, 0));
@@ -170,6 +193,12 @@ mod tests {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
         assert_eq!((parse_buffer_type("l1"), parse_buffer_type("TRACE")), (Ok(1), Ok(4)));
+        assert_eq!(parse_excess_verdict("marked"), Ok(Verdict::Marked));
+        let refused =
+            "the verdicts are repeat, alias-free, stale-free, stolen-free, after-close, marked, inherited, unmatched";
+        for wrong in ["held", "released", "overlap", "leak"] {
+            assert_eq!(parse_excess_verdict(wrong), Err(refused.to_owned()));
+        }
         assert!(parse_buffer_type("l2").is_err() && parse_verdict("leak").is_err());
     }
 }

@@ -106,6 +106,7 @@ fn own(events: u64, missing: &mut Vec<Figure>) -> Result<Vec<Run>> {
     synthesize(events, &trace, &["epilogue"])?;
     let address = an_address(&trace)?;
     measure(REPORT, &["report", &path], events);
+    measure("tt-buftrace report --type", &["report", "--type", "L1", &path], events);
     measure("tt-buftrace excess", &["excess", &path], events);
     measure(TIMELINE, &["timeline", "--address", &address, &path], events);
     measure("tt-buftrace diff", &["diff", &path, &path], 2 * events);
