@@ -77,6 +77,9 @@ fn what_is_no_file_is_not_waited_for() -> Result<()> {
             assert!(output.stdout.is_empty());
         }
     }
+    let missing = run(&["check", path(&trace), "--fail-on", "red", "--suppress", "nowhere.toml"])?;
+    assert_failed(&missing, &["failed to read nowhere.toml: No such file or directory"]);
+    assert!(!String::from_utf8_lossy(&missing.stderr).contains("hint: "), "that is about traces");
     for option in ["--suppress", "--expect", "--baseline"] {
         for device in [path(&pipe), "/dev/zero"] {
             let output = run(&["check", path(&trace), "--fail-on", "red", option, device])?;
@@ -106,6 +109,8 @@ fn what_is_read_is_never_written() -> Result<()> {
     }
     assert_failed(&check(&["--suppress", path(&known), "--junit", path(&known)])?, &["it would replace "]);
     assert_failed(&check(&["--junit", path(&other)])?, &["other.ttb: it is a trace"]);
+    let export = run(&["export", path(&trace), "--to", "folded", "-o", path(&other)])?;
+    assert_failed(&export, &["failed to write ", "other.ttb: it is a trace"]);
     assert_failed(&run(&["import", path(&log), "-o", path(&log)])?, &["it would replace "]);
     assert_eq!(fs::read(&trace)?, before);
     assert_eq!(fs::read(&other)?, before);

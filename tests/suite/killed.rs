@@ -60,7 +60,7 @@ fn recorders_killed_at_one_target(kills: u32) -> Result<u32> {
         recorder.signal("-KILL")?;
         let killed = since_boot()?;
         assert_eq!(recorder.finish()?.0.signal(), Some(9));
-        if trace.exists() {
+        if has_begun(&trace) {
             assert_nearly_whole(&trace, killed).with_context(|| format!("killed after {moment:?}"))?;
             left.push(trace);
         }
@@ -99,7 +99,7 @@ fn a_target_killed_at_any_moment_leaves_a_trace_that_reads() -> Result<()> {
         let target = target.finish()?;
         let (status, said) = recorder.finish()?;
         held.assert_gone();
-        if !trace.exists() {
+        if !has_begun(&trace) {
             let early = said.contains("ended") || said.contains("no process");
             assert!(early, "killed after {moment:?}, and the recorder: {status}: {said}");
             continue;
@@ -123,12 +123,17 @@ fn a_target_killed_at_any_moment_leaves_a_trace_that_reads() -> Result<()> {
 /// Sleeps, but not for long: from now on if `early`, or from when there is a trace; returns for how long.
 fn sleep_until_some_moment(early: bool, trace: &Path) -> Duration {
     if !early {
-        wait_until(PATIENCE, || trace.exists());
+        wait_until(PATIENCE, || has_begun(trace));
     }
     // What hash maps get their keys from.
     let moment = Duration::from_millis(RandomState::new().hash_one(0) % LATEST);
     sleep(moment);
     moment
+}
+
+/// Whether there is a trace, not only the place for it.
+fn has_begun(trace: &Path) -> bool {
+    fs::metadata(trace).is_ok_and(|trace| trace.len() > 0)
 }
 
 fn since_boot() -> Result<Duration> {

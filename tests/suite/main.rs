@@ -9,6 +9,7 @@ mod agreement;
 mod banks;
 mod cause;
 mod circular;
+mod command;
 mod containers;
 mod cycles;
 mod docs;

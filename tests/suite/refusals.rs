@@ -61,6 +61,7 @@ fn a_process_that_is_not_there() -> Result<()> {
     let trace = folder.path().join("trace.ttb");
     let output = run(&["record", "-p", NO_PROCESS, "-o", path(&trace)])?;
     assert_refused(&output, &["there is no process 4194305"]);
+    assert!(!stderr(&output).contains("doctor"), "which knows no more");
     assert!(!trace.exists());
     Ok(())
 }
@@ -71,6 +72,7 @@ fn a_command_that_is_not_there() -> Result<()> {
     let trace = folder.path().join("trace.ttb");
     let output = run(&["record", "-o", path(&trace), "--", "/nowhere/python"])?;
     assert_refused(&output, &["failed to start /nowhere/python", "No such file or directory"]);
+    assert!(!stderr(&output).contains("doctor"), "which knows no more");
     assert!(!trace.exists());
     Ok(())
 }
@@ -99,14 +101,15 @@ fn assert_build_refused(variant: &str, fields: &[&str], words: &[&str]) -> Resul
         return Ok(());
     }
     let target = Target::start(lookalike(variant, &["burst.py", "10"]))?;
-    let trace = target.path("trace.ttb");
-    let refused = run(&["record", "-p", &target.pid(), "-o", path(&trace)])?;
+    let (trace, pid) = (target.path("trace.ttb"), target.pid());
+    let refused = run(&["record", "-p", &pid, "-o", path(&trace)])?;
     let doctor = run(&["doctor", "-p", &target.pid()])?;
     target.go()?;
     let target = target.finish()?;
     target.succeeded()?;
 
     assert_refused(&refused, words);
+    assert_refused(&refused, &[&format!("`tt-buftrace doctor -p {pid}` says more")]);
     assert!(!trace.exists() && !target.path("trace.ttb").exists());
     assert_eq!(doctor.status.code(), Some(1));
     let checks = String::from_utf8(doctor.stdout)?;
@@ -239,7 +242,7 @@ fn a_cut_or_damaged_trace_shows_what_it_holds() -> Result<()> {
 fn a_command_line_that_makes_no_sense() -> Result<()> {
     let lines: [(&[&str], &str); 8] = [
         (&["record"], "--pid <PID>"),
-        (&["record", "-p", "abc"], "'abc'"),
+        (&["record", "-p", "abc"], "a process is told by its number"),
         (&["record", "-p", "1", "--ring", "3"], "a power of two from 1 to 1024"),
         (&["record", "-p", "1", "--", "true"], "cannot be used with"),
         (&["timeline", "a.ttb"], "--buffer <BUFFER>"),

@@ -81,24 +81,24 @@ pub(crate) fn text(arguments: &[&str]) -> Result<String> {
         bail!("{arguments:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     let told = String::from_utf8(output.stdout)?;
-    if let &[command @ ("report" | "excess" | "held"), trace, "--json"] = arguments {
-        assert_eq!(
-            told,
-            told_by_events(command, trace)?.unwrap_or(told.clone()),
-            "{command}, by the epilogue and by events"
-        );
+    if let &[command @ ("report" | "excess" | "held"), trace, ref options @ .., "--json"] = arguments
+        && options.first().is_none_or(|option| option.starts_with("--"))
+    {
+        let by_events = told_by_events(command, trace, options)?;
+        assert_eq!(told, by_events.unwrap_or(told.clone()), "{arguments:?}, by the epilogue and by events");
     }
     Ok(told)
 }
 
 /// What a command prints of a trace that has an epilogue, if it has to read the events.
-fn told_by_events(command: &str, trace: &str) -> Result<Option<String>> {
+fn told_by_events(command: &str, trace: &str, options: &[&str]) -> Result<Option<String>> {
     let folder = tempfile::tempdir()?;
     let copy = folder.path().join("events.ttb");
     if !copy_events(Path::new(trace), &copy)? {
         return Ok(None);
     }
-    Ok(Some(String::from_utf8(run(&[command, path(&copy), "--json"])?.stdout)?))
+    let arguments = [&[command, path(&copy)], options, &["--json"]].concat();
+    Ok(Some(String::from_utf8(run(&arguments)?.stdout)?))
 }
 
 /// Copies a trace without its epilogue, if it has one and is whole.
