@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """dropped.py COUNT: allocates and frees from so many functions that are made, called once and dropped, without a pause: mostly
-their code is gone, or other code is where it was, before a recorder reads it. The truth is as in callers.py.
+their code is gone, or other code is where it was, before a recorder reads it. It goes on until the function that frees code is
+probed no more, makes some that stay, and calls those when it is probed again. The truth is as in callers.py, with a line for
+each time that it came to be probed, or not to be, as the process's own memory says.
 """
 
+import ctypes
+import itertools
 import sys
 import time
 
 import attach
 import lookalike
 from lookalike import library
+
+# Offset of `tp_dealloc` in a type object, and what a function may begin with.
+TP_DEALLOC, ENDBR64, BREAKPOINT = 48, bytes.fromhex("f30f1efa"), b"\xcc"
 
 create, drop = library.la_tensor_create, library.la_tensor_drop
 truth = attach.Truth()
@@ -29,16 +36,51 @@ def both(size):
     note("free", size); drop(tensor)  # fmt: skip
 
 
-mesh = lookalike.MeshDevice()
-attach.wait_for_tracer()
-for number in range(int(sys.argv[1])):
+def make(number):
     made = {"both": both}
     # Every fiftieth has the same shape, and often the same address.
     body = "\n" * (number % 50) + f"def made_{number}():\n    return both({4096 * (number + 1)})\n"
     exec(compile(body, f"<made {number}>", "exec"), made)
-    made[f"made_{number}"]()
-    made.clear()
+    return made[f"made_{number}"]
+
+
+def churn(number):
+    function = make(number)
+    function()
+    # It is in there itself.
+    function.__globals__.clear()
     for other in range(20):
         compile(f"x_{other} = {other}", "<other>", "exec")
+
+
+def is_probed():
+    return ctypes.string_at(destructor, 1) == BREAKPOINT
+
+
+def note_probed():
+    truth.write("probed", value=is_probed())
+
+
+destructor = ctypes.c_uint64.from_address(id(type(note.__code__)) + TP_DEALLOC).value
+if ctypes.string_at(destructor, 4) == ENDBR64:
+    destructor += 4
+mesh = lookalike.MeshDevice()
+attach.wait_for_tracer()
+numbers = itertools.count()
+note_probed()
+for number in itertools.islice(numbers, int(sys.argv[1])):
+    churn(number)
+end = time.monotonic() + attach.WAIT_SECONDS
+while is_probed() and time.monotonic() < end:
+    churn(next(numbers))
+note_probed()
+kept = [make(next(numbers)) for _ in range(200)]
+while not is_probed() and time.monotonic() < end:
+    time.sleep(0.01)
+# The recorder puts it in a little before it relies on it.
+time.sleep(0.5)
+note_probed()
+for function in kept:
+    function()
 mesh.close()
 time.sleep(0.5)

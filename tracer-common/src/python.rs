@@ -5,8 +5,14 @@
 pub const MAX_PYTHON_FRAMES: usize = 512;
 /// A thread state, a frame, or a code object, is read up to its last field of interest: fewer bytes than these.
 pub const MAX_PYTHON_READ: usize = 256;
-/// Size of each of the two parts of a code object that make its [`checksum`], in bytes.
+/// Size of each of the two parts of a code object that go into its [`CodeSum`], in bytes.
 pub const CODE_PART: usize = 32;
+/// What a code object points to that goes into it, too: what it is called, its file, and its line table.
+pub const CODE_TEXTS: usize = 3;
+/// Offset of the length in a `str` and a `bytes`: `PyASCIIObject.length`, `PyVarObject.ob_size`.
+pub const TEXT_LENGTH: u64 = 16;
+/// So many of the last bytes of each text.
+pub const TEXT_TAIL: u64 = 16;
 
 /// Where a CPython interpreter keeps the frames of a thread: offsets in bytes, verified in the process in hand.
 #[repr(C)]
@@ -40,8 +46,20 @@ pub struct PythonLayout {
     pub names: u32,
     /// Bytes of a code object that hold both parts, below [`MAX_PYTHON_READ`].
     pub code_size: u32,
+    /// What it is called, its file, and its line table.
+    pub texts: [CodeText; CODE_TEXTS],
     /// Whether a probe tells when a code object is freed: 0 or 1. Until then it is what it was.
     pub codes_watched: u32,
+}
+
+/// Where a text of a code object is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeText {
+    /// How far behind the counts the pointer to it is: a multiple of eight.
+    pub pointer: u32,
+    /// Where in it its bytes begin, if it is a `bytes` or an ASCII `str`.
+    pub start: u32,
 }
 
 /// One Python frame, as the interpreter has it.
@@ -52,7 +70,8 @@ pub struct PythonFrame {
     pub code: u64,
     /// The word at [`PythonLayout::instruction`].
     pub instruction: u64,
-    /// [`checksum`] of the code object; of zeros, where it could not be read.
+    /// [`CodeSum`] of the code object: of all of it, or without its texts, where one could not be read; of zeros, where none
+    /// of it could.
     pub checksum: u32,
     /// The byte at [`PythonLayout::mark`], and above it how many code objects had been freed when this one was first seen
     /// (the lower 24 bits): another one at the same address has another number.
@@ -149,21 +168,42 @@ pub struct PythonScratch {
     pub code: [u64; MAX_PYTHON_READ / 8],
 }
 
-/// Tells a code object from others that were at the same address: from its counts and its names' addresses.
-#[must_use]
-#[inline(always)]
-pub const fn checksum(counts: &[u64; CODE_PART / 8], names: &[u64; CODE_PART / 8]) -> u32 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut sum = 0_u64;
-    let mut word = 0;
-    while word < CODE_PART / 8 {
-        sum = (sum ^ counts[word]).wrapping_mul(ODD);
-        sum = (sum ^ (sum >> 29) ^ names[word]).wrapping_mul(ODD);
-        word += 1;
+/// Tells a code object from all others that are, or were, at its address: made from its counts, its names' addresses, and what
+/// is there. One that was freed, and another one that was made at its place, often have all but the last in common.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeSum(u64);
+
+impl CodeSum {
+    /// That of the two parts of the code object itself.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(counts: [u64; CODE_PART / 8], names: [u64; CODE_PART / 8]) -> Self {
+        let [a, b, c, d] = counts;
+        let [e, f, g, h] = names;
+        Self(0).add(a).add(e).add(b).add(f).add(c).add(g).add(d).add(h)
     }
-    (sum >> 32) as u32
+
+    /// With a text: its length, and its last [`TEXT_TAIL`] bytes. Before a shorter one, that is what is in front of it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with_text(self, length: u64, [first, second]: [u64; 2]) -> Self {
+        self.add(length).add(first).add(second)
+    }
+
+    /// As it is sent.
+    #[must_use]
+    #[inline(always)]
+    pub const fn get(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline(always)]
+    const fn add(self, word: u64) -> Self {
+        let sum = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self(sum ^ sum >> 29)
+    }
 }
 
-const _: () = assert!(size_of::<PythonLayout>() == 60, "no implicit padding");
+const _: () = assert!(size_of::<PythonLayout>() == 84, "no implicit padding");
 const _: () = assert!(size_of::<PythonFrame>() == 24, "no implicit padding");
 const _: () = assert!(size_of::<PythonStack>() == 16 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");

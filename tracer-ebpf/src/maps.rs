@@ -78,7 +78,7 @@ static KNOWN: PerCpuArray<[Known; KNOWN_RULES]> = PerCpuArray::with_max_entries(
 #[map]
 static CODES_FREED: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
 
-/// Python code objects seen before, by any hash of their address: see `python::checksum_of`.
+/// Python code objects seen before, by any hash of their address: see `python::identify`.
 #[map]
 static CODES: Array<[u64; 2]> = Array::with_max_entries(1 << 16, 0);
 

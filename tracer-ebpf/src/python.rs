@@ -9,8 +9,8 @@ use aya_ebpf::helpers::{
     generated::{self, bpf_get_current_task},
 };
 use tracer_common::{
-    Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout, StackHash, Target,
-    checksum,
+    CodeSum, CodeText, Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout,
+    StackHash, TEXT_LENGTH, TEXT_TAIL, Target,
 };
 
 use crate::{
@@ -262,7 +262,7 @@ fn identify(
     // What can't be read becomes zeros: user space then finds that the checksum is not right.
     let unreadable = read_part(part, layout.code_size, code.wrapping_add(u64::from(layout.counts))) != 0;
     let words = |start: u32| [0, 8, 16, 24].map(|offset| word(part, start + offset));
-    let checksum = checksum(&words(0), &words(layout.names));
+    let checksum = with_texts(layout, CodeSum::of(words(0), words(layout.names)), part).get();
     let generation = if layout.codes_watched == 0 { 0 } else { freed as u32 & 0xff_ffff };
     if unreadable {
         *readable = 0;
@@ -276,6 +276,24 @@ fn identify(
         }
     }
     Code { checksum, generation }
+}
+
+/// What a code object is called is in memory of its own, which may not be there at the moment: then it tells nothing.
+#[inline(always)]
+fn with_texts(layout: &PythonLayout, code: CodeSum, part: &[u64; MAX_PYTHON_READ / 8]) -> CodeSum {
+    let mut sum = code;
+    for CodeText { pointer, start } in layout.texts {
+        let object = word(part, pointer);
+        // SAFETY: the helper copes with any user address.
+        let Ok(length) = (unsafe { bpf_probe_read_user(object.wrapping_add(TEXT_LENGTH) as *const u64) }) else {
+            return code;
+        };
+        let tail = object.wrapping_add(u64::from(start)).wrapping_add(length).wrapping_sub(TEXT_TAIL);
+        // SAFETY: as above.
+        let Ok(tail) = (unsafe { bpf_probe_read_user(tail as *const [u64; 2]) }) else { return code };
+        sum = sum.with_text(length, tail);
+    }
+    sum
 }
 
 /// A code object is freed: nobody runs it, so nobody looks at what is remembered of it meanwhile.

@@ -94,10 +94,22 @@ impl Sites {
         pid: u32,
         discovery: &Discovery,
     ) -> Vec<UProbeLink> {
-        // What identifies its code objects is read anew each time, so nobody need watch them.
+        // Its code objects are watched if it does not end soon.
         let own = discovery.sites.iter().filter(|site| site.home != Home::Library && site.kind != Kind::CodeFreed);
         let attached = own.filter_map(|site| self.attach_one(kernel, recorder, pid, discovery, site, false).ok()?.1);
         attached.collect()
+    }
+
+    /// Attaches to the destructor of a process's Python code objects, if that can be done.
+    pub(super) fn watch_code(
+        &mut self,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+        pid: u32,
+        discovery: &Discovery,
+    ) -> Option<UProbeLink> {
+        let site = discovery.sites.iter().find(|site| site.kind == Kind::CodeFreed)?;
+        self.attach_one(kernel, recorder, pid, discovery, site, false).ok()?.1
     }
 
     /// The probes in all processes, to be taken out.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads Python code objects from the process: what a function is called, where it is, and its line table.
 
-use tracer_common::{CODE_PART, checksum};
+use tracer_common::{CodeSum, CodeText, TEXT_LENGTH, TEXT_TAIL};
 
 use super::lines::line;
 use crate::discover::{
     memory,
-    python::{CodeLayout, LineFormat},
+    python::{BYTES_START, CodeLayout, LineFormat},
 };
 
 /// Most characters of a name or path.
@@ -17,8 +17,6 @@ const LARGEST_TABLE: u64 = 1 << 20;
 const MOST_REFERENCES: u64 = 1 << 33;
 /// Size of the head of an object with a size.
 const VARIABLE_HEAD: usize = 24;
-/// Where the bytes of a `bytes` begin: behind the head and the hash.
-const BYTES_START: u64 = 32;
 
 /// What a code object says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +54,15 @@ impl Missing {
     }
 }
 
+/// What the kernel side may have found where a code object is: all that goes into its [`CodeSum`], or nothing of its texts,
+/// as one was not in memory at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checksums {
+    /// With its texts.
+    pub whole: u32,
+    without_texts: u32,
+}
+
 impl CodeObject {
     /// Reads the code object at an address, which must have this checksum, before and after.
     ///
@@ -63,17 +70,17 @@ impl CodeObject {
     /// With the reason, if it is not there any more.
     pub fn read(pid: u32, layout: &CodeLayout, address: u64, expected: u32) -> Result<Self, Missing> {
         let (found, code) = Self::read_now(pid, layout, address)?;
-        if found == expected { Ok(code) } else { Err(Missing::Replaced) }
+        if [found.whole, found.without_texts].contains(&expected) { Ok(code) } else { Err(Missing::Replaced) }
     }
 
-    /// Reads the code object at an address, and its checksum.
+    /// Reads the code object at an address, and its checksums.
     ///
     /// # Errors
     /// With the reason, if there is none.
-    pub fn read_now(pid: u32, layout: &CodeLayout, address: u64) -> Result<(u32, Self), Missing> {
+    pub fn read_now(pid: u32, layout: &CodeLayout, address: u64) -> Result<(Checksums, Self), Missing> {
         let reader = Reader { pid, layout };
-        let before = reader.checksum(address)?;
-        let pointer = |offset: u32| reader.pointer(address.wrapping_add(offset.into()));
+        let before = reader.checksums(address)?;
+        let pointer = |offset: u32| reader.word(address.wrapping_add(offset.into()));
         let code = Self {
             function: reader.text(pointer(layout.function)?)?,
             file: reader.text(pointer(layout.file)?)?,
@@ -81,7 +88,7 @@ impl CodeObject {
             format: layout.format,
             table: reader.bytes(pointer(layout.lines)?)?,
         };
-        let unchanged = reader.checksum(address)? == before;
+        let unchanged = reader.checksums(address)? == before;
         if unchanged { Ok((before, code)) } else { Err(Missing::Replaced) }
     }
 
@@ -107,19 +114,20 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The checksum of what is a code object by its head.
-    fn checksum(&self, address: u64) -> Result<u32, Missing> {
-        let part = |offset: u32| -> Result<[u64; CODE_PART / 8], Missing> {
-            let mut bytes = [0; CODE_PART];
-            self.fill(address.wrapping_add(offset.into()), &mut bytes)?;
-            let (words, _) = bytes.as_chunks::<8>();
-            let mut part = [0; CODE_PART / 8];
-            part.iter_mut().zip(words).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
-            Ok(part)
-        };
-        let found = checksum(&part(self.layout.counts)?, &part(self.layout.names)?);
+    /// Those of what is a code object by its head.
+    fn checksums(&self, address: u64) -> Result<Checksums, Missing> {
+        let at = |offset: u32| address.wrapping_add(offset.into());
+        let code = CodeSum::of(self.words(at(self.layout.counts))?, self.words(at(self.layout.names))?);
+        let mut whole = code;
+        for CodeText { pointer, start } in self.layout.texts() {
+            let text = self.word(at(self.layout.counts.wrapping_add(pointer)))?;
+            let length = self.word(text.wrapping_add(TEXT_LENGTH))?;
+            let end = text.wrapping_add(start.into()).wrapping_add(length);
+            whole = whole.with_text(length, self.words(end.wrapping_sub(TEXT_TAIL))?);
+        }
         let mut head = [0; 16];
         self.fill(address, &mut head)?;
+        let found = Checksums { whole: whole.get(), without_texts: code.get() };
         if is_alive(&head, self.layout.code_type) { Ok(found) } else { Err(Missing::Replaced) }
     }
 
@@ -139,7 +147,7 @@ impl Reader<'_> {
         let mut head = [0; VARIABLE_HEAD];
         self.fill(address, &mut head)?;
         let mut bytes = vec![0; self.length(&head, self.layout.bytes_type, LARGEST_TABLE)?];
-        self.fill(address.wrapping_add(BYTES_START), &mut bytes)?;
+        self.fill(address.wrapping_add(BYTES_START.into()), &mut bytes)?;
         Ok(bytes)
     }
 
@@ -155,8 +163,14 @@ impl Reader<'_> {
         usize::try_from(length).map_err(|_| Missing::Damaged)
     }
 
-    fn pointer(&self, address: u64) -> Result<u64, Missing> {
-        memory::read_u64(self.pid, address).map_err(|_| Missing::Gone)
+    fn word(&self, address: u64) -> Result<u64, Missing> {
+        self.words(address).map(|[word]| word)
+    }
+
+    fn words<const COUNT: usize>(&self, address: u64) -> Result<[u64; COUNT], Missing> {
+        let mut bytes = [[0; 8]; COUNT];
+        self.fill(address, bytes.as_flattened_mut())?;
+        Ok(bytes.map(u64::from_le_bytes))
     }
 
     fn fill(&self, address: u64, bytes: &mut [u8]) -> Result<(), Missing> {

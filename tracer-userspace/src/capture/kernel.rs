@@ -30,6 +30,8 @@ const TRACEPOINTS: [(&str, &str); 3] =
 
 /// `BPF_F_INNER_MAP` of the kernel's `uapi/linux/bpf.h`: the map's size is its own, whatever that of its place-holder is.
 const BPF_F_INNER_MAP: u32 = 1 << 12;
+/// `BPF_EXIST`, from there, too: what is not there is not added.
+const BPF_EXIST: u64 = 2;
 
 /// How the kernel side is set up.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,7 @@ pub struct Kernel {
     pythons: HashMap<MapData, u32, Value<PythonLayout>>,
     epochs: Array<MapData, u64>,
     codes_freed: Array<MapData, u64>,
+    codes: Array<MapData, [u64; 2]>,
     spaces: ArrayOfMaps<MapData, Array<MapData, Value<Space>>>,
     /// What targets have in `spaces` that are gone.
     no_space: Array<MapData, Value<Space>>,
@@ -99,6 +102,7 @@ impl Kernel {
             })?,
             epochs: Array::try_from(map(&mut ebpf, "EPOCHS")?)?,
             codes_freed: Array::try_from(map(&mut ebpf, "CODES_FREED")?)?,
+            codes: Array::try_from(map(&mut ebpf, "CODES")?)?,
             spaces: ArrayOfMaps::try_from(map(&mut ebpf, "SPACES")?)?,
             tables: match map(&mut ebpf, "TABLES")? {
                 Map::ArrayOfMaps(tables) => tables,
@@ -212,9 +216,29 @@ impl Kernel {
         self.pythons.insert(tgid, Value(layout), 0).context("failed to tell the kernel side of the Python interpreter")
     }
 
+    /// Says otherwise of the interpreter of a process, unless that is gone.
+    pub fn update_python(&mut self, tgid: u32, layout: PythonLayout) -> Result<()> {
+        match self.pythons.insert(tgid, Value(layout), BPF_EXIST) {
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => Ok(()),
+            updated => updated.context("failed to tell the kernel side of the Python interpreter"),
+        }
+    }
+
     /// How many code objects of Python the target with this number has freed.
     pub fn codes_freed(&self, target: u32) -> Result<u64> {
         self.codes_freed.get(&target, 0).context("failed to read how many code objects were freed")
+    }
+
+    /// Sets that number; nobody may be counting.
+    pub fn set_codes_freed(&mut self, target: u32, freed: u64) -> Result<()> {
+        self.codes_freed.set(target, freed, 0).context("failed to set how many code objects were freed")
+    }
+
+    /// Forgets all code objects of Python that are remembered, of all targets: they are read again.
+    pub fn forget_codes(&mut self) -> Result<()> {
+        (0..self.codes.len())
+            .try_for_each(|index| self.codes.set(index, [0; 2], 0))
+            .context("failed to forget code objects")
     }
 
     /// Puts a probe at `offset` of the file at `path`, for one process or for all.

@@ -67,10 +67,10 @@ impl Interpreter {
     pub fn new(pid: u32, frames: Frames, interned: &mut Interned) -> Self {
         let mut codes = HashMap::new();
         for &address in &frames.running {
-            if let Ok((checksum, code)) = CodeObject::read_now(pid, &frames.code, address) {
+            if let Ok((checksums, code)) = CodeObject::read_now(pid, &frames.code, address) {
                 let code = Ok(code);
                 let number = interned.code(|number| record(number, &code));
-                codes.insert(CodeKey { address, checksum, generation: 0 }, (number, code));
+                codes.insert(CodeKey { address, checksum: checksums.whole, generation: 0 }, (number, code));
             }
         }
         Self { pids: vec![pid], frames, codes, left: MOST_TABLES }

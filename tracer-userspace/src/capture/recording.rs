@@ -228,13 +228,12 @@ impl<'a> Recording<'a> {
 
     /// What is to be done once a second.
     fn each_second(&mut self) -> Result<()> {
-        let time = Duration::from_nanos(self.recorder.time(boot_now()));
-        for process in self.processes.values_mut().filter(|process| !process.has_ended()) {
+        let Self { kernel, recorder, sites, processes, detached, .. } = self;
+        for (&pid, process) in processes.iter_mut().filter(|(_, process)| !*detached && !process.has_ended()) {
             if let Stage::Recorded(recorded) = &mut process.stage
                 && let Some(watch) = &mut recorded.watch
             {
-                let problem = watch.look(&mut self.kernel, time)?;
-                self.recorder.problems(problem.into_iter().collect());
+                watch.look(kernel, |kernel| sites.watch_code(kernel, recorder, pid, &recorded.discovery))?;
             }
         }
         // What is mapped without the dynamic linker is seen here.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The probe that tells when a Python code object is freed, so that the others need not be looked at again at each hit.
 //!
-//! It is taken out where it would cost the target more than it saves: in a program that makes and drops code all the time.
+//! It is out while it would cost the target more than it saves: when a program makes and drops code all the time, as it does
+//! where it imports much. Nothing is wrong then; a hit takes longer.
 
-use std::time::Duration;
+use std::mem;
 
 use anyhow::Result;
 use aya::programs::uprobe::UProbeLink;
@@ -14,6 +15,8 @@ use super::kernel::{self, Kernel};
 /// Code objects that may be freed between two looks, which are a second apart: a hit costs the target a microsecond, or
 /// some fifteen where the kernel must single-step the instruction.
 const MOST_FREED: u64 = 1000;
+/// Most seconds that the probe is out before it is tried again.
+const LONGEST_PAUSE: u32 = 64;
 
 /// The probe in one target.
 pub(super) struct CodeWatch {
@@ -23,11 +26,14 @@ pub(super) struct CodeWatch {
     target: u32,
     /// What the kernel side knows of the interpreter.
     layout: PythonLayout,
-    /// None if it is not there, or taken out.
+    /// None while it is out.
     probe: Option<UProbeLink>,
+    /// How many code objects had been freed at the last look.
     freed: u64,
-    /// What the user must know if the process goes on.
-    problem: Option<String>,
+    /// How long it was out the last time, in seconds; 0 if it was of use since.
+    pause: u32,
+    /// Seconds until it is tried again.
+    left: u32,
 }
 
 impl CodeWatch {
@@ -39,9 +45,14 @@ impl CodeWatch {
         layout: PythonLayout,
         probe: Option<UProbeLink>,
     ) -> Result<Self> {
-        let layout = PythonLayout { codes_watched: u32::from(probe.is_some()), ..layout };
-        kernel.add_python(tgid, layout)?;
-        Ok(Self { tgid, target, layout, probe, freed: 0, problem: None })
+        let watch = Self { probe, ..Self::forked(tgid, target, layout) };
+        kernel.add_python(tgid, watch.layout())?;
+        Ok(watch)
+    }
+
+    /// That of a forked child, of whose interpreter the kernel side knows. Most end soon: it begins with a pause.
+    pub(super) const fn forked(tgid: u32, target: u32, layout: PythonLayout) -> Self {
+        Self { tgid, target, layout, probe: None, freed: 0, pause: 1, left: 1 }
     }
 
     /// The probe, to be taken out.
@@ -49,26 +60,51 @@ impl CodeWatch {
         self.probe
     }
 
-    /// To be called once a second, as long as the process lives, with the time. What the user must know, the second after the
-    /// probe was taken out: an interpreter that ends frees all its code, too, but makes none.
-    pub(super) fn look(&mut self, kernel: &mut Kernel, time: Duration) -> Result<Option<String>> {
-        let problem = self.problem.take();
+    /// To be called once a second, as long as the process lives, with what puts the probe in.
+    pub(super) fn look(
+        &mut self,
+        kernel: &mut Kernel,
+        attach: impl FnOnce(&mut Kernel) -> Option<UProbeLink>,
+    ) -> Result<()> {
         let freed = kernel.codes_freed(self.target)?;
-        if freed - self.freed > MOST_FREED
-            && let Some(probe) = self.probe.take()
-        {
+        let lately = freed.saturating_sub(mem::replace(&mut self.freed, freed));
+        if let Some(probe) = self.probe.take_if(|_| lately > MOST_FREED) {
             // First nobody relies on it any more.
-            kernel.add_python(self.tgid, PythonLayout { codes_watched: 0, ..self.layout })?;
+            kernel.update_python(self.tgid, self.layout())?;
             kernel::detach_later(vec![probe]);
-            self.problem = Some(format!(
-                "process {} freed {} Python code objects within a second, too many to watch: from {:.3} s on, where new code \
-                 came to be at the address of old code of the same shape, lines may be those of the old one",
-                self.tgid,
-                freed - self.freed,
-                time.as_secs_f64()
-            ));
+            self.rest();
+        } else if self.probe.is_some() {
+            self.pause = 0;
+        } else if self.left > 1 {
+            self.left -= 1;
+        } else {
+            self.put_back(kernel, attach)?;
         }
-        self.freed = freed;
-        Ok(problem)
+        Ok(())
+    }
+
+    /// What was freed meanwhile is not known, so nothing from before is relied on.
+    fn put_back(&mut self, kernel: &mut Kernel, attach: impl FnOnce(&mut Kernel) -> Option<UProbeLink>) -> Result<()> {
+        let has_been_in = self.freed > 0;
+        self.freed += 1;
+        kernel.set_codes_freed(self.target, self.freed)?;
+        self.probe = attach(kernel);
+        if self.probe.is_none() {
+            self.rest();
+            return Ok(());
+        }
+        if has_been_in {
+            kernel.forget_codes()?;
+        }
+        kernel.update_python(self.tgid, self.layout())
+    }
+
+    fn rest(&mut self) {
+        self.pause = (self.pause * 2).clamp(1, LONGEST_PAUSE);
+        self.left = self.pause;
+    }
+
+    fn layout(&self) -> PythonLayout {
+        PythonLayout { codes_watched: u32::from(self.probe.is_some()), ..self.layout }
     }
 }

@@ -161,6 +161,12 @@ impl Discovery {
         Some(linker.address(linker.elf().ok()?.symbol("_r_debug")?))
     }
 
+    /// How Python frames are read, if there is an interpreter whose frames can be.
+    #[must_use]
+    pub fn frames(&self) -> Option<&python::Frames> {
+        self.python.as_ref()?.frames.as_ref().ok()
+    }
+
     /// The layout that the kernel side is given.
     ///
     /// # Errors

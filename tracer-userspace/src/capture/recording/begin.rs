@@ -77,7 +77,7 @@ impl Recording<'_> {
         let changes = space.refresh(&mut recorder.catalog.files, &|| epoch);
         modules.load_all(kernel, &space, &recorder.catalog.files)?;
         let mut probes = sites.attach(kernel, recorder, pid, &discovery, options.follow)?;
-        let frames = discovery.python.as_ref().and_then(|python| python.frames.as_ref().ok());
+        let frames = discovery.frames();
         let code_freed = probes.code_freed.take();
         let watch = frames.map(|it| CodeWatch::begin(kernel, pid, target, it.layout, code_freed)).transpose()?;
         let (mut problems, no_probe) = attach::problems(&discovery, &probes);

@@ -14,6 +14,7 @@ use crate::{
         kernel,
         search::Search,
         session::Reason,
+        watch::CodeWatch,
     },
     discover::process::Process,
 };
@@ -50,13 +51,14 @@ impl Recording<'_> {
             true => Vec::new(),
             false => self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery),
         };
+        let watch = discovery.frames().map(|frames| CodeWatch::forked(pid, link.target, frames.layout));
         process.stage = Stage::Recorded(Box::new(Recorded {
             link,
             epoch: Epoch::INHERITED,
             told: false,
             discovery,
             probes,
-            watch: None,
+            watch,
             snapshots: None,
         }));
         self.refresh(pid)

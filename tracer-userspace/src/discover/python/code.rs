@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use tracer_common::CODE_PART;
+use tracer_common::{CODE_PART, CODE_TEXTS, CodeText};
 
 use super::{offsets::Offsets, peek::Peek};
 
@@ -14,6 +14,9 @@ const MEMBERS: u64 = 240;
 const MEMBER: u64 = 40;
 /// Most members that a type is believed to have.
 const MOST_MEMBERS: u64 = 64;
+/// Where the bytes of a `bytes` begin: behind the head and the hash (`Include/cpython/bytesobject.h`).
+pub const BYTES_START: u32 = 32;
+
 /// The format of the line table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFormat {
@@ -53,6 +56,14 @@ pub struct CodeLayout {
 }
 
 impl CodeLayout {
+    /// What goes into a code object's checksum besides its own words.
+    #[must_use]
+    pub fn texts(&self) -> [CodeText; CODE_TEXTS] {
+        let (ascii, _) = self.characters;
+        [(self.function, ascii), (self.file, ascii), (self.lines, BYTES_START)]
+            .map(|(offset, start)| CodeText { pointer: offset.wrapping_sub(self.counts), start })
+    }
+
     /// Reads the member table. `types` are the addresses of `PyCode_Type`, `PyUnicode_Type` and `PyBytes_Type`.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, ops::Range};
 use tracer_common::{CODE_PART, MAX_PYTHON_READ, NO_OFFSET, PythonLayout};
 
 pub use self::{
-    code::{CodeLayout, LineFormat},
+    code::{BYTES_START, CodeLayout, LineFormat},
     offsets::{DEBUG_OFFSETS, Entry, Offsets},
 };
 
@@ -141,6 +141,7 @@ fn layout(offsets: &Offsets, code: &CodeLayout, slot: u32) -> Result<PythonLayou
         counts: code.counts,
         names,
         code_size,
+        texts: code.texts(),
         codes_watched: 0,
     })
 }
