@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """dropped.py COUNT: allocates and frees from so many functions that are made, called once and dropped, without a pause: mostly
 their code is gone, or other code is where it was, before a recorder reads it. It goes on until the function that frees code is
-probed no more, makes some that stay, and calls those when it is probed again. The truth is as in callers.py, with a line for
-each time that it came to be probed, or not to be, as the process's own memory says.
+probed no more, puts others in the place of some that were called before, and calls those when it is probed again. The truth is
+as in callers.py, with a line for each time that it came to be probed, or not to be, as the process's own memory says.
 """
 
 import ctypes
@@ -44,11 +44,19 @@ def make(number):
     return made[f"made_{number}"]
 
 
+def make_some():
+    return [make(next(numbers)) for _ in range(200)]
+
+
+def drop_code(function):
+    # It is in there itself.
+    function.__globals__.clear()
+
+
 def churn(number):
     function = make(number)
     function()
-    # It is in there itself.
-    function.__globals__.clear()
+    drop_code(function)
     for other in range(20):
         compile(f"x_{other} = {other}", "<other>", "exec")
 
@@ -68,19 +76,24 @@ mesh = lookalike.MeshDevice()
 attach.wait_for_tracer()
 numbers = itertools.count()
 note_probed()
+old = make_some()
+for function in old:
+    function()
 for number in itertools.islice(numbers, int(sys.argv[1])):
     churn(number)
 end = time.monotonic() + attach.WAIT_SECONDS
 while is_probed() and time.monotonic() < end:
     churn(next(numbers))
 note_probed()
-kept = [make(next(numbers)) for _ in range(200)]
+while old:
+    drop_code(old.pop())
+new = make_some()
 while not is_probed() and time.monotonic() < end:
     time.sleep(0.01)
 # The recorder puts it in a little before it relies on it.
 time.sleep(0.5)
 note_probed()
-for function in kept:
+for function in new:
     function()
 mesh.close()
 time.sleep(0.5)
