@@ -166,12 +166,14 @@ pub struct PythonScratch {
     pub frame: [u64; MAX_PYTHON_READ / 8],
     /// A code object, from its counts on.
     pub code: [u64; MAX_PYTHON_READ / 8],
+    /// The length of one of its texts, then its last bytes.
+    pub text: [u64; TEXT_TAIL as usize / 8],
 }
 
 /// Tells a code object from all others that are, or were, at its address: made from its counts, its names' addresses, and what
 /// is there. One that was freed, and another one that was made at its place, often have all but the last in common.
 #[derive(Clone, Copy, Debug)]
-pub struct CodeSum(u64);
+pub struct CodeSum(pub u64);
 
 impl CodeSum {
     /// That of the two parts of the code object itself.

@@ -10,7 +10,7 @@ use aya_ebpf::helpers::{
 };
 use tracer_common::{
     CodeSum, CodeText, Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout,
-    StackHash, TEXT_LENGTH, TEXT_TAIL, Target,
+    PythonScratch, StackHash, TEXT_LENGTH, TEXT_TAIL, Target,
 };
 
 use crate::{
@@ -188,7 +188,7 @@ extern "C" fn python_step(level: u32) -> u32 {
         None => return PythonEnd::UnreadableFrame as u32,
     };
     let [code, instruction, mark, previous] = words;
-    let Code { checksum, generation } = identify(layout, *target, *freed, code, &mut read.code, readable);
+    let Code { checksum, generation } = identify(level, layout, *target, *freed, code, readable);
     let mark = entry_mark(layout, mark) | generation << 8;
     let slot = &mut stack.frames[*count as usize % MAX_PYTHON_FRAMES];
     *slot = PythonFrame { code, instruction, checksum, mark };
@@ -240,14 +240,7 @@ struct Code {
 /// two words: address and target, and the answer. Other CPUs write them one by one, so the second is of use only with the
 /// first that it was made with.
 #[inline(always)]
-fn identify(
-    layout: &PythonLayout,
-    target: u32,
-    freed: u64,
-    code: u64,
-    part: &mut [u64; MAX_PYTHON_READ / 8],
-    readable: &mut u32,
-) -> Code {
+fn identify(level: u32, layout: &PythonLayout, target: u32, freed: u64, code: u64, readable: &mut u32) -> Code {
     let key = key(target, code);
     let slot = maps::code(hash(code)).filter(|_| layout.codes_watched != 0);
     if let Some(slot) = slot {
@@ -259,10 +252,20 @@ fn identify(
             return Code { checksum: (known >> 32) as u32, generation: known as u32 >> 8 };
         }
     }
+    let Some(scratch::Python { read, .. }) = scratch::python(level) else { return Code { checksum: 0, generation: 0 } };
     // What can't be read becomes zeros: user space then finds that the checksum is not right.
-    let unreadable = read_part(part, layout.code_size, code.wrapping_add(u64::from(layout.counts))) != 0;
-    let words = |start: u32| [0, 8, 16, 24].map(|offset| word(part, start + offset));
-    let checksum = with_texts(layout, CodeSum::of(words(0), words(layout.names)), part).get();
+    let unreadable = read_part(&mut read.code, layout.code_size, code.wrapping_add(u64::from(layout.counts))) != 0;
+    let words = |start: u32| [0, 8, 16, 24].map(|offset| word(&read.code, start + offset));
+    let without_texts = CodeSum::of(words(0), words(layout.names)).0;
+    let mut sum = without_texts;
+    for &CodeText { pointer, start } in &layout.texts {
+        sum = python_text(level, sum, pointer, start);
+        if sum == 0 {
+            sum = without_texts;
+            break;
+        }
+    }
+    let checksum = CodeSum(sum).get();
     let generation = if layout.codes_watched == 0 { 0 } else { freed as u32 & 0xff_ffff };
     if unreadable {
         *readable = 0;
@@ -278,22 +281,30 @@ fn identify(
     Code { checksum, generation }
 }
 
-/// What a code object is called is in memory of its own, which may not be there at the moment: then it tells nothing.
-#[inline(always)]
-fn with_texts(layout: &PythonLayout, code: CodeSum, part: &[u64; MAX_PYTHON_READ / 8]) -> CodeSum {
-    let mut sum = code;
-    for CodeText { pointer, start } in layout.texts {
-        let object = word(part, pointer);
-        // SAFETY: the helper copes with any user address.
-        let Ok(length) = (unsafe { bpf_probe_read_user(object.wrapping_add(TEXT_LENGTH) as *const u64) }) else {
-            return code;
-        };
-        let tail = object.wrapping_add(u64::from(start)).wrapping_add(length).wrapping_sub(TEXT_TAIL);
-        // SAFETY: as above.
-        let Ok(tail) = (unsafe { bpf_probe_read_user(tail as *const [u64; 2]) }) else { return code };
-        sum = sum.with_text(length, tail);
+/// What the code object that was read comes to with the text that the word at `pointer` leads to, whose bytes are from `start`
+/// on; 0 if it is not in memory at the moment.
+///
+/// A function of its own, for one text each, has the stack that is left to it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn python_text(level: u32, sum: u64, pointer: u32, start: u32) -> u64 {
+    let Some(scratch::Python { read: PythonScratch { code, text, .. }, .. }) = scratch::python(level) else { return 0 };
+    let object = word(code, pointer);
+    if read_text(text, 8, object.wrapping_add(TEXT_LENGTH)) != 0 {
+        return 0;
     }
-    sum
+    let [length, _] = *text;
+    let end = object.wrapping_add(u64::from(start)).wrapping_add(length);
+    if read_text(text, TEXT_TAIL as u32, end.wrapping_sub(TEXT_TAIL)) != 0 {
+        return 0;
+    }
+    CodeSum(sum).with_text(length, *text).0
+}
+
+#[inline(always)]
+fn read_text(text: &mut [u64; 2], size: u32, address: u64) -> i64 {
+    // SAFETY: the helper copes with any user address; both sizes that it is called with have room.
+    unsafe { generated::bpf_probe_read_user(text.as_mut_ptr().cast(), size, address as *const _) }
 }
 
 /// A code object is freed: nobody runs it, so nobody looks at what is remembered of it meanwhile.
