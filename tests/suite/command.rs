@@ -93,7 +93,7 @@ fn a_signal_for_the_recorder_alone_stops_the_recording_and_not_the_command() -> 
     if !can_probe() {
         return Ok(());
     }
-    for signal in ["-TERM", "-INT"] {
+    for signal in ["-TERM", "-INT", "-HUP"] {
         let led = Led::new()?;
         let recorder = led.record_steady()?;
         let pid = fs::read_to_string(led.path("ready"))?.trim().to_owned();
@@ -108,6 +108,53 @@ fn a_signal_for_the_recorder_alone_stops_the_recording_and_not_the_command() -> 
         wait_until(PATIENCE, || !runs(&pid));
         assert_eq!(end_reason(&items(&led.trace())?), Some("interrupted"), "{signal}");
     }
+    Ok(())
+}
+
+#[test]
+fn who_outlives_the_terminal_goes_on_recording() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let led = Led::new()?;
+    let mut command = Command::new("nohup");
+    command.arg(program()).args(["record", "-o", path(&led.trace()), "--", &Led::python(), "-c", STEADY]);
+    led.lead(&mut command)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut recorder = Recorder::launch(command)?;
+    recorder.wait_for("recording ")?;
+    recorder.signal("-HUP")?;
+    fs::write(led.path("go"), "")?;
+    wait_until(PATIENCE, || fs::metadata(led.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
+    fs::remove_file(led.path("ready"))?;
+    let (status, said) = recorder.finish()?;
+    assert!(status.success() && said.contains("the process ended after "), "{said}");
+    assert_eq!(end_reason(&items(&led.trace())?), Some("exited"));
+    Ok(())
+}
+
+#[test]
+fn a_recorder_whose_words_nobody_reads_goes_on() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let led = Led::new()?;
+    // What reads its words leaves after the first one, as `grep -m1` does.
+    let record = "exec 3>&1; { \"$0\" \"$@\" 2>&1 >&3; echo \"code $?\" >&3; } | head -c 1 >/dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", record, path(program()), "record", "-o", path(&led.trace()), "--"]);
+    command.args(["sh", "-c", "exec \"$0\" \"$@\" 2>/dev/null", &Led::python(), "-c", STEADY]);
+    led.lead(&mut command)?;
+    let _children = following();
+    let child = command.stdout(Stdio::piped()).spawn()?;
+    wait_until(PATIENCE, || led.path("ready").exists() && led.trace().metadata().is_ok_and(|trace| trace.len() > 0));
+    fs::write(led.path("go"), "")?;
+    wait_until(PATIENCE, || fs::metadata(led.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
+    fs::remove_file(led.path("ready"))?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8(output.stdout)?;
+    assert!(said.ends_with("code 0\n"), "{said}");
+    assert_eq!(end_reason(&items(&led.trace())?), Some("exited"));
     Ok(())
 }
 

@@ -310,7 +310,7 @@ impl Log for KernelLog {
     }
 
     fn log(&self, record: &Record) {
-        eprintln!("kernel: {}", record.args());
+        say!("kernel: {}\n", record.args());
     }
 
     fn flush(&self) {}

@@ -3,8 +3,11 @@
 
 use std::{
     ffi::OsString,
+    future,
+    mem::MaybeUninit,
     path::PathBuf,
     process::{Child, ExitStatus},
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -222,10 +225,12 @@ fn became(child: &mut Child) -> Result<Started> {
     Ok(status.map_or(Started::GoesOn(child.id()), Started::Ended))
 }
 
-/// Ctrl-C, and what service managers send.
+/// Ctrl-C, what service managers send, and the end of the terminal.
 pub(super) struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    /// None for who was told to outlive the terminal, as by `nohup`.
+    hang_up: Option<Signal>,
     /// Whether the latest SIGINT was the terminal's.
     keyboard: Arc<AtomicBool>,
 }
@@ -252,16 +257,34 @@ impl Stop {
         .context("failed to watch for Ctrl-C")?;
         let interrupt = signal(SignalKind::interrupt()).context("failed to watch for Ctrl-C")?;
         let terminate = signal(SignalKind::terminate()).context("failed to watch for SIGTERM")?;
-        Ok(Self { interrupt, terminate, keyboard })
+        let hang_up = (!is_ignored(libc::SIGHUP)).then(|| signal(SignalKind::hangup()));
+        let hang_up = hang_up.transpose().context("failed to watch for SIGHUP")?;
+        Ok(Self { interrupt, terminate, hang_up, keyboard })
     }
 
     pub(super) async fn asked(&mut self) -> Asked {
+        let hung_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => match self.keyboard.load(Ordering::Relaxed) {
                 true => Asked::Keyboard,
                 false => Asked::Signal,
             },
             _ = self.terminate.recv() => Asked::Signal,
+            _ = hung_up => Asked::Signal,
         }
     }
+}
+
+/// Whether a signal does nothing to this process.
+fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action, the old one is only told, all of it if the call succeeds.
+    let action =
+        unsafe { (libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0).then(|| action.assume_init()) };
+    action.is_some_and(|action| action.sa_sigaction == libc::SIG_IGN)
 }

@@ -75,7 +75,7 @@ fn parse_with(words: Vec<OsString>, files: &[Defaults]) -> Result<Args, Refusal>
     Args::try_parse_from(words).map_err(|error| {
         let named: Vec<_> = files.iter().map(|file| file.path.display().to_string()).collect();
         if !named.is_empty() && error.use_stderr() {
-            eprintln!("note: defaults are from {}", escape(&named.join(" and ")));
+            say!("note: defaults are from {}\n", escape(&named.join(" and ")));
         }
         Refusal::Usage(error)
     })

@@ -100,11 +100,11 @@ fn feed(args: &Export, known: &Model, mut format: Box<dyn export::Export + '_>) 
 pub(super) fn warn(model: &Model) -> Status {
     for (name, damage) in &model.damages {
         let what = escape(&damage.what);
-        eprintln!("warning: {name} is damaged at byte {}: {what}; what is behind is left out", damage.at);
+        say!("warning: {name} is damaged at byte {}: {what}; what is behind is left out\n", damage.at);
     }
     let lost = Integrity::of(model).lost();
     if lost > 0 {
-        eprintln!("warning: {lost} events were lost; what they told is missing");
+        say!("warning: {lost} events were lost; what they told is missing\n");
     }
     if model.damages.is_empty() { Status::Done } else { Status::Problems }
 }

@@ -42,7 +42,7 @@ fn write(files: Vec<(&PathBuf, File)>, output: &Path) -> Result<Status> {
         let summary = importer
             .file(&name, BufReader::new(file), &mut sink)
             .with_context(|| format!("failed to import {}", path.display()))?;
-        eprintln!("{}", escape(&show(&name, &summary)));
+        say!("{}\n", escape(&show(&name, &summary)));
         if summary.unreadable > 0 {
             status = Status::Problems;
         }

@@ -73,9 +73,6 @@ fn record_and_follow(args: args::Live) -> Result<Status> {
             let path = options.output.clone();
             view = Some(thread::spawn(move || show(news, path, keep)));
         }
-        if hung_up.load(Ordering::Relaxed) {
-            stop_recording();
-        }
         // Who has left the view has stopped the recording as well.
         let _ = News::of(&progress).map(|news| tell.send(news));
     });

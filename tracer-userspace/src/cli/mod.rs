@@ -54,7 +54,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { FAILURE } else { 0 });
         }
         Err(Refusal::Config(error)) => {
-            eprintln!("error: {}", escape_lines(&format!("{error:#}")));
+            say!("error: {}\n", escape_lines(&format!("{error:#}")));
             return ExitCode::from(FAILURE);
         }
     };
@@ -69,9 +69,9 @@ pub fn run() -> ExitCode {
         Ok(Status::Problems) => ExitCode::from(PROBLEMS),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", escape_lines(&format!("{error:#}")));
+            say!("error: {}\n", escape_lines(&format!("{error:#}")));
             if let Some(error) = error.downcast_ref::<ReadError>() {
-                eprintln!("hint: {}", error.hint());
+                say!("hint: {}\n", error.hint());
             }
             ExitCode::from(FAILURE)
         }

@@ -92,25 +92,25 @@ impl ProgressLine {
         match progress {
             Progress::Problem(problem) => {
                 self.clear();
-                eprintln!("warning: {}", escape(problem));
+                say!("warning: {}\n", escape(problem));
             }
             _ if self.quiet => {}
             Progress::Selecting(Select::Name(name)) => {
-                eprintln!("waiting: for processes named {} that load TT-Metal; Ctrl-C stops", escape(name));
+                say!("waiting: for processes named {} that load TT-Metal; Ctrl-C stops\n", escape(name));
             }
             Progress::Selecting(Select::Container(id)) => {
-                eprintln!("waiting: for processes of container {} that load TT-Metal; Ctrl-C stops", escape(id));
+                say!("waiting: for processes of container {} that load TT-Metal; Ctrl-C stops\n", escape(id));
             }
-            Progress::Waiting(process) => eprintln!(
-                "waiting: process {} ({}) has not loaded TT-Metal yet; {}",
+            Progress::Waiting(process) => say!(
+                "waiting: process {} ({}) has not loaded TT-Metal yet; {}\n",
                 process.pid,
                 escape(&process.command),
                 if self.command { INTERRUPTS } else { "Ctrl-C stops waiting" },
             ),
             Progress::Attached(discovery) => {
                 self.clear();
-                eprintln!(
-                    "recording process {} ({}): {} probes in {}; {}",
+                say!(
+                    "recording process {} ({}): {} probes in {}; {}\n",
                     discovery.process.pid,
                     escape(&discovery.process.command),
                     discovery.sites.iter().filter(|site| site.offset.is_ok()).count(),
@@ -119,13 +119,13 @@ impl ProgressLine {
                 );
             }
             Progress::Interrupted => {
-                eprintln!(
-                    "the command has got Ctrl-C, too, and is recorded until it ends; a second one stops the recording"
+                say!(
+                    "the command has got Ctrl-C, too, and is recorded until it ends; a second one stops the recording\n"
                 );
             }
             Progress::Tick(figures) if self.moving => {
                 let Figures { seconds, events, rate, live_bytes, lost } = *figures;
-                eprint!(
+                say!(
                     "\r\x1b[K{seconds:.0} s  {} events  {}/s  {} live  {} lost",
                     events,
                     rate,
@@ -139,7 +139,7 @@ impl ProgressLine {
 
     fn clear(&self) {
         if self.moving {
-            eprint!("\r\x1b[K");
+            say!("\r\x1b[K");
         }
     }
 }
@@ -171,21 +171,21 @@ fn how_the_command_ended(status: ExitStatus) -> String {
 pub(super) fn summarize(ending: &Ending, output: Option<&Path>) {
     let why = how_it_ended(ending);
     match &ending.summary {
-        None => eprintln!("nothing was recorded: {why} before TT-Metal was loaded"),
+        None => say!("nothing was recorded: {why} before TT-Metal was loaded\n"),
         Some(summary) => show(&why, summary),
     }
     if let Some(Started::GoesOn(pid)) = ending.command {
-        eprintln!("the command goes on, unrecorded, as process {pid}");
+        say!("the command goes on, unrecorded, as process {pid}\n");
     }
     if let Some(output) = output.filter(|_| ending.summary.is_some()) {
-        eprintln!("next: tt-buftrace report {}", escape(&output.to_string_lossy()));
+        say!("next: tt-buftrace report {}\n", escape(&output.to_string_lossy()));
     }
 }
 
 fn show(why: &str, summary: &Summary) {
     let tally = &summary.tally;
-    eprintln!(
-        "{why} after {:.1} s: {} ({}, {}), {} lost, {} written",
+    say!(
+        "{why} after {:.1} s: {} ({}, {}), {} lost, {} written\n",
         summary.seconds,
         count(tally.events, "event"),
         count(tally.allocated, "allocation"),
@@ -194,18 +194,18 @@ fn show(why: &str, summary: &Summary) {
         bytes(summary.bytes),
     );
     if summary.dropped > 0 {
-        eprintln!("{} events were taken out of the trace again, so that it stays below --max-size", summary.dropped);
+        say!("{} events were taken out of the trace again, so that it stays below --max-size\n", summary.dropped);
     }
     let (incomplete, stacks) = tally.incomplete();
     if incomplete > 0 {
-        eprintln!("{incomplete} of {stacks} stacks do not reach their outermost function; `report` says why");
+        say!("{incomplete} of {stacks} stacks do not reach their outermost function; `report` says why\n");
     }
     if summary.compared.stacks > 0 {
         let Compared { stacks, different } = summary.compared;
-        eprintln!("{stacks} stacks were walked in both ways, {different} of them came out different");
+        say!("{stacks} stacks were walked in both ways, {different} of them came out different\n");
     }
     if !summary.adds_up {
-        eprintln!("warning: sent events are not the sum of kept and lost ones; please report this");
+        say!("warning: sent events are not the sum of kept and lost ones; please report this\n");
     }
 }
 

@@ -33,10 +33,10 @@ pub(super) fn redact(args: &Redact) -> Result<Status> {
     writer.flush()?;
     fold.finish().map_or(Ok(()), |epilogue| writer.epilogue(&epilogue.to_bytes()))?;
     if reader.skipped() > 0 {
-        eprintln!("warning: {} items of a newer version of the format are left out", reader.skipped());
+        say!("warning: {} items of a newer version of the format are left out\n", reader.skipped());
     }
     if let Some(damage) = reader.damage() {
-        eprintln!("warning: the trace is damaged at byte {}: {}; what is behind is left out", damage.at, damage.what);
+        say!("warning: the trace is damaged at byte {}: {}; what is behind is left out\n", damage.at, damage.what);
         return Ok(Status::Problems);
     }
     Ok(Status::Done)

@@ -387,7 +387,7 @@ mod tests {
                 assert_eq!(module.data(), std::fs::read("/bin/cat").expect("the original"));
             }
             Err(error) => {
-                eprintln!("the link needs more rights: {error:#}");
+                say!("the link needs more rights: {error:#}\n");
                 assert!(error.to_string().contains("is another file by now"), "{error:#}");
             }
         }
