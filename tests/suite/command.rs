@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -161,11 +161,24 @@ fn a_recorder_whose_words_nobody_reads_goes_on() -> Result<()> {
 /// A terminal on which a shell command runs.
 struct Terminal {
     child: Child,
-    output: BufReader<std::process::ChildStdout>,
+    keyboard: ChildStdin,
+    output: BufReader<ChildStdout>,
     said: String,
 }
 
 impl Terminal {
+    /// Runs a shell command that finds a script in `$SCRIPT`.
+    fn start(led: &Led, shell: &str, script: &str) -> Result<Self> {
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", shell, "/dev/null"]).env("SCRIPT", script);
+        led.lead(&mut command)?;
+        command.env("SHELL", "/bin/sh").env_remove("SUDO_UID").env_remove("SUDO_GID");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let keyboard = child.stdin.take().context("stdin is piped")?;
+        let output = BufReader::new(child.stdout.take().context("stdout is piped")?);
+        Ok(Self { child, keyboard, output, said: String::new() })
+    }
+
     fn wait_for(&mut self, text: &str) -> Result<()> {
         while !self.said.contains(text) {
             if self.output.read_line(&mut self.said)? == 0 {
@@ -173,6 +186,22 @@ impl Terminal {
             }
         }
         Ok(())
+    }
+
+    /// Presses Ctrl-C.
+    fn interrupt(&mut self) -> Result<()> {
+        self.keyboard.write_all(b"\x03")?;
+        Ok(self.keyboard.flush()?)
+    }
+
+    /// What it showed, when the command has succeeded.
+    fn finish(mut self) -> Result<String> {
+        self.output.read_to_string(&mut self.said)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("{status}: {}", self.said);
+        }
+        Ok(self.said)
     }
 }
 
@@ -185,23 +214,13 @@ fn ctrl_c_is_for_the_command_whose_end_is_recorded() -> Result<()> {
     let led = Led::new()?;
     let record =
         format!("exec {} record -o {} -- {} -c \"$SCRIPT\"", path(program()), path(&led.trace()), Led::python());
-    let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command", &record, "/dev/null"]).env("SCRIPT", INTERRUPTED);
-    led.lead(&mut command)?;
-    command.env("SHELL", "/bin/sh").env_remove("SUDO_UID").env_remove("SUDO_GID");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut keyboard = child.stdin.take().context("stdin is piped")?;
-    let output = BufReader::new(child.stdout.take().context("stdout is piped")?);
-    let mut terminal = Terminal { child, output, said: String::new() };
+    let mut terminal = Terminal::start(&led, &record, INTERRUPTED)?;
     terminal.wait_for("; Ctrl-C is for the command, a second one stops the recording\r\n")?;
     terminal.wait_for("recording process ")?;
     fs::write(led.path("go"), "")?;
     terminal.wait_for("busy\r\n")?;
-    keyboard.write_all(b"\x03")?;
-    keyboard.flush()?;
-    terminal.output.read_to_string(&mut terminal.said)?;
-    let said = &terminal.said;
-    assert!(terminal.child.wait()?.success(), "{said}");
+    terminal.interrupt()?;
+    let said = terminal.finish()?;
     for words in
         ["the command has got Ctrl-C, too, and is recorded until it ends", "\nthe command exited with 3 after "]
     {
@@ -210,6 +229,33 @@ fn ctrl_c_is_for_the_command_whose_end_is_recorded() -> Result<()> {
     assert!(!said.contains("\x1b[K"), "the command's own lines are wiped: {said:?}");
     assert_eq!(confirmed(&led.trace(), "released")?, 1);
     assert_eq!(end_reason(&items(&led.trace())?), Some("exited"));
+    Ok(())
+}
+
+#[test]
+fn ctrl_c_stops_the_recording_of_what_a_command_left_behind() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let _children = following();
+    let led = Led::new()?;
+    // The shell ends; what it started goes on, and does not get the terminal's Ctrl-C.
+    let script = "setsid \"$0\" \"$@\" >/dev/null 2>&1 & true";
+    let record = format!(
+        "exec {} record -o {} -- sh -c '{script}' {} -c \"$SCRIPT\"",
+        path(program()),
+        path(&led.trace()),
+        Led::python()
+    );
+    let mut terminal = Terminal::start(&led, &record, STEADY)?;
+    terminal.wait_for("recording process ")?;
+    fs::write(led.path("go"), "")?;
+    wait_until(PATIENCE, || fs::metadata(led.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
+    terminal.interrupt()?;
+    terminal.wait_for("stopped after ")?;
+    fs::remove_file(led.path("ready"))?;
+    terminal.finish()?;
+    assert_eq!(end_reason(&items(&led.trace())?), Some("interrupted"));
     Ok(())
 }
 

@@ -299,6 +299,37 @@ fn several_processes_are_given_by_their_ids() -> Result<()> {
 }
 
 #[test]
+fn one_that_is_refused_does_not_keep_the_others_from_being_recorded() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    // In the order of their ids, whatever that is, and in the other one.
+    for variants in [["unverifiable", "pimpl"], ["pimpl", "unverifiable"]] {
+        let targets = [
+            Target::start(lookalike(variants[0], &["-c", ONE]))?,
+            Target::start(lookalike(variants[1], &["-c", ONE]))?,
+        ];
+        let recorded = usize::from(variants[1] == "pimpl");
+        let trace = targets[0].path("trace.ttb");
+        let recorder = Recorder::attach(&["-p", &targets[0].pid(), "-p", &targets[1].pid(), "-o", path(&trace)])?;
+        let pids = [targets[0].pid, targets[1].pid];
+        targets.iter().try_for_each(Target::go)?;
+        let finished = targets.into_iter().map(Target::finish).collect::<Result<Vec<_>>>()?;
+        finished.iter().try_for_each(|target| target.succeeded())?;
+        let said = recorder.said.clone();
+        let (status, rest) = recorder.finish()?;
+        let refused = format!("process {} is not recorded: ", pids[1 - recorded]);
+        assert!(status.success() && (said + &rest).contains(&format!("warning: {refused}")), "{variants:?}: {rest}");
+        let items = items(&trace)?;
+        let steps = steps_of(&items, processes(&items)[&pids[recorded]].0);
+        assert_eq!(steps.iter().filter(|step| step.kind == Kind::Free).count(), 1, "{variants:?}: {steps:?}");
+        let is_told = |item: &Item| matches!(item, Item::Record(Record::Problem(it)) if it.text.starts_with(&refused));
+        assert!(items.iter().any(is_told), "{variants:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_target_that_restarts_is_waited_for_by_its_name() -> Result<()> {
     if !can_probe() {
         return Ok(());

@@ -11,8 +11,8 @@ mod stack;
 
 pub use epoch::{Epoch, LinkerState};
 pub use python::{
-    CODE_PART, CODE_TEXTS, CodeSum, CodeText, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, PythonEnd, PythonFrame, PythonLayout,
-    PythonScratch, PythonStack, TEXT_LENGTH, TEXT_TAIL,
+    CODE_PART, CODE_TEXTS, CodeSum, CodeText, GENERATIONS, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NOT_WATCHED, PythonEnd,
+    PythonFrame, PythonLayout, PythonScratch, PythonStack, TEXT_LENGTH, TEXT_TAIL,
 };
 pub use stack::{CopyHead, MAX_FRAMES, NativeFrame, NativeStack, PAGE, Registers, STACK_CLASSES, StackHash};
 

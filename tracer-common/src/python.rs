@@ -14,6 +14,11 @@ pub const TEXT_LENGTH: u64 = 16;
 /// So many of the last bytes of each text.
 pub const TEXT_TAIL: u64 = 16;
 
+/// The bits of a [`PythonFrame::generation`].
+pub const GENERATIONS: u32 = 0xff_ffff;
+/// For [`PythonLayout::watched_from`].
+pub const NOT_WATCHED: u32 = u32::MAX;
+
 /// Where a CPython interpreter keeps the frames of a thread: offsets in bytes, verified in the process in hand.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,8 +53,9 @@ pub struct PythonLayout {
     pub code_size: u32,
     /// What it is called, its file, and its line table.
     pub texts: [CodeText; CODE_TEXTS],
-    /// Whether a probe tells when a code object is freed: 0 or 1. Until then it is what it was.
-    pub codes_watched: u32,
+    /// The [`PythonFrame::generation`] at which a probe was put in that tells when a code object is freed: one that was seen
+    /// since is what it was until then. [`NOT_WATCHED`] while there is none.
+    pub watched_from: u32,
 }
 
 /// Where a text of a code object is.
@@ -73,8 +79,7 @@ pub struct PythonFrame {
     /// [`CodeSum`] of the code object: of all of it, or without its texts, where one could not be read; of zeros, where none
     /// of it could.
     pub checksum: u32,
-    /// The byte at [`PythonLayout::mark`], and above it how many code objects had been freed when this one was first seen
-    /// (the lower 24 bits): another one at the same address has another number.
+    /// The byte at [`PythonLayout::mark`], and above it the [generation](Self::generation).
     pub mark: u32,
 }
 
@@ -85,7 +90,8 @@ impl PythonFrame {
         self.mark as u8
     }
 
-    /// What tells the code object from others at its address.
+    /// How many code objects had been freed when this one was looked at (the lower 24 bits), 0 while that is not counted. Where
+    /// it is another number than before, another code object may be at the address.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.mark >> 8
@@ -170,8 +176,9 @@ pub struct PythonScratch {
     pub text: [u64; TEXT_TAIL as usize / 8],
 }
 
-/// Tells a code object from all others that are, or were, at its address: made from its counts, its names' addresses, and what
-/// is there. One that was freed, and another one that was made at its place, often have all but the last in common.
+/// Tells a code object from others that are, or were, at its address: made from its counts, its names' addresses, and of what is
+/// there the lengths and ends. One that was freed, and another one that was made at its place, often have all but these in
+/// common.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeSum(pub u64);
 
@@ -185,10 +192,18 @@ impl CodeSum {
         Self(0).add(a).add(e).add(b).add(f).add(c).add(g).add(d).add(h)
     }
 
-    /// With a text: its length, and its last [`TEXT_TAIL`] bytes. Before a shorter one, that is what is in front of it.
+    /// With a text: its length, and its last [`TEXT_TAIL`] bytes, of which those in front of a shorter one do not count.
     #[must_use]
     #[inline(always)]
     pub const fn with_text(self, length: u64, [first, second]: [u64; 2]) -> Self {
+        // How many bits are in front of it.
+        let other = TEXT_TAIL.saturating_sub(length) * 8;
+        let first = if other < 64 { first & u64::MAX << other } else { 0 };
+        let second = match other {
+            0..=64 => second,
+            65..128 => second & u64::MAX << (other - 64),
+            _ => 0,
+        };
         self.add(length).add(first).add(second)
     }
 
@@ -209,3 +224,25 @@ impl CodeSum {
 const _: () = assert!(size_of::<PythonLayout>() == 84, "no implicit padding");
 const _: () = assert!(size_of::<PythonFrame>() == 24, "no implicit padding");
 const _: () = assert!(size_of::<PythonStack>() == 16 + 24 * MAX_PYTHON_FRAMES, "no implicit padding");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a text of so many letters has as its last bytes, behind others that may change.
+    fn sum(letters: usize, in_front: u8) -> u32 {
+        let mut bytes = [in_front; 16];
+        bytes[16 - letters.min(16)..].fill(b'a');
+        let words = bytes.as_chunks().0;
+        CodeSum(7).with_text(letters as u64, [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]).get()
+    }
+
+    #[test]
+    fn what_is_in_front_of_a_short_text_does_not_count() {
+        let sums: [u32; 20] = core::array::from_fn(|letters| sum(letters, 0));
+        for (letters, expected) in sums.iter().enumerate() {
+            assert_eq!(sum(letters, 0xff), *expected, "{letters}");
+            assert_eq!(sums.iter().filter(|sum| *sum == expected).count(), 1, "{letters}");
+        }
+    }
+}

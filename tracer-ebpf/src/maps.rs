@@ -11,8 +11,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
-    Counter, Epoch, FIRST_FORKED, LinkerState, MAX_FOLLOWED, MAX_LIVE_TARGETS, MAX_SITES, MAX_TARGETS, PythonLayout,
-    StackHash, Target, TaskLayout,
+    Counter, Epoch, FIRST_FORKED, LinkerState, MAX_FOLLOWED, MAX_LIVE_TARGETS, MAX_SITES, MAX_TARGETS, NOT_WATCHED,
+    PythonLayout, StackHash, Target, TaskLayout,
 };
 use tracer_unwind::{
     rule::Rule,
@@ -161,7 +161,7 @@ pub(crate) fn add_child(parent: &Target, modules: &Modules, parent_tgid: u32, tg
     next_epoch(&child, LinkerState::Other);
     if let Some(layout) = python(parent_tgid) {
         // No probe in the child tells yet when its code objects are freed. Without an entry there are no Python frames.
-        let _ = PYTHONS.insert(tgid, PythonLayout { codes_watched: 0, ..*layout }, 0);
+        let _ = PYTHONS.insert(tgid, PythonLayout { watched_from: NOT_WATCHED, ..*layout }, 0);
     }
     number
 }
@@ -181,7 +181,7 @@ pub(crate) fn remove_target(tgid: u32) {
 
 /// Where the interpreter of a traced process keeps its frames, if it has one whose frames can be read.
 pub(crate) fn python(tgid: u32) -> Option<&'static PythonLayout> {
-    // SAFETY: as in `target`.
+    // SAFETY: who reads it copies it at once, and of what changes in it, one word, either value will do.
     unsafe { PYTHONS.get(tgid) }
 }
 

@@ -9,8 +9,8 @@ use aya_ebpf::helpers::{
     generated::{self, bpf_get_current_task},
 };
 use tracer_common::{
-    CodeSum, CodeText, Counter, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, PythonEnd, PythonFrame, PythonLayout,
-    PythonScratch, StackHash, TEXT_LENGTH, TEXT_TAIL, Target,
+    CodeSum, CodeText, Counter, GENERATIONS, MAX_PYTHON_FRAMES, MAX_PYTHON_READ, NO_OFFSET, NOT_WATCHED, PythonEnd,
+    PythonFrame, PythonLayout, PythonScratch, StackHash, TEXT_LENGTH, TEXT_TAIL, Target,
 };
 
 use crate::{
@@ -20,6 +20,8 @@ use crate::{
 
 /// The lowest byte of what is remembered, so that what is mixed with another mask shows.
 const CHECK: u64 = 0xa5;
+/// So many may be freed while a stack is walked: others can be ahead by that.
+const AT_ONCE: u32 = 256;
 /// What [`python_step`] gives if there may be one more frame; else it is a [`PythonEnd`].
 const GOES_ON: u32 = 0;
 /// Steps for which the scratch memory is looked up once.
@@ -115,7 +117,7 @@ impl Walker {
     /// walk meets the same ones in the same places, what tells them from others is there already.
     #[inline(always)]
     fn certain(&self, target: u32, freed: u64, layout: &PythonLayout) -> u32 {
-        let watched = self.layout.codes_watched != 0 && layout.codes_watched != 0;
+        let watched = self.layout.watched_from != NOT_WATCHED && layout.watched_from != NOT_WATCHED;
         let same = self.target == target && self.freed == freed && self.readable != 0;
         if watched && same { self.count } else { 0 }
     }
@@ -242,14 +244,16 @@ struct Code {
 #[inline(always)]
 fn identify(level: u32, layout: &PythonLayout, target: u32, freed: u64, code: u64, readable: &mut u32) -> Code {
     let key = key(target, code);
-    let slot = maps::code(hash(code)).filter(|_| layout.codes_watched != 0);
+    let slot = maps::code(hash(target, code)).filter(|_| layout.watched_from != NOT_WATCHED);
     if let Some(slot) = slot {
         // SAFETY: the pointer is to an aligned map value of two words.
         let [first, second] =
             unsafe { [slot.cast::<u64>().read_volatile(), slot.cast::<u64>().add(1).read_volatile()] };
         let known = second ^ mask(key);
-        if first == key && known & 0xff == CHECK {
-            return Code { checksum: (known >> 32) as u32, generation: known as u32 >> 8 };
+        let generation = known as u32 >> 8;
+        let since = |generation: u32| generation.wrapping_sub(layout.watched_from) & GENERATIONS;
+        if first == key && known & 0xff == CHECK && since(generation) <= since(freed as u32) + AT_ONCE {
+            return Code { checksum: (known >> 32) as u32, generation };
         }
     }
     let Some(scratch::Python { read, .. }) = scratch::python(level) else { return Code { checksum: 0, generation: 0 } };
@@ -266,7 +270,7 @@ fn identify(level: u32, layout: &PythonLayout, target: u32, freed: u64, code: u6
         }
     }
     let checksum = CodeSum(sum).get();
-    let generation = if layout.codes_watched == 0 { 0 } else { freed as u32 & 0xff_ffff };
+    let generation = if layout.watched_from == NOT_WATCHED { 0 } else { freed as u32 & GENERATIONS };
     if unreadable {
         *readable = 0;
     }
@@ -310,7 +314,7 @@ fn read_text(text: &mut [u64; 2], size: u32, address: u64) -> i64 {
 /// A code object is freed: nobody runs it, so nobody looks at what is remembered of it meanwhile.
 pub(crate) fn forget_code(target: &Target, code: u64) {
     maps::count_freed_code(target);
-    if let Some(slot) = maps::code(hash(code)) {
+    if let Some(slot) = maps::code(hash(target.number, code)) {
         // SAFETY: as in `identify`.
         unsafe {
             if slot.cast::<u64>().read_volatile() == key(target.number, code) {
@@ -328,8 +332,9 @@ fn key(target: u32, code: u64) -> u64 {
 
 /// Where in the map a code object is remembered.
 #[inline(always)]
-fn hash(code: u64) -> u32 {
-    (code >> 4 ^ code >> 20) as u32
+fn hash(target: u32, code: u64) -> u32 {
+    // Forked processes have theirs at the same addresses.
+    (code >> 4 ^ code >> 20) as u32 ^ target.wrapping_mul(0x9e37)
 }
 
 /// What the second word of an entry is mixed with, so that it means nothing with another first one.

@@ -55,7 +55,7 @@ impl Range {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
-    /// How often the process's modules had changed when this was made.
+    /// What counts the changes of the process's modules, as it was when this was made.
     pub epoch: u64,
     /// Its number, which no other one ever has; or [`NO_SPACE`].
     pub number: u32,

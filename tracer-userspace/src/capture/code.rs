@@ -101,6 +101,11 @@ impl CodeObject {
         self
     }
 
+    /// How many bytes of a line table it keeps.
+    pub(super) fn kept(&self) -> usize {
+        self.table.len()
+    }
+
     /// The line of the instruction at `offset` bytes, if it has one.
     #[must_use]
     pub fn line(&self, offset: i64) -> Option<u32> {
@@ -116,6 +121,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Those of what is a code object by its head.
     fn checksums(&self, address: u64) -> Result<Checksums, Missing> {
+        let mut head = [0; 16];
+        self.fill(address, &mut head)?;
+        if !is_alive(&head, self.layout.code_type) {
+            return Err(Missing::Replaced);
+        }
         let at = |offset: u32| address.wrapping_add(offset.into());
         let code = CodeSum::of(self.words(at(self.layout.counts))?, self.words(at(self.layout.names))?);
         let mut whole = code;
@@ -125,10 +135,7 @@ impl Reader<'_> {
             let end = text.wrapping_add(start.into()).wrapping_add(length);
             whole = whole.with_text(length, self.words(end.wrapping_sub(TEXT_TAIL))?);
         }
-        let mut head = [0; 16];
-        self.fill(address, &mut head)?;
-        let found = Checksums { whole: whole.get(), without_texts: code.get() };
-        if is_alive(&head, self.layout.code_type) { Ok(found) } else { Err(Missing::Replaced) }
+        Ok(Checksums { whole: whole.get(), without_texts: code.get() })
     }
 
     fn text(&self, address: u64) -> Result<String, Missing> {

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use aya::programs::uprobe::UProbeLink;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     process::{Pid, PidfdFlags, pidfd_open},
 };
 use tracer_common::Epoch;
@@ -101,8 +102,10 @@ impl Recorded {
 }
 
 impl Followed {
-    pub(super) fn new(pid: u32, serial: u64, root: bool, stage: Stage) -> Self {
-        Self { serial, root, stage, exit: watch(pid).ok() }
+    /// # Errors
+    /// If the end of the process can't be watched.
+    pub(super) fn new(pid: u32, serial: u64, root: bool, stage: Stage) -> Result<Self> {
+        Ok(Self { serial, root, stage, exit: watch(pid)? })
     }
 
     /// Whether it has ended: all of its threads.
@@ -133,8 +136,11 @@ impl Followed {
 /// How long it takes a process to end whose memory is gone, on a busy machine.
 const ENDING: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
-/// What becomes readable when a process ends.
-fn watch(pid: u32) -> Result<OwnedFd> {
+/// What becomes readable when a process ends; `None` if it is gone.
+fn watch(pid: u32) -> Result<Option<OwnedFd>> {
     let id = Pid::from_raw(pid.cast_signed()).context("no process has this id")?;
-    pidfd_open(id, PidfdFlags::empty()).with_context(|| format!("failed to watch process {pid}"))
+    match pidfd_open(id, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => Ok(None),
+        opened => opened.map(Some).with_context(|| format!("failed to watch process {pid}")),
+    }
 }

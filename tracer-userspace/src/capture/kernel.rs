@@ -61,7 +61,6 @@ pub struct Kernel {
     pythons: HashMap<MapData, u32, Value<PythonLayout>>,
     epochs: Array<MapData, u64>,
     codes_freed: Array<MapData, u64>,
-    codes: Array<MapData, [u64; 2]>,
     spaces: ArrayOfMaps<MapData, Array<MapData, Value<Space>>>,
     /// What targets have in `spaces` that are gone.
     no_space: Array<MapData, Value<Space>>,
@@ -102,7 +101,6 @@ impl Kernel {
             })?,
             epochs: Array::try_from(map(&mut ebpf, "EPOCHS")?)?,
             codes_freed: Array::try_from(map(&mut ebpf, "CODES_FREED")?)?,
-            codes: Array::try_from(map(&mut ebpf, "CODES")?)?,
             spaces: ArrayOfMaps::try_from(map(&mut ebpf, "SPACES")?)?,
             tables: match map(&mut ebpf, "TABLES")? {
                 Map::ArrayOfMaps(tables) => tables,
@@ -229,16 +227,9 @@ impl Kernel {
         self.codes_freed.get(&target, 0).context("failed to read how many code objects were freed")
     }
 
-    /// Sets that number; nobody may be counting.
+    /// Sets that number, while nobody relies on it.
     pub fn set_codes_freed(&mut self, target: u32, freed: u64) -> Result<()> {
         self.codes_freed.set(target, freed, 0).context("failed to set how many code objects were freed")
-    }
-
-    /// Forgets all code objects of Python that are remembered, of all targets: they are read again.
-    pub fn forget_codes(&mut self) -> Result<()> {
-        (0..self.codes.len())
-            .try_for_each(|index| self.codes.set(index, [0; 2], 0))
-            .context("failed to forget code objects")
     }
 
     /// Puts a probe at `offset` of the file at `path`, for one process or for all.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Python part of stacks: gets its names while they are there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use tracer_common::{PythonEnd, PythonFrame};
 
@@ -22,7 +22,16 @@ use crate::{
 struct CodeKey {
     address: u64,
     checksum: u32,
+}
+
+/// What is known of a code object.
+#[derive(Clone)]
+struct Code {
+    /// When it was read last, by [`PythonFrame::generation`].
     generation: u32,
+    /// Its number in the file.
+    number: u32,
+    found: Result<CodeObject, Missing>,
 }
 
 /// Most bytes of line tables that are kept; code beyond that has no lines but its first.
@@ -35,8 +44,7 @@ pub struct Interpreter {
     /// has the same ones at the same addresses. What is read is checked in either case.
     pids: Vec<u32>,
     frames: Frames,
-    /// With their numbers.
-    codes: HashMap<CodeKey, (u32, Result<CodeObject, Missing>)>,
+    codes: HashMap<CodeKey, Code>,
     /// How many bytes of line tables may still be kept.
     left: usize,
 }
@@ -68,9 +76,9 @@ impl Interpreter {
         let mut codes = HashMap::new();
         for &address in &frames.running {
             if let Ok((checksums, code)) = CodeObject::read_now(pid, &frames.code, address) {
-                let code = Ok(code);
-                let number = interned.code(|number| record(number, &code));
-                codes.insert(CodeKey { address, checksum: checksums.whole, generation: 0 }, (number, code));
+                let found = Ok(code);
+                let number = interned.code(|number| record(number, &found));
+                codes.insert(CodeKey { address, checksum: checksums.whole }, Code { generation: 0, number, found });
             }
         }
         Self { pids: vec![pid], frames, codes, left: MOST_TABLES }
@@ -106,27 +114,53 @@ impl Interpreter {
 
     /// The number of a frame, and whether it has a name.
     fn frame(&mut self, frame: &PythonFrame, interned: &mut Interned) -> (u32, bool) {
-        let (layout, left) = (&self.frames.code, &mut self.left);
-        let key = CodeKey { address: frame.code, checksum: frame.checksum, generation: frame.generation() };
-        let (number, code) = self.codes.entry(key).or_insert_with(|| {
-            let mut code = Err(Missing::Gone);
-            for &pid in &self.pids {
-                code = CodeObject::read(pid, layout, frame.code, frame.checksum).map(|code| code.within(left));
-                if code.is_ok() {
-                    break;
-                }
-            }
-            (interned.code(|number| record(number, &code)), code)
-        });
-        let offset = match layout.format {
+        let key = CodeKey { address: frame.code, checksum: frame.checksum };
+        let (format, start) = (self.frames.code.format, self.frames.code.start);
+        let &Code { number, ref found, .. } = self.code(key, frame.generation(), interned);
+        let offset = match format {
             // A number of instructions of two bytes each.
             LineFormat::Pairs => i64::from(frame.instruction as i32) * 2,
             LineFormat::Locations => {
-                frame.instruction.wrapping_sub(frame.code.wrapping_add(layout.start.into())).cast_signed()
+                frame.instruction.wrapping_sub(frame.code.wrapping_add(start.into())).cast_signed()
             }
         };
-        let line = code.as_ref().ok().and_then(|code| code.line(offset)).unwrap_or(0);
-        (interned.python(PythonPlace { code: *number, line }), code.is_ok())
+        let line = found.as_ref().ok().and_then(|code| code.line(offset)).unwrap_or(0);
+        (interned.python(PythonPlace { code: number, line }), found.is_ok())
+    }
+
+    /// The code object of a frame. One that is known is read again where another one may be there by now.
+    fn code(&mut self, key: CodeKey, generation: u32, interned: &mut Interned) -> &Code {
+        let Self { pids, frames, codes, left } = self;
+        let read = |left: &mut usize| {
+            let mut found = Err(Missing::Gone);
+            for &pid in &*pids {
+                found = CodeObject::read(pid, &frames.code, key.address, key.checksum).map(|code| code.within(left));
+                if found.is_ok() {
+                    break;
+                }
+            }
+            found
+        };
+        match codes.entry(key) {
+            Entry::Vacant(new) => {
+                let found = read(left);
+                let number = interned.code(|number| record(number, &found));
+                new.insert(Code { generation, number, found })
+            }
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                if known.generation != generation {
+                    *left += known.found.as_ref().map_or(0, CodeObject::kept);
+                    let found = read(left);
+                    if found != known.found {
+                        known.number = interned.code(|number| record(number, &found));
+                        known.found = found;
+                    }
+                    known.generation = generation;
+                }
+                known
+            }
+        }
     }
 }
 

@@ -116,6 +116,9 @@ impl Recorder {
     pub fn begin(&mut self, writer: Writer, session: trace::Session) {
         self.writer = Some(writer);
         self.record(session);
+        for text in self.tally.problems() {
+            self.record(trace::Problem { text });
+        }
     }
 
     /// Adds a probe site: its number.

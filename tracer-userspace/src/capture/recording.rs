@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{MissedTickBehavior, interval},
@@ -101,6 +102,7 @@ impl<'a> Recording<'a> {
             session::Target::Command(words) => Some(start(&mut kernel, words, options.follow)?),
             _ => None,
         };
+        open_many_files();
         // What the command may do is its own affair; the recorder's threads come later.
         privileges::reduce(Purpose::Recording)?;
         let recording = Self {
@@ -131,8 +133,7 @@ impl<'a> Recording<'a> {
             self.kernel.follow(pid)?;
         }
         // Who asked for one process wants to know all that keeps it from being recorded.
-        self.insert(pid, true, Stage::Looking(Search::new(self.scan.is_none())));
-        Ok(())
+        self.insert(pid, true, Stage::Looking(Search::new(self.scan.is_none())))
     }
 
     /// Records what a scan of the machine's processes finds.
@@ -161,7 +162,7 @@ impl<'a> Recording<'a> {
             }
             match asked {
                 // A command that we started gets the same Ctrl-C, and what it does then is worth recording.
-                Some(Asked::Keyboard) if child.is_some() && !interrupted => {
+                Some(Asked::Keyboard) if !interrupted && child.as_mut().is_some_and(runs) => {
                     interrupted = true;
                     tell(Progress::Interrupted);
                 }
@@ -203,9 +204,10 @@ impl<'a> Recording<'a> {
         }
     }
 
-    fn insert(&mut self, pid: u32, root: bool, stage: Stage) {
+    fn insert(&mut self, pid: u32, root: bool, stage: Stage) -> Result<()> {
         self.serial += 1;
-        self.processes.insert(pid, Followed::new(pid, self.serial, root, stage));
+        self.processes.insert(pid, Followed::new(pid, self.serial, root, stage)?);
+        Ok(())
     }
 
     /// Whether nothing is left to record. What a command leaves behind without having loaded the library is no reason to
@@ -325,7 +327,7 @@ impl<'a> Recording<'a> {
             }
             Sent::Text { sequence, text } => self.recorder.text(sequence, text),
             Sent::Hit(raw) => {
-                let child = if raw.kind == Kind::Fork { self.forked(&raw.hit) } else { 0 };
+                let child = if raw.kind == Kind::Fork { self.forked(&raw.hit)? } else { 0 };
                 if let Some(end) = self.recorder.hit(&raw, child)? {
                     self.kernel.set_stack_end(raw.hit.tid, end)?;
                 }
@@ -402,4 +404,16 @@ fn start(kernel: &mut Kernel, words: &[OsString], follow: bool) -> Result<Child>
     let child = Command::new(program).args(arguments).spawn();
     kernel.unfollow(own)?;
     child.with_context(|| format!("failed to start {}", program.to_string_lossy()))
+}
+
+/// Whether a command that was started has not ended yet.
+fn runs(child: &mut Child) -> bool {
+    matches!(child.try_wait(), Ok(None))
+}
+
+/// Lets this process have as many files open as it may: each process that is recorded takes some tens.
+fn open_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Without that, fewer processes can be recorded.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

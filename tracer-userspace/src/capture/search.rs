@@ -53,10 +53,9 @@ impl Search {
         self.looked = Some(Instant::now());
         let look = std::mem::take(&mut self.whole) || known.may_have_library(pid);
         let answer = look.then(|| Discovery::of(pid, set, known));
-        let is_loading = matches!(&answer, Some(Ok(it)) if it.libc.is_none()) && self.began.elapsed() < LOADING;
-        let answer = answer.filter(|_| !is_loading);
         self.has_waited |= !matches!(answer, Some(Ok(_)));
-        answer
+        let is_loading = matches!(&answer, Some(Ok(it)) if it.libc.is_none()) && self.began.elapsed() < LOADING;
+        answer.filter(|_| !is_loading)
     }
 }
 

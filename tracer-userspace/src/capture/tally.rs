@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the events add up to while they are recorded: for the progress line and the summary, not for verdicts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     trace::{Event, Kind, PYTHON_STACKS, STACKS},
@@ -25,7 +25,7 @@ pub struct Tally {
     python: BTreeMap<&'static str, u64>,
     /// Size and allocator, by process and unique id.
     live: HashMap<(u32, u64), (u64, u64)>,
-    problems: HashSet<String>,
+    problems: BTreeSet<String>,
 }
 
 impl Tally {
@@ -76,6 +76,11 @@ impl Tally {
         let complete = self.ends.get(End::Complete.name()).copied().unwrap_or(0);
         let all = self.ends.values().sum();
         (all - complete, all)
+    }
+
+    /// The problems so far.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.iter().cloned().collect()
     }
 
     /// Whether a problem is told for the first time.

@@ -2,13 +2,14 @@
 //! The probe that tells when a Python code object is freed, so that the others need not be looked at again at each hit.
 //!
 //! It is out while it would cost the target more than it saves: when a program makes and drops code all the time, as it does
-//! where it imports much. Nothing is wrong then; a hit takes longer.
+//! where it imports much. A hit takes longer then, and a new code object is taken for the one that was at its address if that had
+//! its name, its file, its shape, and a line table of the same length that ends alike.
 
 use std::mem;
 
 use anyhow::Result;
 use aya::programs::uprobe::UProbeLink;
-use tracer_common::PythonLayout;
+use tracer_common::{GENERATIONS, NOT_WATCHED, PythonLayout};
 
 use super::kernel::{self, Kernel};
 
@@ -30,6 +31,8 @@ pub(super) struct CodeWatch {
     probe: Option<UProbeLink>,
     /// How many code objects had been freed at the last look.
     freed: u64,
+    /// How many when it was put in.
+    from: u64,
     /// How long it was out the last time, in seconds; 0 if it was of use since.
     pause: u32,
     /// Seconds until it is tried again.
@@ -52,7 +55,7 @@ impl CodeWatch {
 
     /// That of a forked child, of whose interpreter the kernel side knows. Most end soon: it begins with a pause.
     pub(super) const fn forked(tgid: u32, target: u32, layout: PythonLayout) -> Self {
-        Self { tgid, target, layout, probe: None, freed: 0, pause: 1, left: 1 }
+        Self { tgid, target, layout, probe: None, freed: 0, from: 0, pause: 1, left: 1 }
     }
 
     /// The probe, to be taken out.
@@ -83,18 +86,14 @@ impl CodeWatch {
         Ok(())
     }
 
-    /// What was freed meanwhile is not known, so nothing from before is relied on.
+    /// What was freed meanwhile is not known, so nothing from before is relied on: the count goes on by one.
     fn put_back(&mut self, kernel: &mut Kernel, attach: impl FnOnce(&mut Kernel) -> Option<UProbeLink>) -> Result<()> {
-        let has_been_in = self.freed > 0;
         self.freed += 1;
+        self.from = self.freed;
         kernel.set_codes_freed(self.target, self.freed)?;
         self.probe = attach(kernel);
         if self.probe.is_none() {
             self.rest();
-            return Ok(());
-        }
-        if has_been_in {
-            kernel.forget_codes()?;
         }
         kernel.update_python(self.tgid, self.layout())
     }
@@ -105,6 +104,7 @@ impl CodeWatch {
     }
 
     fn layout(&self) -> PythonLayout {
-        PythonLayout { codes_watched: u32::from(self.probe.is_some()), ..self.layout }
+        let watched_from = if self.probe.is_some() { self.from as u32 & GENERATIONS } else { NOT_WATCHED };
+        PythonLayout { watched_from, ..self.layout }
     }
 }

@@ -22,7 +22,8 @@ use crate::{
 };
 
 impl Recording<'_> {
-    /// A process can't be recorded: if it is what the user asked for, and nothing is recorded yet, nothing will be.
+    /// A process can't be recorded: if it is what the user asked for, and nothing is recorded yet, nothing will be, unless
+    /// another one that was asked for can be.
     pub(super) fn refuse(
         &mut self,
         pid: u32,
@@ -30,11 +31,15 @@ impl Recording<'_> {
         error: anyhow::Error,
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<()> {
+        let looking = |(other, process): (&u32, &Followed)| {
+            *other != pid && process.root && matches!(process.stage, Stage::Looking(_))
+        };
+        let hopeless = wanted && !self.recorder.has_begun() && !self.processes.iter().any(looking);
         // What failed because the process ended is no failure.
         let Some(process) = self.processes.get_mut(&pid).filter(|process| !process.is_ending(pid)) else {
             return Ok(());
         };
-        if wanted && !self.recorder.has_begun() {
+        if hopeless {
             // Of a file that can't be begun, `doctor` knows nothing.
             let hint = || format!("failed to record (`tt-buftrace doctor -p {pid}` says more)");
             return Err(if self.place.is_some() { error.context(hint()) } else { error });

@@ -21,19 +21,19 @@ use crate::{
 
 impl Recording<'_> {
     /// A process made a child: its number in the file, 0 if it is not recorded.
-    pub(super) fn forked(&mut self, hit: &Hit) -> u32 {
-        let (Ok(pid), Ok(target)) = (u32::try_from(hit.object), u32::try_from(hit.size)) else { return 0 };
-        let Some(parent) = self.processes.get(&hit.tgid).filter(|_| self.options.follow) else { return 0 };
+    pub(super) fn forked(&mut self, hit: &Hit) -> Result<u32> {
+        let (Ok(pid), Ok(target)) = (u32::try_from(hit.object), u32::try_from(hit.size)) else { return Ok(0) };
+        let Some(parent) = self.processes.get(&hit.tgid).filter(|_| self.options.follow) else { return Ok(0) };
         let (Stage::Recorded(recorded), true) = (&parent.stage, target != 0) else {
-            self.insert(pid, false, Stage::Looking(Search::new(false)));
-            return 0;
+            self.insert(pid, false, Stage::Looking(Search::new(false)))?;
+            return Ok(0);
         };
         let (parent, discovery) = (recorded.link.number, Rc::clone(&recorded.discovery));
-        let Some(number) = self.recorder.add_forked(hit, pid) else { return 0 };
+        let Some(number) = self.recorder.add_forked(hit, pid) else { return Ok(0) };
         let (since, link) = (Instant::now(), Link { number, target });
         let forked = Forked { since, link, parent, made: hit.time, discovery };
-        self.insert(pid, false, Stage::Forked(forked));
-        number
+        self.insert(pid, false, Stage::Forked(forked))?;
+        Ok(number)
     }
 
     /// Writes down a forked child that does something on record, or is there to stay.

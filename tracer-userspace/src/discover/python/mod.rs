@@ -13,7 +13,7 @@ mod threads;
 
 use std::{collections::BTreeSet, ops::Range};
 
-use tracer_common::{CODE_PART, MAX_PYTHON_READ, NO_OFFSET, PythonLayout};
+use tracer_common::{CODE_PART, MAX_PYTHON_READ, NO_OFFSET, NOT_WATCHED, PythonLayout};
 
 pub use self::{
     code::{BYTES_START, CodeLayout, LineFormat},
@@ -142,7 +142,7 @@ fn layout(offsets: &Offsets, code: &CodeLayout, slot: u32) -> Result<PythonLayou
         names,
         code_size,
         texts: code.texts(),
-        codes_watched: 0,
+        watched_from: NOT_WATCHED,
     })
 }
 
