@@ -239,8 +239,8 @@ fn ctrl_c_stops_the_recording_of_what_a_command_left_behind() -> Result<()> {
     }
     let _children = following();
     let led = Led::new()?;
-    // The shell ends; what it started goes on, and does not get the terminal's Ctrl-C.
-    let script = "setsid \"$0\" \"$@\" >/dev/null 2>&1 & true";
+    // The shell ends when that is recorded which it started, which goes on, and does not get the terminal's Ctrl-C.
+    let script = "setsid \"$0\" \"$@\" >/dev/null 2>&1 & until [ -e \"$BUFTRACE_GO_FILE\" ]; do sleep 0.05; done";
     let record = format!(
         "exec {} record -o {} -- sh -c '{script}' {} -c \"$SCRIPT\"",
         path(program()),
