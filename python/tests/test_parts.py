@@ -89,7 +89,7 @@ def test_rows_are_sorted_by_how_bad_they_are():
         ("repeats", 9, 0),
         ("holds", 0, 128),
         ("clean", 0, 0),
-        ("outside of tests", 0, 0),
+        ("(outside of tests)", 0, 0),
     ]
     lines = list(summary.table(rows, everything=False))
     assert [line.split("  (")[-1] for line, _ in lines[1:4]] == ["1 overlap)", "9 repeat)", "2 held)"]
@@ -106,7 +106,8 @@ def test_a_long_table_is_cut_and_says_so():
 
 def test_failures_are_by_test_where_that_is_known():
     def rule(name, **more):
-        return {"rule": name, "passed": False, "count": 7, "tests": [], "findings": [], **more}
+        counted = {"passed": False, "count": 7, "possible": 0, "with_possible": False}
+        return {"rule": name, "subject": name, **counted, "tests": [], "findings": [], **more}
 
     check = {
         "passed": False,
@@ -120,19 +121,24 @@ def test_failures_are_by_test_where_that_is_known():
             rule(
                 "red",
                 findings=[
-                    {"test": "c", "confirmed": 2},
-                    {"test": "c", "confirmed": 0, "possible": 1},
-                    {"test": None, "confirmed": 4},
+                    {"test": "c", "confirmed": 2, "possible": 5},
+                    {"test": "d", "confirmed": 0, "possible": 1},
+                    {"test": None, "confirmed": 4, "possible": 0},
                 ],
             ),
+            rule("held?", with_possible=True, findings=[{"test": "c", "confirmed": 2, "possible": 5}]),
         ],
     }
     assert [str(failure) for failure in summary.failures(check)] == [
         "FAILED lost: 7",
         "FAILED b - excess/test>2: 3",
-        "FAILED c - red: 3",
-        "FAILED outside of tests - red: 4",
+        "FAILED c - red: 2",
+        "FAILED (outside of tests) - red: 4",
+        "FAILED c - held?: 7",
     ]
+    assert summary.doubts(check) == []
+    kept = rule("held", passed=True, count=0, possible=3)
+    assert summary.doubts({"rules": [kept]}) == ["held: 3 more are only possible, which `held?` counts"]
     assert summary.failures({"passed": True, "rules": [rule("held", passed=True)]}) == []
     by_defaults = summary.failures({"passed": False, "rules": [rule("held", passed=True)]})
     assert [str(failure) for failure in by_defaults] == ["FAILED tt-buftrace check, by its own file of defaults"]

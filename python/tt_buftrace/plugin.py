@@ -210,7 +210,9 @@ class Session:
         self._events = report["integrity"]["events"]
         self._rows = summary.rows(report, self._read_json("held", "--by=test", f"--top={1 << 30}"))
         if self._rules is not None:
-            self._failures = summary.failures(self._read_json("check", f"--fail-on={self._rules}"))
+            check = self._read_json("check", f"--fail-on={self._rules}")
+            self._failures = summary.failures(check)
+            self._problems += summary.doubts(check)
 
     def _read_json(self, *words: str) -> summary.Json:
         result = self._run(*words, "--json", "--", str(self._trace))

@@ -11,7 +11,7 @@ Json = Mapping[str, Any]
 
 # Rows of the table, unless all are wanted.
 MOST_ROWS = 20
-NO_TEST = "outside of tests"
+NO_TEST = "(outside of tests)"
 
 
 @dataclass
@@ -110,6 +110,15 @@ def problems(report: Json) -> list[str]:
     ]
 
 
+def doubts(check: Json) -> list[str]:
+    """Rules that were kept only because what is possible does not count."""
+    return [
+        f"{rule['rule']}: {rule['possible']} more are only possible, which `{rule['subject']}?` counts"
+        for rule in check["rules"]
+        if rule["passed"] and rule["possible"]
+    ]
+
+
 def failures(check: Json) -> list[Failure]:
     """What has broken a rule: by test where that is known."""
     found = []
@@ -119,9 +128,9 @@ def failures(check: Json) -> list[Failure]:
         by_test = {it["test"]: it["count"] for it in rule["tests"] if not it["passed"]}
         if not rule["tests"]:
             for finding in rule["findings"]:
-                # What is only possible counts where the check is strict.
-                count = finding["confirmed"] or finding["possible"]
-                by_test[finding["test"]] = by_test.get(finding["test"], 0) + count
+                count = finding["confirmed"] + (finding["possible"] if rule["with_possible"] else 0)
+                if count:
+                    by_test[finding["test"]] = by_test.get(finding["test"], 0) + count
         if by_test:
             found += [Failure(rule["rule"], count, test or NO_TEST) for test, count in by_test.items()]
         else:

@@ -50,6 +50,10 @@ pub struct Check {
 pub struct Ruling {
     /// The rule, as it is written.
     pub rule: String,
+    /// What it counts.
+    pub subject: String,
+    /// Whether what is only possible counted.
+    pub with_possible: bool,
     /// Whether it is kept.
     pub passed: bool,
     /// What counted, in the whole run or in the worst test.
@@ -143,7 +147,8 @@ impl Gate {
     }
 
     fn rule(&self, rule: Rule, counting: &[&Finding], summary: &Summary) -> Ruling {
-        let count = |finding: &Finding| if self.strict || rule.possible { finding.count() } else { finding.confirmed };
+        let with_possible = self.strict || rule.possible;
+        let count = |finding: &Finding| if with_possible { finding.count() } else { finding.confirmed };
         let subject: Vec<&Finding> = counting.iter().copied().filter(|it| rule.subject.has(it.verdict)).collect();
         let own = match rule.subject {
             Subject::Lost => Some(summary.integrity.lost()),
@@ -164,7 +169,7 @@ impl Gate {
             }
         }
         let all = |count: &dyn Fn(&Finding) -> u64| subject.iter().fold(0_u64, |sum, it| sum.saturating_add(count(it)));
-        let (total, with_possible) = own.map_or_else(|| (all(&count), all(&Finding::count)), |own| (own, own));
+        let (total, at_most) = own.map_or_else(|| (all(&count), all(&Finding::count)), |own| (own, own));
         let worst = tests.iter().map(|test| test.count).max().unwrap_or(0);
         let counted = if rule.by_test { worst } else { total };
         let broken: BTreeSet<Option<&str>> =
@@ -172,9 +177,11 @@ impl Gate {
         let listed = subject.into_iter().filter(|it| !rule.by_test || broken.contains(&it.test.as_deref()));
         Ruling {
             rule: rule.to_string(),
+            subject: rule.subject.to_string(),
+            with_possible,
             passed: counted <= rule.allowed,
             count: counted,
-            possible: with_possible - total,
+            possible: at_most - total,
             findings: listed.cloned().collect(),
             tests,
         }

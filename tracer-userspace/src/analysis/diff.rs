@@ -251,6 +251,9 @@ impl<'a> Sides<'a> {
         if untested > 0 && untested < changes.len() {
             doubts.push(format!("the later run did not get to the tests of {untested} findings"));
         }
+        if !changes.is_empty() && self.have_no_test_in_common() {
+            doubts.push("the runs have no test in common".to_owned());
+        }
         let all = || changes.iter().chain(unchanged);
         let inexact = all().filter(|it| !it.site.exact).count();
         if inexact > 0 {
@@ -322,6 +325,8 @@ pub(super) fn gaps(integrity: &Integrity, name: &str) -> Vec<String> {
     if ends(Some("failed")) > 0 {
         gaps.push(format!("a recording of {name} failed"));
     }
+    let unmatched = integrity.selected.iter().flat_map(|selected| &selected.unmatched);
+    gaps.extend(unmatched.map(|what| format!("{what} in {name}")));
     gaps
 }
 

@@ -61,7 +61,7 @@ pub struct ProcessRow {
     pub origin: Option<String>,
     /// When it ended, or recording it did.
     pub end: Option<u64>,
-    /// `exited`, `interrupted` or `failed`, or of an imported one `dead`, `log-ended` or `capture-ended`; `null` if the
+    /// `exited`, `executed`, `interrupted` or `failed`, or of an imported one `dead`, `log-ended` or `capture-ended`; `null` if the
     /// trace was cut.
     pub reason: Option<String>,
 }

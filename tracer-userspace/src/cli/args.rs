@@ -269,8 +269,9 @@ pub(super) struct Diff {
 pub(super) struct Check {
     #[command(flatten)]
     pub(super) traces: Traces,
-    /// Rules, joined by commas: SUBJECT, SUBJECT>N, or SUBJECT/test>N for each test by itself. A subject is a verdict
-    /// (see `explain`), excess (with red), red, yellow, lost (events) or damaged (traces)
+    /// Rules, joined by commas: SUBJECT, SUBJECT>N, or SUBJECT/test>N for each test by itself; SUBJECT? counts what is only
+    /// possible, too. A subject is a verdict (see `explain`), excess (with red), red, yellow, lost (events) or damaged
+    /// (traces)
     #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = Rule::parse)]
     pub(super) fail_on: Vec<Rule>,
     /// File of what each buffer is expected to do: [[expect]] with name, test, site, type, ledger (server or allocator),
@@ -456,7 +457,8 @@ impl From<Probes> for ProbeSet {
 }
 
 fn parse_pid(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| "a process is told by its number, as `ps` shows it; --wait takes a name".to_owned())
+    text.parse()
+        .map_err(|_| "a process is told by its number, as `ps` shows it (`record --wait` takes a name)".to_owned())
 }
 
 /// An id is long enough to be one container's.

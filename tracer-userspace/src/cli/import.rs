@@ -24,7 +24,12 @@ pub(super) fn import(args: &Import) -> Result<Status> {
     refuse_same(&args.output, &args.files)?;
     refuse_other(&args.output)?;
     match is_replaceable(&args.output) {
-        true => replace(&args.output, |new| write(files, new)),
+        true => replace(&args.output, |new| {
+            let status = write(files, new)?;
+            // Somebody may have begun to record there meanwhile.
+            refuse_other(&args.output)?;
+            Ok(status)
+        }),
         false => write(files, &args.output),
     }
 }

@@ -28,15 +28,17 @@ pub struct Place {
 }
 
 impl Place {
-    /// Takes a path at which there is nothing, or an earlier trace.
+    /// Takes a path at which there is nothing, or an earlier trace, which from now on only its owner can read.
     ///
     /// # Errors
     ///
     /// The file cannot be written, is there already and is no trace, or is being recorded to.
     pub fn take(path: &Path) -> Result<Self> {
         let failed = || format!("failed to create {}", path.display());
+        // Who could read a pipe as well would never hear that its reader has left.
+        let is_regular = fs::metadata(path).map_or(true, |metadata| metadata.is_file());
         let mut options = File::options();
-        options.read(true).write(true).mode(0o600);
+        options.read(is_regular).write(true).mode(0o600);
         let (mut file, is_new) = match options.clone().create_new(true).open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 (options.create(true).open(path).with_context(failed)?, false)
@@ -48,6 +50,8 @@ impl Place {
         if metadata.is_file() {
             refuse_locked(&file.try_lock(), path)?;
             refuse_content(&mut file, path)?;
+            // Later there may be no right to.
+            file.set_permissions(Permissions::from_mode(0o600)).with_context(failed)?;
             earlier = metadata.len();
         }
         Ok(Self { path: path.to_owned(), file, is_regular: metadata.is_file(), is_new, earlier })
@@ -65,7 +69,7 @@ impl Place {
         self.earlier
     }
 
-    /// The file, empty and readable by its owner only. It is locked until it is closed.
+    /// The file, empty. It is locked until it is closed.
     pub(super) fn begin(mut self) -> Result<File> {
         if self.is_regular && !self.is_there() {
             // What was opened has another name by now, and was perhaps put aside to be kept.
@@ -73,7 +77,6 @@ impl Place {
         }
         let failed = || format!("failed to create {}", self.path.display());
         if self.is_regular {
-            self.file.set_permissions(Permissions::from_mode(0o600)).with_context(failed)?;
             self.file.set_len(0).with_context(failed)?;
             self.file.rewind().with_context(failed)?;
         }

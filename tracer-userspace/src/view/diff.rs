@@ -21,6 +21,9 @@ pub fn diff(diff: &Diff, top: usize) -> String {
         out.push_str(&format!("  only possible: {}\n", escape(doubt)));
     }
     out.push_str(&format!("\nBefore: {}\nAfter:  {}\n", side(&diff.before), side(&diff.after)));
+    if let Some(selected) = &diff.after.selected {
+        out.push_str(&format!("Only {}\n", escape(&selected.only)));
+    }
     for (title, kinds) in [
         ("Appeared", &[ChangeKind::Appeared][..]),
         ("More", &[ChangeKind::More]),
@@ -55,7 +58,10 @@ fn headline(diff: &Diff) -> String {
         Conclusion::Unchanged => ("Not fixed", format!("both runs have {same}")),
         Conclusion::Mixed => ("Changed, not fixed", format!("{new} new, {gone} gone")),
         Conclusion::Worse => ("Worse", format!("{new} new, nothing gone")),
-        Conclusion::Untested => ("Not tested", format!("the later run did not get to {}", of(&[ChangeKind::Untested]))),
+        Conclusion::Untested => {
+            let untested = of(&[ChangeKind::Untested, ChangeKind::Vanished, ChangeKind::Fewer]);
+            ("Not tested", format!("the later run did not get to {untested}"))
+        }
     };
     match diff.certainty {
         Certainty::Confirmed => format!("{word}: {rest}.\n"),
@@ -354,8 +360,14 @@ stack id=4 frames=3 end=copy-too-small
     #[test]
     fn what_is_gone_from_outside_of_tests_says_nothing_where_other_tests_ran() {
         let outside = "event 90 t=800000 p=1 tid=7 free uid=1 size=64 status=2 stack=3";
-        let value = compared(&run(&[(1, &[&[2, 3]])], outside), &run(&[(2, &[&[3]])], ""));
-        let words = "Possibly not tested: the later run did not get to 1 repeat at 1 site.";
-        assert_eq!(diff(&value, 10).lines().next(), Some(words));
+        for (in_test, words) in [
+            (&[2, 3][..], "Possibly not tested: the later run did not get to 2 repeat at 2 sites."),
+            (&[3], "Possibly not tested: the later run did not get to 1 repeat at 1 site."),
+        ] {
+            let value = compared(&run(&[(1, &[in_test])], outside), &run(&[(2, &[&[3]])], ""));
+            let text = diff(&value, 10);
+            assert_eq!(text.lines().next(), Some(words));
+            assert!(text.contains("\n  only possible: the runs have no test in common\n"), "{text}");
+        }
     }
 }

@@ -12,7 +12,8 @@ use crate::analysis::{Report, VerdictCount};
 pub fn report(report: &Report) -> String {
     let mut out = String::new();
     integrity::show(&report.integrity, &mut out);
-    let is_empty = report.totals.is_empty() && report.verdicts.is_empty() && report.tests.is_empty();
+    let has_server = report.balance.server.as_ref().is_some_and(|rows| !rows.is_empty());
+    let is_empty = !has_server && report.totals.is_empty() && report.verdicts.is_empty() && report.tests.is_empty();
     if is_empty && report.integrity.selected.is_some() {
         out.push_str("\nNothing matches.\n");
         return out;

@@ -85,6 +85,8 @@ struct Count {
     allocations: u64,
     frees: u64,
     possible: bool,
+    /// Whether it was not seen what became of some. What was counted stands, unless events were lost.
+    unseen: bool,
 }
 
 impl CountedFold {
@@ -102,13 +104,18 @@ impl CountedFold {
     #[must_use]
     pub fn finish(self, model: &Model, selection: &Selection) -> Counts {
         let mut sites = Sites::new(&model.definitions);
-        let allocator = self.counts.into_iter().map(|(key, count)| key.row(&count, &mut sites)).collect();
         let losses: HashSet<u32> = model.definitions.losses.iter().map(|loss| loss.process).collect();
+        let has_lost = |process: u32| losses.contains(&0) || losses.contains(&process);
+        let mut allocator = Vec::new();
+        for (key, mut count) in self.counts {
+            count.possible |= count.unseen && has_lost(key.process);
+            allocator.push(key.row(&count, &mut sites));
+        }
         let mut server = Vec::new();
         for (&(origin, device), tally) in model.server.origins() {
             if selection.takes_origin(&origin, device) {
-                let possible = losses.contains(&0) || losses.contains(&origin.process);
-                let count = Count { allocations: tally.allocations, frees: tally.frees, possible };
+                let (allocations, frees, possible) = (tally.allocations, tally.frees, has_lost(origin.process));
+                let count = Count { allocations, frees, possible, unseen: false };
                 server.push(Key::of(origin, device).row(&count, &mut sites));
             }
         }
@@ -127,7 +134,10 @@ impl CountedFold {
         let freed = !no_free && (again || outcome.ends);
         let count = self.count(buffer, &allocated);
         count.frees += u64::from(freed);
-        count.possible |= *certainty == Certainty::Possible;
+        match verdict {
+            Verdict::Held => count.unseen |= *certainty == Certainty::Possible,
+            _ => count.possible |= *certainty == Certainty::Possible,
+        }
     }
 
     fn count(&mut self, buffer: &Buffer, allocated: &Moment) -> &mut Count {

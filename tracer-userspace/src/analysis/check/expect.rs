@@ -404,6 +404,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_freed_by_the_end_of_a_recording_is_not_as_expected() {
+        let leak = |end: &str| {
+            let mut fork = Fork { text: fork(0, true, false), events: 900 };
+            fork.test("regular");
+            fork.allocate(90, 0x900);
+            let table = TABLE.replace("\"server\"", "\"allocator\"");
+            hold(&table, &counted(&(fork.text + end)))[0].passed
+        };
+        let stopped = "end process=1 time=999 reason=interrupted\n";
+        assert!(!leak(stopped) && !leak("end process=1 time=999 reason=exited\n"));
+        assert!(leak(&format!("loss process=1 after=1 before=2 count=1 cause=ring-full\n{stopped}")));
+    }
+
+    #[test]
     fn an_expectation_of_nothing_fails() {
         assert_eq!(passed(&hold(TABLE, &Counts::default())), [false; 4]);
         for wrong in ["allocations=0\nfrees=0", "allocations=1\nfrees=0\ntype=\"L2\"", "allocations=1"] {

@@ -91,14 +91,20 @@ impl Rule {
     }
 }
 
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verdict(verdict) => verdict.name(),
+            Self::Colours([least, _]) => least.name(),
+            Self::Lost => "lost",
+            Self::Damaged => "damaged",
+        })
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.subject {
-            Subject::Verdict(verdict) => verdict.name(),
-            Subject::Colours([least, _]) => least.name(),
-            Subject::Lost => "lost",
-            Subject::Damaged => "damaged",
-        })?;
+        self.subject.fmt(f)?;
         if self.possible {
             f.write_str("?")?;
         }

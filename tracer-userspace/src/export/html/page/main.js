@@ -36,7 +36,7 @@ function integrityPanel(data) {
   integrity.losses.forEach((loss) => serious.push(`${plural(loss.events, "event")} lost in ${plural(loss.gaps, "gap")}: ${loss.cause}.`));
   if (integrity.unaccounted) serious.push(`${count(integrity.unaccounted)} events were sent that are neither here nor known to be lost.`);
   integrity.problems.forEach((problem) => serious.push(problem));
-  if (integrity.selected) notes.push(`Only ${integrity.selected.only}.`);
+  if (integrity.selected) notes.push(`Only ${integrity.selected.only}.`, ...integrity.selected.unmatched.map((what) => `${what}.`));
   for (const [what, rows] of [["stacks", integrity.stacks], ["Python parts of stacks", integrity.python_stacks]]) {
     const cut = rows.filter((row) => row.name !== "complete").map((row) => `${count(row.value)} ${row.name}`);
     if (cut.length > 0) notes.push(`Of ${count(rows.reduce((sum, row) => sum + row.value, 0))} ${what} not all are whole: ${cut.join(", ")}.`);
