@@ -223,7 +223,7 @@ mod tests {
         }
         let example = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
         let check = completed("tt-buftrace check a.ttb", &[defaults("/project/buftrace.toml", example)]);
-        assert_eq!(check, "tt-buftrace check --fail-on=excess,held/test>10 --suppress=/project/known.toml a.ttb");
+        assert_eq!(check, "tt-buftrace check --fail-on=excess,held?/test>10 --suppress=/project/known.toml a.ttb");
     }
 
     #[test]

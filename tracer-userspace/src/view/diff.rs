@@ -361,7 +361,7 @@ stack id=4 frames=3 end=copy-too-small
     fn what_is_gone_from_outside_of_tests_says_nothing_where_other_tests_ran() {
         let outside = "event 90 t=800000 p=1 tid=7 free uid=1 size=64 status=2 stack=3";
         for (in_test, words) in [
-            (&[2, 3][..], "Possibly not tested: the later run did not get to 2 repeat at 2 sites."),
+            (&[2, 3][..], "Possibly not tested: the later run did not get to 2 repeat at 1 site."),
             (&[3], "Possibly not tested: the later run did not get to 1 repeat at 1 site."),
         ] {
             let value = compared(&run(&[(1, &[in_test])], outside), &run(&[(2, &[&[3]])], ""));
