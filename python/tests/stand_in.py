@@ -51,11 +51,24 @@ ANSWERS = {
         "rules": [
             {
                 "rule": "excess",
+                "subject": "excess",
+                "with_possible": False,
                 "passed": False,
                 "count": 1,
+                "possible": 0,
                 "tests": [],
-                "findings": [{"test": "test_it.py::test_bad", "confirmed": 1}],
-            }
+                "findings": [{"test": "test_it.py::test_bad", "confirmed": 1, "possible": 0}],
+            },
+            {
+                "rule": "held",
+                "subject": "held",
+                "with_possible": False,
+                "passed": True,
+                "count": 0,
+                "possible": 3,
+                "tests": [],
+                "findings": [],
+            },
         ],
     },
 }
