@@ -15,7 +15,7 @@ use crate::{
     left::wait_until,
     survival::{PATIENCE, STEADY, end_reason},
     target::lookalike,
-    tool::{Recorder, can_probe, confirmed, following, items, json, path, program, run, stderr, tool},
+    tool::{Recorder, can_probe, confirmed, following, items, json, path, program, run, stderr},
 };
 
 /// Frees its buffer a while after it is interrupted, and ends with 3.
@@ -67,8 +67,11 @@ impl Led {
     fn start_steady(&self, trace: &Path) -> Result<Recorder> {
         // What the command says would go on where the recorder's own words end.
         let quietly = "exec \"$0\" \"$@\" >/dev/null 2>&1";
-        let mut command =
-            tool(&["record", "-o", path(trace), "--", "sh", "-c", quietly, &Self::python(), "-c", STEADY]);
+        let mut command = Command::new("env");
+        // The tests may have been started by `nohup`, or by `sudo`.
+        command.args(["--default-signal=HUP", "-u", "SUDO_UID", "-u", "SUDO_GID", path(program()), "record", "-o"]);
+        command.args([path(trace), "--"]).stdin(Stdio::null());
+        command.args(["sh", "-c", quietly, &Self::python(), "-c", STEADY]);
         self.lead(&mut command)?;
         Recorder::launch(command)
     }
@@ -240,9 +243,11 @@ fn ctrl_c_stops_the_recording_of_what_a_command_left_behind() -> Result<()> {
     let _children = following();
     let led = Led::new()?;
     // The shell ends when that is recorded which it started, which goes on, and does not get the terminal's Ctrl-C.
-    let script = "setsid \"$0\" \"$@\" >/dev/null 2>&1 & until [ -e \"$BUFTRACE_GO_FILE\" ]; do sleep 0.05; done";
+    let script = "echo $$ >\"$SHELL_FILE\"; setsid \"$0\" \"$@\" >/dev/null 2>&1 & \
+        until [ -e \"$BUFTRACE_GO_FILE\" ]; do sleep 0.05; done";
     let record = format!(
-        "exec {} record -o {} -- sh -c '{script}' {} -c \"$SCRIPT\"",
+        "export SHELL_FILE={}; exec {} record -o {} -- sh -c '{script}' {} -c \"$SCRIPT\"",
+        path(&led.path("shell")),
         path(program()),
         path(&led.trace()),
         Led::python()
@@ -250,7 +255,8 @@ fn ctrl_c_stops_the_recording_of_what_a_command_left_behind() -> Result<()> {
     let mut terminal = Terminal::start(&led, &record, STEADY)?;
     terminal.wait_for("recording process ")?;
     fs::write(led.path("go"), "")?;
-    wait_until(PATIENCE, || fs::metadata(led.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
+    let shell = fs::read_to_string(led.path("shell"))?.trim().to_owned();
+    wait_until(PATIENCE, || !runs(&shell) && fs::metadata(led.path("truth")).is_ok_and(|truth| truth.len() > 10_000));
     terminal.interrupt()?;
     terminal.wait_for("stopped after ")?;
     fs::remove_file(led.path("ready"))?;
