@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    io::Errno,
+};
 
 use super::MAGIC;
 
@@ -35,17 +39,23 @@ impl Place {
     /// The file cannot be written, is there already and is no trace, or is being recorded to.
     pub fn take(path: &Path) -> Result<Self> {
         let failed = || format!("failed to create {}", path.display());
-        // Who could read a pipe as well would never hear that its reader has left.
+        // Who could read a pipe as well would never hear that its reader has left, and who waits for one hears no Ctrl-C.
         let is_regular = fs::metadata(path).map_or(true, |metadata| metadata.is_file());
         let mut options = File::options();
-        options.read(is_regular).write(true).mode(0o600);
+        options.read(is_regular).write(true).mode(0o600).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
         let (mut file, is_new) = match options.clone().create_new(true).open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                (options.create(true).open(path).with_context(failed)?, false)
+                let file = options.create(true).open(path).map_err(|error| match Errno::from_io_error(&error) {
+                    Some(Errno::NXIO) => anyhow!("nobody reads this pipe; start what does first"),
+                    _ => error.into(),
+                });
+                (file.with_context(failed)?, false)
             }
             made => (made.with_context(failed)?, true),
         };
         let metadata = file.metadata().with_context(failed)?;
+        // A chunk is written whole, however long that takes.
+        fcntl_setfl(&file, OFlags::empty()).with_context(failed)?;
         let mut earlier = 0;
         if metadata.is_file() {
             refuse_locked(&file.try_lock(), path)?;
@@ -141,6 +151,8 @@ fn refuse_content(file: &mut File, path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -169,6 +181,22 @@ mod tests {
         let file = Place::take(&path).expect("taken").begin().expect("begun");
         assert!(path.exists());
         drop(file);
+    }
+
+    #[test]
+    fn a_pipe_is_written_to_as_long_as_somebody_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.ttb");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).expect("made");
+        let said = format!("{:#}", Place::take(&path).map(drop).expect_err("nobody reads"));
+        assert!(said.ends_with("a.ttb: nobody reads this pipe; start what does first"), "{said}");
+        let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+        let reader = File::options().read(true).custom_flags(nonblock).open(&path).expect("opened");
+        let mut file = Place::take(&path).expect("taken").begin().expect("begun");
+        file.write_all(&MAGIC).expect("written");
+        drop(reader);
+        assert_eq!(file.write_all(&MAGIC).expect_err("nobody reads").kind(), io::ErrorKind::BrokenPipe);
+        assert!(path.exists());
     }
 
     #[test]
