@@ -44,7 +44,8 @@ impl Recorder {
         let mut child =
             command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("failed to start the recorder")?;
         let mut lines = BufReader::new(child.stderr.take().context("the recorder has no output")?).lines();
-        let said = lines.by_ref().map_while(Result::ok).find(|line| !line.is_empty()).unwrap_or_default();
+        let passing = |line: &String| line.is_empty() || line.starts_with("warning:");
+        let said = lines.by_ref().map_while(Result::ok).find(|line| !passing(line)).unwrap_or_default();
         if !said.starts_with("recording process") {
             child.kill()?;
             child.wait()?;
