@@ -35,7 +35,7 @@ pub(crate) fn plain(hit: &mut Hit) {
     send(hit, wakeup());
 }
 
-/// Sends a hit alone that user space should look at now: it reads from processes that may not last.
+/// Sends a hit alone that user space should look at now: it reads from processes that may not last, or have changed.
 pub(crate) fn urgent(hit: &mut Hit) {
     hit.sequence = next_sequence();
     send(hit, FORCE_WAKEUP);
@@ -52,24 +52,24 @@ pub(crate) fn text(hit: &mut Hit, text: u64) {
 #[inline(always)]
 pub(crate) fn with_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) {
     hit.sequence = next_sequence();
-    native_stack(hit, level, registers, target);
-    let mut new = false;
+    let mut urgent = native_stack(hit, level, registers, target);
     if maps::python(hit.tgid).is_some() {
-        new = python_stack(hit, level, target);
+        urgent |= python_stack(hit, level, target);
     }
-    // Names of Python code are read from the process, which may not have them, or not be there, for long.
-    send(hit, if new { FORCE_WAKEUP } else { wakeup() });
+    send(hit, if urgent { FORCE_WAKEUP } else { wakeup() });
 }
 
+/// Whether it is one that user space did not have, and that needs a table which is not loaded: stacks are copied until it is.
 #[inline(always)]
-fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) {
+fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) -> bool {
     native::walk(level, target, registers);
-    let Some(scratch) = scratch::at(level) else { return };
+    let Some(scratch) = scratch::at(level) else { return false };
     let stack = &mut scratch.native;
     if (target.copies != 0 || Stop::wants_copy(stack.stop)) && !send_copy(hit, stack.epoch, registers) {
         count(Counter::StackLost);
     }
-    hit.native = match maps::stack_id(&scratch.hash) {
+    let known = maps::stack_id(&scratch.hash);
+    hit.native = match known {
         Some(id) => id,
         None => {
             stack.tag = Tag::NativeStack as u8;
@@ -82,9 +82,11 @@ fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Targe
     if hit.native == 0 {
         hit.flags |= NATIVE_LOST;
     }
+    known.is_none() && scratch.native.stop == Stop::NotLoaded as u8
 }
 
-/// Whether it is a stack that user space did not have.
+/// Whether it is one that user space did not have: names of Python code are read from the process, which may not have them, or
+/// not be there, for long.
 #[inline(always)]
 fn python_stack(hit: &mut Hit, level: u32, target: &Target) -> bool {
     python::walk(level, target.number, hit.tgid);

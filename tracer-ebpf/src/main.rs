@@ -95,7 +95,7 @@ pub fn exec(ctx: RawTracePointContext) -> i32 {
     if maps::target(tgid).is_some() || maps::is_followed(tgid) {
         maps::remove_target(tgid);
         let mut hit = begin(Kind::Exec, tgid, tid);
-        emit::plain(&mut hit);
+        emit::urgent(&mut hit);
         debug!(&ctx, "process {} is another program now", tgid);
     }
     0
@@ -129,7 +129,10 @@ fn try_probe(ctx: &ProbeContext) {
             }
             return;
         }
-        Kind::Modules => maps::next_epoch(target, object::linker_state(target.linker)),
+        Kind::Modules => {
+            maps::next_epoch(target, object::linker_state(target.linker));
+            return emit::urgent(&mut hit);
+        }
         Kind::CodeFreed => return python::forget_code(target, argument),
         Kind::Bank => hit.size = second,
         _ => return try_object(ctx, &mut hit, cookie, target),

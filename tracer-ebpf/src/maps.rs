@@ -103,7 +103,7 @@ static SITE_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_SITES, 0)
 #[map]
 pub(crate) static STACK_ENDS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_384, 0);
 
-/// Bytes waiting in the ring from which on user space is woken; below, it looks by itself every few milliseconds.
+/// Bytes waiting in the ring from which on user space is woken; below, it looks by itself some twenty times a second.
 #[unsafe(no_mangle)]
 pub(crate) static WAKEUP_BYTES: Global<u64> = Global::new(1 << 22);
 

@@ -127,6 +127,15 @@ impl Followed {
         poll(&mut fds, Some(&time)).is_ok_and(|ready| ready > 0)
     }
 
+    /// How soon it should be looked at again, if the kernel side need not call for that.
+    pub(super) fn look_within(&self) -> Option<Duration> {
+        match &self.stage {
+            Stage::Looking(search) => Some(search.look_within()),
+            Stage::Forked(forked) => Some(SETTLED.saturating_sub(forked.since.elapsed())),
+            Stage::Recorded(_) | Stage::Refused => None,
+        }
+    }
+
     /// Whether it is a forked child that goes on without executing another program.
     pub(super) fn has_settled(&self) -> bool {
         matches!(&self.stage, Stage::Forked(forked) if forked.since.elapsed() >= SETTLED) && !self.has_ended()

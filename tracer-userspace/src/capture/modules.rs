@@ -61,6 +61,11 @@ impl Modules {
         }
     }
 
+    /// Whether there is nothing on its way to the kernel side.
+    pub(super) fn is_idle(&self) -> bool {
+        self.tables.is_idle()
+    }
+
     /// Gives the kernel side what is made by now; whether there was anything.
     pub(super) fn load(&mut self, kernel: &mut Kernel) -> Result<bool> {
         let ready: Vec<_> = iter::from_fn(|| self.tables.ready()).collect();

@@ -18,7 +18,7 @@ use aya_log::EbpfLogger;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{MissedTickBehavior, interval},
+    time::sleep,
 };
 use tracer_common::{Kind, TaskLayout};
 
@@ -40,8 +40,11 @@ use crate::{
     trace::Place,
 };
 
-/// How often the ring is emptied when too little waits in it for the kernel side to call.
-const EMPTY_RING: Duration = Duration::from_millis(10);
+/// How often the ring is emptied when the kernel side does not call, as too little waits in it and nothing is urgent. To wake
+/// costs more than to look, so that this is most of what a recorder takes while little happens.
+const EMPTY_RING: Duration = Duration::from_millis(50);
+/// How often it is seen whether unwind tables are made that a process needs.
+const LOADING: Duration = Duration::from_millis(10);
 /// Most records that are taken from the ring at a time: a target that fills it as fast as it is emptied must keep neither
 /// the file from being flushed nor Ctrl-C from being heard.
 const AT_A_TIME: usize = 8192;
@@ -148,15 +151,13 @@ impl<'a> Recording<'a> {
         stop: &mut Stop,
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Reason> {
-        let mut tick = interval(EMPTY_RING);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut flushed = Instant::now();
         let mut last_events = 0;
         let mut interrupted = false;
         loop {
             let mut asked = None;
             tokio::select! {
-                _ = tick.tick() => {}
+                () = sleep(self.look_within()) => {}
                 ready = self.events.readable() => ready?.clear_ready(),
                 who = stop.asked() => asked = Some(who),
             }
@@ -202,6 +203,13 @@ impl<'a> Recording<'a> {
                 last_events = events;
             }
         }
+    }
+
+    /// How soon to look again if the kernel side does not call.
+    fn look_within(&self) -> Duration {
+        let loading = (!self.modules.is_idle()).then_some(LOADING);
+        let looks = self.processes.values().filter_map(Followed::look_within);
+        looks.chain(loading).fold(EMPTY_RING, Duration::min)
     }
 
     fn insert(&mut self, pid: u32, root: bool, stage: Stage) -> Result<()> {

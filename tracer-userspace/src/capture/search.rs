@@ -43,11 +43,16 @@ impl Search {
         self.has_waited
     }
 
+    /// How soon it is time to look.
+    pub(super) fn look_within(&self) -> Duration {
+        let pause = (self.began.elapsed() / 100).clamp(LOOK_AGAIN, LOOK_SELDOM);
+        self.looked.map_or(Duration::ZERO, |looked| pause.saturating_sub(looked.elapsed()))
+    }
+
     /// What there is to know about the process by now, if it is time to look; `None` also while no file that it has mapped
     /// names the library's symbol.
     pub(super) fn look(&mut self, pid: u32, set: ProbeSet, known: &mut Known) -> Option<Result<Discovery, Obstacle>> {
-        let pause = (self.began.elapsed() / 100).clamp(LOOK_AGAIN, LOOK_SELDOM);
-        if self.looked.is_some_and(|looked| looked.elapsed() < pause) {
+        if self.look_within() > Duration::ZERO {
             return None;
         }
         self.looked = Some(Instant::now());

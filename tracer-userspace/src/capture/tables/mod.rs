@@ -91,11 +91,17 @@ impl Tables {
 
     /// Waits for the next module, until a moment; `None` if none is ready by then, or no more were asked for.
     pub fn wait(&mut self, until: Instant) -> Option<Ready> {
-        if self.waiting == 0 {
+        if self.is_idle() {
             return None;
         }
         let done = self.done.recv_timeout(until.saturating_duration_since(Instant::now())).ok()?;
         Some(self.take(done))
+    }
+
+    /// Whether there is nothing to wait for.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting == 0
     }
 
     /// The rules of all modules that are ready, by their numbers. It only ever grows, at its end.
