@@ -52,41 +52,41 @@ pub(crate) fn text(hit: &mut Hit, text: u64) {
 #[inline(always)]
 pub(crate) fn with_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) {
     hit.sequence = next_sequence();
-    let mut urgent = native_stack(hit, level, registers, target);
+    native_stack(hit, level, registers, target);
+    let mut new = false;
     if maps::python(hit.tgid).is_some() {
-        urgent |= python_stack(hit, level, target);
+        new = python_stack(hit, level, target);
     }
-    send(hit, if urgent { FORCE_WAKEUP } else { wakeup() });
+    // Names of Python code are read from the process, which may not have them, or not be there, for long.
+    send(hit, if new { FORCE_WAKEUP } else { wakeup() });
 }
 
-/// Whether it is one that user space did not have, and that needs a table which is not loaded: stacks are copied until it is.
 #[inline(always)]
-fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) -> bool {
+fn native_stack(hit: &mut Hit, level: u32, registers: &Registers, target: &Target) {
     native::walk(level, target, registers);
-    let Some(scratch) = scratch::at(level) else { return false };
+    let Some(scratch) = scratch::at(level) else { return };
     let stack = &mut scratch.native;
     if (target.copies != 0 || Stop::wants_copy(stack.stop)) && !send_copy(hit, stack.epoch, registers) {
         count(Counter::StackLost);
     }
-    let known = maps::stack_id(&scratch.hash);
-    hit.native = match known {
+    hit.native = match maps::stack_id(&scratch.hash) {
         Some(id) => id,
         None => {
             stack.tag = Tag::NativeStack as u8;
             stack.tgid = hit.tgid;
             stack.id = maps::next_stack();
             let frames = (stack.count as usize).min(MAX_FRAMES) * size_of::<NativeFrame>();
-            send_stack((&raw const *stack).cast(), frames, &scratch.hash, stack.id)
+            // Until the table is loaded that is missing, stacks are copied.
+            let wakeup = if stack.stop == Stop::NotLoaded as u8 { FORCE_WAKEUP } else { NO_WAKEUP };
+            send_stack((&raw const *stack).cast(), frames, &scratch.hash, stack.id, wakeup)
         }
     };
     if hit.native == 0 {
         hit.flags |= NATIVE_LOST;
     }
-    known.is_none() && scratch.native.stop == Stop::NotLoaded as u8
 }
 
-/// Whether it is one that user space did not have: names of Python code are read from the process, which may not have them, or
-/// not be there, for long.
+/// Whether it is a stack that user space did not have.
 #[inline(always)]
 fn python_stack(hit: &mut Hit, level: u32, target: &Target) -> bool {
     python::walk(level, target.number, hit.tgid);
@@ -99,7 +99,8 @@ fn python_stack(hit: &mut Hit, level: u32, target: &Target) -> bool {
             stack.tgid = hit.tgid;
             stack.id = maps::next_stack();
             let frames = (stack.count as usize).min(MAX_PYTHON_FRAMES) * size_of::<PythonFrame>();
-            send_stack((&raw const *stack).cast(), frames, hash, stack.id)
+            // The hit comes next, and calls.
+            send_stack((&raw const *stack).cast(), frames, hash, stack.id, NO_WAKEUP)
         }
     };
     if hit.python == 0 {
@@ -112,15 +113,14 @@ fn python_stack(hit: &mut Hit, level: u32, target: &Target) -> bool {
 ///
 /// Only what was sent is remembered, so a stack without room is sent with the next hit that has it.
 #[inline(always)]
-fn send_stack(stack: *const u8, frames: usize, hash: &StackHash, id: u32) -> u32 {
+fn send_stack(stack: *const u8, frames: usize, hash: &StackHash, id: u32, wakeup: u64) -> u32 {
     // SAFETY: the verifier checks that there are so many bytes.
     let result = unsafe {
         bpf_ringbuf_output(
             (&raw const EVENTS).cast_mut().cast(),
             stack.cast_mut().cast(),
             (STACK_HEAD + frames) as u64,
-            // The hit itself comes next, and wakes if it must.
-            NO_WAKEUP,
+            wakeup,
         )
     };
     if result != 0 {

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     command::{exists, install, output, run},
     object::{DIGEST, OBJECT, source_digest},
-    root,
+    root, stack,
 };
 
 const TARGET: &str = "bpfel-unknown-none";
@@ -47,6 +47,7 @@ pub fn build(install: bool) -> Result<()> {
     }
     let compiled = compile(&toolchain)?;
     let object = root().join(OBJECT);
+    stack::check(&fs::read(&compiled)?)?;
     fs::create_dir_all(object.parent().context("the object has no folder")?)?;
     strip(&compiled, &object)?;
     fs::write(root().join(DIGEST), source_digest()? + "\n")?;

@@ -13,6 +13,7 @@ pub mod process;
 pub mod python;
 pub mod recorder;
 pub mod soak;
+pub mod stack;
 pub mod test;
 pub mod vm;
 
