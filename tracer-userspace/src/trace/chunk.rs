@@ -6,11 +6,11 @@ use std::{ops::Range, sync::Arc};
 use super::{
     Event, Item, Kind, Record, Sought,
     column::Packer,
-    columns::{Kinds, Parts, Scratch, Unpacked},
+    columns::{Columns, Kinds, Parts, Rows, Scratch, Unpacked},
     event::{ORDERED, Row},
     field::{get_bytes, get_varint, put_bytes, put_varint},
     macros::Refusal,
-    rows::{context_rows, is_of_context, sought_rows},
+    rows::{KIND, context_rows, is_of_context, sought_rows, tells_sought},
 };
 
 /// Most bytes that a body can have, and its items when unpacked. The writer cuts far earlier; this bounds what a reader
@@ -142,6 +142,8 @@ pub(super) enum Want {
     Everything,
     /// Records, and the events by which the account of these buffers is what it is with all.
     Sought(Arc<Sought>),
+    /// The same, where they were found before.
+    Found(Rows),
     /// Records, and events that are not about one buffer, as far as they say something.
     Context,
     /// Records only: events are not even unpacked.
@@ -193,16 +195,43 @@ impl Decoder {
         let items = scratch.unpacker.bytes(parts.items, MAX_BODY);
         decoder.items = items.ok_or("the items of a chunk cannot be unpacked")?.to_vec();
         decoder.count = parts.count;
-        match want {
-            Want::Everything | Want::Sought(_) | Want::Context => decoder.read_events(&parts, want, scratch)?,
-            Want::Records | Want::Nothing { .. } => decoder.places = Some(Vec::new()),
-        }
+        decoder.read_events(&parts, want, scratch)?;
         Ok(decoder)
     }
 
     fn read_events(&mut self, parts: &Parts, want: &Want, scratch: &mut Scratch) -> Result<(), &'static str> {
-        let wants = |column, kinds: Option<&Kinds>| *want != Want::Context || is_of_context(column, kinds);
-        let Unpacked { kinds, unknown } = scratch.unpack(parts, |column, _, kinds, _| wants(column, kinds))?;
+        let rows = match want {
+            Want::Everything => None,
+            Want::Sought(sought) => {
+                let find = |columns: &Columns, by_kind: &[u32]| sought_rows(columns, by_kind, sought);
+                scratch.choose(parts, |column| tells_sought(column, sought), find)?
+            }
+            Want::Context => {
+                scratch.choose(parts, |column| column == KIND, |columns, _| Some(context_rows(columns)))?
+            }
+            Want::Found(rows) => {
+                if rows.kinds.lengths.iter().sum::<usize>() != self.count {
+                    return Err("a chunk has changed since it was looked at");
+                }
+                scratch.forget();
+                Some(rows.clone())
+            }
+            Want::Records | Want::Nothing { .. } => {
+                self.places = Some(Vec::new());
+                return Ok(());
+            }
+        };
+        let Some(rows) = rows else { return self.read_all(parts, scratch) };
+        let is_said = |column| *want != Want::Context || is_of_context(column, &rows.kinds);
+        let unknown = scratch.unpack_some(parts, &rows, is_said)?;
+        self.skipped += unknown;
+        (self.events, self.unknown) = Event::from_columns(&scratch.columns, &rows.recorded, &rows.by_kind);
+        self.places = Some(rows.recorded);
+        Ok(())
+    }
+
+    fn read_all(&mut self, parts: &Parts, scratch: &mut Scratch) -> Result<(), &'static str> {
+        let Unpacked { kinds, unknown } = scratch.unpack(parts, |_, _, _| true)?;
         self.skipped += unknown;
         let Some(kinds) = kinds else {
             // No event has a kind.
@@ -211,20 +240,9 @@ impl Decoder {
             return Ok(());
         };
         let columns = &scratch.columns;
-        let by_kind = kinds.places(columns.of(ORDERED as u64).iter().map(|&kind| kind as u8));
-        let some = match want {
-            Want::Sought(sought) => Some(sought_rows(columns, &by_kind, sought)),
-            Want::Context => Some(context_rows(columns)),
-            Want::Everything | Want::Records | Want::Nothing { .. } => None,
-        };
-        (self.events, self.unknown) = match &some {
-            Some(places) => {
-                let by_kind: Vec<u32> = places.iter().map(|&place| by_kind[place as usize]).collect();
-                Event::from_columns(columns, places, &by_kind)
-            }
-            None => Event::from_columns(columns, &(0..self.count as u32).collect::<Vec<_>>(), &by_kind),
-        };
-        self.places = some;
+        let by_kind = kinds.places(columns.of(KIND).iter().map(|&kind| kind as u8));
+        let recorded: Vec<u32> = (0..self.count as u32).collect();
+        (self.events, self.unknown) = Event::from_columns(columns, &recorded, &by_kind);
         Ok(())
     }
 

@@ -185,6 +185,46 @@ impl Unpacker {
         (deltas.is_empty() && numbers.len() == 0).then_some(())
     }
 
+    /// The same of some of the numbers only, at these ascending places: nothing else is written, nor looked at more than that
+    /// takes.
+    pub(super) fn some_numbers(
+        &mut self,
+        part: &[u8],
+        lengths: &[usize],
+        places: &[u32],
+        numbers: &mut [u64],
+    ) -> Option<()> {
+        let mut rest = part;
+        match Form::take(&mut rest)? {
+            Form::Runs => return get_some_of_runs(rest, lengths, places, numbers),
+            Form::Table => {
+                let (known, Index { low, high }) = self.take_index(rest, numbers.len())?;
+                for place in places.iter().map(|&place| place as usize) {
+                    let index = u16::from_le_bytes([*low.get(place)?, high.get(place).copied().unwrap_or(0)]);
+                    *numbers.get_mut(place)? = *known.get(usize::from(index))?;
+                }
+                return Some(());
+            }
+            Form::Plain | Form::Packed => {}
+        }
+        let mut deltas = self.bytes(part, numbers.len() * 10)?;
+        let mut places = places.iter().map(|&place| place as usize).peekable();
+        let mut end = 0;
+        for &length in lengths {
+            let (mut next, mut last) = (end, 0_u64);
+            end += length;
+            while let Some(place) = places.next_if(|&place| place < end) {
+                for _ in next..=place {
+                    last = last.wrapping_add(from_zigzag(get_short(&mut deltas)?));
+                }
+                *numbers.get_mut(place)? = last;
+                next = place + 1;
+            }
+            deltas = skip_varints(deltas, end - next)?;
+        }
+        (deltas.is_empty() && end == numbers.len()).then_some(())
+    }
+
     /// The table of a part that has one, and that stands for so many numbers: they are among these.
     pub(super) fn table(&mut self, mut part: &[u8], count: usize) -> Option<Vec<u64>> {
         match Form::take(&mut part)? {
@@ -204,20 +244,23 @@ impl Unpacker {
         Some(known)
     }
 
-    fn get_table(&mut self, mut rest: &[u8], numbers: &mut [u64]) -> Option<()> {
-        let known = self.take_table(&mut rest, numbers.len())?;
-        let places = self.bytes(rest, numbers.len() * 2)?;
-        let (low, high) = places.split_at_checked(numbers.len())?;
+    /// A table, and where in it so many numbers are.
+    fn take_index<'a>(&'a mut self, mut rest: &'a [u8], count: usize) -> Option<(Vec<u64>, Index<'a>)> {
+        let known = self.take_table(&mut rest, count)?;
+        let (low, high) = self.bytes(rest, count * 2)?.split_at_checked(count)?;
+        (high.is_empty() || high.len() == low.len()).then_some((known, Index { low, high }))
+    }
+
+    fn get_table(&mut self, rest: &[u8], numbers: &mut [u64]) -> Option<()> {
+        let (known, Index { low, high }) = self.take_index(rest, numbers.len())?;
         if high.is_empty() {
             for (number, &low) in numbers.iter_mut().zip(low) {
                 *number = *known.get(usize::from(low))?;
             }
-        } else if high.len() == low.len() {
+        } else {
             for ((number, &low), &high) in numbers.iter_mut().zip(low).zip(high) {
                 *number = *known.get(usize::from(u16::from_le_bytes([low, high])))?;
             }
-        } else {
-            return None;
         }
         Some(())
     }
@@ -233,6 +276,12 @@ impl Unpacker {
         let written = self.zstd.as_mut()?.decompress_to_buffer(packed, &mut self.bytes).ok()?;
         (written == length).then_some(&self.bytes)
     }
+}
+
+/// Where in a table the numbers of a column are: the low bytes, and the high bytes if there are any.
+struct Index<'a> {
+    low: &'a [u8],
+    high: &'a [u8],
 }
 
 /// The number that all of so many are, if a part of runs says so.
@@ -257,8 +306,7 @@ fn get_runs(mut runs: &[u8], lengths: &[usize], numbers: &mut [u64]) -> Option<(
         let mut last = 0_u64;
         while !slice.is_empty() {
             if left == 0 {
-                delta = from_zigzag(get_varint(&mut runs)?);
-                left = usize::try_from(get_varint(&mut runs)?).ok().filter(|&count| count > 0)?;
+                (delta, left) = get_run(&mut runs)?;
             }
             let (run, after) = slice.split_at_mut(left.min(slice.len()));
             left -= run.len();
@@ -275,6 +323,51 @@ fn get_runs(mut runs: &[u8], lengths: &[usize], numbers: &mut [u64]) -> Option<(
         rest = behind;
     }
     (runs.is_empty() && left == 0 && rest.is_empty()).then_some(())
+}
+
+fn get_some_of_runs(mut runs: &[u8], lengths: &[usize], places: &[u32], numbers: &mut [u64]) -> Option<()> {
+    let mut places = places.iter().map(|&place| place as usize).peekable();
+    let (mut delta, mut left) = (0_u64, 0_usize);
+    let (mut next, mut end) = (0, 0);
+    for &length in lengths {
+        let mut last = 0_u64;
+        end += length;
+        while next < end {
+            if left == 0 {
+                (delta, left) = get_run(&mut runs)?;
+            }
+            let run = left.min(end - next);
+            while let Some(place) = places.next_if(|&place| place < next + run) {
+                *numbers.get_mut(place)? = last.wrapping_add(delta.wrapping_mul((place - next) as u64 + 1));
+            }
+            last = last.wrapping_add(delta.wrapping_mul(run as u64));
+            next += run;
+            left -= run;
+        }
+    }
+    (runs.is_empty() && left == 0 && end == numbers.len()).then_some(())
+}
+
+/// A run: the difference, and how often it follows.
+fn get_run(runs: &mut &[u8]) -> Option<(u64, usize)> {
+    let delta = from_zigzag(get_varint(runs)?);
+    let count = usize::try_from(get_varint(runs)?).ok().filter(|&count| count > 0)?;
+    Some((delta, count))
+}
+
+/// What is behind so many varints.
+fn skip_varints(mut bytes: &[u8], mut count: usize) -> Option<&[u8]> {
+    // Each ends with a byte whose highest bit is not set.
+    while let Some((word, rest)) = bytes.split_first_chunk() {
+        let ends = (!u64::from_le_bytes(*word) & 0x8080_8080_8080_8080).count_ones() as usize;
+        if ends >= count {
+            break;
+        }
+        count -= ends;
+        bytes = rest;
+    }
+    (0..count).try_for_each(|_| get_varint(&mut bytes).map(drop))?;
+    Some(bytes)
 }
 
 fn from_zigzag(zigzag: u64) -> u64 {
@@ -311,6 +404,12 @@ mod tests {
         let mut numbers = vec![7; lengths.iter().sum()];
         assert_eq!(Unpacker::default().numbers(&part, &lengths, &mut numbers), Some(()));
         assert_eq!(numbers, slices.concat());
+        for step in [1, 2, 7, 61, 5000] {
+            let places: Vec<u32> = (step / 2..numbers.len() as u32).step_by(step as usize).collect();
+            let mut some = vec![7; numbers.len()];
+            assert_eq!(Unpacker::default().some_numbers(&part, &lengths, &places, &mut some), Some(()));
+            assert!(places.iter().all(|&place| some[place as usize] == numbers[place as usize]), "each {step}th");
+        }
         part
     }
 
@@ -371,6 +470,7 @@ mod tests {
             (&[3, 5, 3, 2, 0, 2, 1, 1, 0, 0, 0, 0, 0], "a table in a table"),
         ] {
             assert_eq!(unpacker.numbers(part, &[4], &mut numbers), None, "{what}");
+            assert_eq!(unpacker.some_numbers(part, &[4], &[0, 1, 2, 3], &mut numbers), None, "{what}");
         }
         let table = [3, 3, 0, 2, 2, 2, 0, 0, 1, 1, 0];
         assert_eq!(unpacker.numbers(&table, &[4], &mut numbers), Some(()));

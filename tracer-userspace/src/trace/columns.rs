@@ -9,6 +9,7 @@ use super::{
     column::Unpacker,
     event::ORDERED,
     field::{get_bytes, get_varint},
+    rows::KIND,
 };
 
 /// The parts of a body.
@@ -44,26 +45,20 @@ impl<'a> Parts<'a> {
 }
 
 /// The events of a chunk by their kinds: events of a kind resemble each other, and a request the allocation that meets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kinds {
-    /// The place of the first of each kind.
-    firsts: [u32; 256],
-    /// The kinds that there are, and how many of each.
+    /// Those that there are, ascending, and how many events of each.
     kinds: Vec<u8>,
     pub(super) lengths: Vec<usize>,
 }
 
 impl Kinds {
     pub(super) fn of(kinds: impl Iterator<Item = u8>) -> Self {
-        let mut counts = [0_u32; 256];
+        let mut counts = [0_usize; 256];
         kinds.for_each(|kind| counts[usize::from(kind)] += 1);
-        let mut next = 0;
-        let firsts = counts.map(|count| {
-            next += count;
-            next - count
-        });
-        let there = || (0..=u8::MAX).zip(counts).filter(|(_, count)| *count > 0);
-        let lengths = there().map(|(_, count)| count as usize).collect();
-        Self { firsts, kinds: there().map(|(kind, _)| kind).collect(), lengths }
+        let there = (0..=u8::MAX).zip(counts).filter(|(_, count)| *count > 0);
+        let (kinds, lengths) = there.unzip();
+        Self { kinds, lengths }
     }
 
     /// Whether there are events of such a kind.
@@ -73,13 +68,37 @@ impl Kinds {
 
     /// The place of each event in the order by kinds; those of a kind stay in the order of recording.
     pub(super) fn places(&self, kinds: impl Iterator<Item = u8>) -> Vec<u32> {
-        let mut next = self.firsts;
+        let mut next = [0_u32; 256];
+        let mut first = 0;
+        for (&kind, &length) in self.kinds.iter().zip(&self.lengths) {
+            next[usize::from(kind)] = first;
+            first += length as u32;
+        }
         let place = |kind: u8| {
             let next = &mut next[usize::from(kind)];
             *next += 1;
             *next - 1
         };
         kinds.map(place).collect()
+    }
+}
+
+/// Some events of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rows {
+    /// Of all events of the chunk.
+    pub(super) kinds: Kinds,
+    /// Their places in the order of recording, ascending.
+    pub(super) recorded: Vec<u32>,
+    /// The place of each in the order by kinds.
+    pub(super) by_kind: Vec<u32>,
+}
+
+impl Rows {
+    /// Those at these places in the order of recording, given the place of each event in the order by kinds.
+    pub(super) fn new(kinds: Kinds, recorded: Vec<u32>, by_kind: &[u32]) -> Self {
+        let by_kind = recorded.iter().map(|&place| by_kind[place as usize]).collect();
+        Self { kinds, recorded, by_kind }
     }
 }
 
@@ -99,7 +118,8 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// The numbers of a column, by its own number; none where all of them are 0.
+    /// The numbers of a column, by its own number; none where all of them are 0. Of one that was unpacked for some events only,
+    /// what others have is anything.
     pub(super) fn of(&self, number: u64) -> &[u64] {
         let index = number as usize - 1;
         if self.are_there[index] { &self.numbers[index] } else { &[] }
@@ -115,12 +135,11 @@ pub(super) struct Unpacked {
 }
 
 impl Scratch {
-    /// Unpacks the columns that are wanted, by number, packed form, and the kinds there are once they are known; that of the
-    /// kinds is one of them.
+    /// Unpacks the columns that are wanted, by number and packed form; that of the kinds is one of them.
     pub(super) fn unpack(
         &mut self,
         parts: &Parts,
-        mut wants: impl FnMut(u64, &[u8], Option<&Kinds>, &mut Unpacker) -> bool,
+        mut wants: impl FnMut(u64, &[u8], &mut Unpacker) -> bool,
     ) -> Result<Unpacked, &'static str> {
         let (Self { unpacker, columns }, count) = (self, parts.count);
         columns.are_there.fill(false);
@@ -137,7 +156,7 @@ impl Scratch {
                 None => return Err("a column comes before that of the kinds"),
                 Some(Kinds { lengths, .. }) => lengths,
             };
-            if !wants(number, part, unpacked.kinds.as_ref(), unpacker) {
+            if !wants(number, part, unpacker) {
                 continue;
             }
             let column = &mut columns.numbers[index];
@@ -152,5 +171,57 @@ impl Scratch {
             }
         }
         Ok(unpacked)
+    }
+
+    /// Forgets what is unpacked.
+    pub(super) fn forget(&mut self) {
+        self.columns.are_there.fill(false);
+    }
+
+    /// Chooses events by some columns, of which that of the kinds is one, given the place of each event in the order by kinds;
+    /// `None` if nothing is chosen, or no event has a kind.
+    pub(super) fn choose(
+        &mut self,
+        parts: &Parts,
+        is_told_by: impl Fn(u64) -> bool,
+        choose: impl FnOnce(&Columns, &[u32]) -> Option<Vec<u32>>,
+    ) -> Result<Option<Rows>, &'static str> {
+        let Some(kinds) = self.unpack(parts, |column, _, _| is_told_by(column))?.kinds else { return Ok(None) };
+        let by_kind = kinds.places(self.columns.of(KIND).iter().map(|&kind| kind as u8));
+        Ok(choose(&self.columns, &by_kind).map(|recorded| Rows::new(kinds, recorded, &by_kind)))
+    }
+
+    /// Unpacks of the columns that are wanted and not there yet what some events have, and nothing of the others: how many columns
+    /// this version does not know.
+    pub(super) fn unpack_some(
+        &mut self,
+        parts: &Parts,
+        rows: &Rows,
+        wants: impl Fn(u64) -> bool,
+    ) -> Result<u64, &'static str> {
+        let Self { unpacker, columns } = self;
+        let mut unknown = 0;
+        let all = [parts.count];
+        let mut by_kind = rows.by_kind.clone();
+        by_kind.sort_unstable();
+        for column in parts.columns() {
+            let (number, part) = column?;
+            let Some(index) = Event::COLUMNS.iter().position(|column| column.number == number) else {
+                unknown += 1;
+                continue;
+            };
+            if columns.are_there[index] || !wants(number) {
+                continue;
+            }
+            let (lengths, places) = match index {
+                ..ORDERED => (&all[..], &rows.recorded),
+                _ => (&rows.kinds.lengths[..], &by_kind),
+            };
+            let column = &mut columns.numbers[index];
+            column.resize(parts.count, 0);
+            columns.are_there[index] = true;
+            unpacker.some_numbers(part, lengths, places, column).ok_or("a column is malformed")?;
+        }
+        Ok(unknown)
     }
 }

@@ -17,6 +17,9 @@ pub(super) const UNREADABLE: u64 = 15;
 const TEXT: u64 = 21;
 pub(super) const CHILD: u64 = 22;
 
+/// Most threads of a chunk that are told apart.
+pub(super) const MOST_THREADS: usize = 256;
+
 /// A thread, by the numbers of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Thread {
@@ -36,6 +39,11 @@ pub(super) fn at(numbers: &[u64], place: usize) -> u64 {
     numbers.get(place).copied().unwrap_or(0)
 }
 
+/// Whether the events that are sought can be told by this column.
+pub(super) fn tells_sought(column: u64, sought: &Sought) -> bool {
+    matches!(column, PROCESS | THREAD | KIND | ADDRESS) || column == UNIQUE_ID && sought.unique_id.is_some()
+}
+
 /// Whether events of a kind concern what is at one address, or one thread's request, and nothing else.
 pub(super) fn is_of_one_place(kind: u8) -> bool {
     Kind::from_u8(kind).is_some_and(|kind| {
@@ -44,13 +52,11 @@ pub(super) fn is_of_one_place(kind: u8) -> bool {
 }
 
 /// Whether a column has something to say of events that are not of one place, in a chunk with these kinds.
-pub(super) fn is_of_context(column: u64, kinds: Option<&Kinds>) -> bool {
+pub(super) fn is_of_context(column: u64, kinds: &Kinds) -> bool {
     // Most such chunks have no others than these, which say when, in which thread, and which text.
     let says_text =
         |kind| matches!(Kind::from_u8(kind), Some(Kind::TestBegin | Kind::TestEnd | Kind::ThreadExit | Kind::Modules));
-    column <= ORDERED as u64
-        || column == TEXT
-        || kinds.is_none_or(|kinds| kinds.any(|kind| !is_of_one_place(kind) && !says_text(kind)))
+    column <= ORDERED as u64 || column == TEXT || kinds.any(|kind| !is_of_one_place(kind) && !says_text(kind))
 }
 
 /// The places, in the order of recording, of the events that are not of one place.
@@ -60,18 +66,22 @@ pub(super) fn context_rows(columns: &Columns) -> Vec<u32> {
 }
 
 /// The places, in the order of recording, of the events by which the account of some buffers is what it is with all, given the
-/// places in the order by kinds. What the chunks before and behind need of this one is among them.
-pub(super) fn sought_rows(columns: &Columns, by_kind: &[u32], sought: &Sought) -> Vec<u32> {
-    let (addresses, unique_ids) = (columns.of(ADDRESS), columns.of(UNIQUE_ID));
-    let mut wanted = vec![false; by_kind.len()];
+/// places in the order by kinds. What the chunks before and behind need of this one is among them: of each thread, the first
+/// event about a buffer and the last. `None` if there are too many threads.
+pub(super) fn sought_rows(columns: &Columns, by_kind: &[u32], sought: &Sought) -> Option<Vec<u32>> {
+    let is_sought = sought.find(columns.of(ADDRESS), columns.of(UNIQUE_ID), by_kind.len());
+    let roles: [Role; 256] = std::array::from_fn(|kind| Role::of(kind as u8));
+    let mut wanted = Vec::new();
     let mut threads: Vec<Open> = Vec::new();
     let mut known = 0;
     for (place, (&kind, &row)) in columns.of(KIND).iter().zip(by_kind).enumerate() {
-        let kind = kind as u8;
-        let is_sought = sought.is(at(addresses, row as usize), at(unique_ids, row as usize));
-        wanted[place] = is_sought || !is_of_one_place(kind);
-        let decides = Kind::from_u8(kind).is_some_and(Kind::is_about_buffer);
-        if !decides && kind != Kind::Bank as u8 {
+        let is_sought = is_sought[row as usize];
+        let role = roles[kind as usize % 256];
+        if is_sought || role == Role::Context {
+            wanted.push(place as u32);
+        }
+        let decides = role == Role::Decides;
+        if !decides && role != Role::Bank {
             continue;
         }
         let thread = Thread::of(columns, place);
@@ -80,27 +90,56 @@ pub(super) fn sought_rows(columns: &Columns, by_kind: &[u32], sought: &Sought) -
                 threads.push(Open { thread, since: Vec::new(), is_sought: true });
                 threads.len() - 1
             });
+            if threads.len() > MOST_THREADS {
+                return None;
+            }
         }
         let open = &mut threads[known];
         if decides {
             if is_sought || open.is_sought {
-                wanted[place] = true;
-                open.since.iter().for_each(|&before| wanted[before] = true);
+                wanted.push(place as u32);
+                wanted.append(&mut open.since);
             }
             open.since.clear();
             open.is_sought = is_sought;
         }
-        open.since.push(place);
+        open.since.push(place as u32);
     }
-    threads.iter().flat_map(|it| &it.since).for_each(|&last| wanted[last] = true);
-    (0..).zip(wanted).filter_map(|(place, is_wanted)| is_wanted.then_some(place)).collect()
+    threads.iter().for_each(|it| wanted.extend(&it.since));
+    wanted.sort_unstable();
+    wanted.dedup();
+    Some(wanted)
+}
+
+/// What an event is for others of its thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// About a buffer: it decides what the one before was.
+    Decides,
+    /// What the allocator does for a request.
+    Bank,
+    /// Not of one place.
+    Context,
+    /// Nothing.
+    None,
+}
+
+impl Role {
+    fn of(kind: u8) -> Self {
+        match Kind::from_u8(kind) {
+            Some(kind) if kind.is_about_buffer() => Self::Decides,
+            Some(Kind::Bank) => Self::Bank,
+            _ if !is_of_one_place(kind) => Self::Context,
+            _ => Self::None,
+        }
+    }
 }
 
 /// What a thread did last, which its next event about a buffer decides.
 struct Open {
     thread: Thread,
     /// The latest event about a buffer, and those of the allocator's for its request.
-    since: Vec<usize>,
+    since: Vec<u32>,
     /// Whether that event is sought, or may be, as it is in a chunk before.
     is_sought: bool,
 }

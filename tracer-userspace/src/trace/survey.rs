@@ -23,13 +23,16 @@ use super::{
     ahead::{AT_ONCE, Ahead},
     chunk::Want,
     column::get_same,
-    columns::{Columns, Kinds, Parts, Scratch, Unpacked},
+    columns::{Columns, Parts, Rows, Scratch, Unpacked},
     reader::{BUFFER, Bodies, Body, Place, open},
-    rows::{ADDRESS, CHILD, KIND, PROCESS, THREAD, Thread, UNIQUE_ID, UNREADABLE, at, is_of_one_place},
+    rows::{
+        ADDRESS, CHILD, KIND, MOST_THREADS, PROCESS, THREAD, Thread, UNIQUE_ID, UNREADABLE, at, is_of_one_place,
+        sought_rows, tells_sought,
+    },
 };
 
-/// Most threads of a chunk that are looked at: with more, a file is read whole.
-const MOST_THREADS: usize = 256;
+/// Most events of a chunk that are remembered: more are found again when the chunk is read.
+const MOST_FOUND: usize = 64;
 
 /// Buffers that are looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +53,19 @@ impl Sought {
     /// The same of what has this address and unique id.
     pub(super) fn is(&self, address: u64, unique_id: u64) -> bool {
         self.is_at(address) || self.unique_id == Some(unique_id)
+    }
+
+    /// Which of so many are about one of them, by their addresses and unique ids; columns that are not there have zeros.
+    pub(super) fn find(&self, addresses: &[u64], unique_ids: &[u64], count: usize) -> Vec<bool> {
+        let all = addresses.is_empty() && self.is_at(0) || unique_ids.is_empty() && self.unique_id == Some(0);
+        let mut found = vec![all; count];
+        for range in &self.addresses {
+            found.iter_mut().zip(addresses).for_each(|(found, address)| *found |= range.contains(address));
+        }
+        if let Some(sought) = self.unique_id {
+            found.iter_mut().zip(unique_ids).for_each(|(found, &unique_id)| *found |= unique_id == sought);
+        }
+        found
     }
 
     /// Whether its addresses tell of each event that is about one, also of those that have none.
@@ -150,7 +166,7 @@ fn wants(all: &[Seen], sought: &Arc<Sought>) -> Vec<Want> {
 
 fn want_until_decided<'a>(wants: &mut [Want], sought: &Arc<Sought>, chunks: impl Iterator<Item = &'a (usize, bool)>) {
     for &(chunk, decides) in chunks {
-        if wants[chunk] != Want::Everything {
+        if !matches!(wants[chunk], Want::Everything | Want::Found(_)) {
             wants[chunk] = Want::Sought(Arc::clone(sought));
         }
         if decides {
@@ -231,19 +247,16 @@ impl Seen {
             return Ok(());
         }
         let (mut forks, mut unreadable) = (false, false);
-        let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number, part, _, unpacker| {
+        let Unpacked { kinds, unknown } = scratch.unpack(&parts, |number, part, unpacker| {
             // A column is there only if not all of it is zero.
             forks |= number == CHILD;
             unreadable |= number == UNREADABLE;
             match number {
-                PROCESS | THREAD | KIND => true,
-                UNIQUE_ID => sought.unique_id.is_some(),
                 // Mostly there is a table, which is much shorter than what it stands for, and has none of them.
                 ADDRESS if sought.is_by_address() => {
                     unpacker.table(part, parts.count).is_none_or(|table| table.iter().any(|&it| sought.is_at(it)))
                 }
-                ADDRESS => true,
-                _ => false,
+                _ => tells_sought(number, sought),
             }
         })?;
         self.is_whole |= forks;
@@ -254,36 +267,27 @@ impl Seen {
         }
         let Some(kinds) = kinds else { return Ok(()) };
         let columns = &scratch.columns;
-        let is_sought = self.find(sought, &kinds, columns);
-        self.follow_threads(columns, is_sought.as_deref());
-        Ok(())
-    }
-
-    /// Which events are sought, in the order of recording; `None` if none is.
-    fn find(&mut self, sought: &Arc<Sought>, kinds: &Kinds, columns: &Columns) -> Option<Vec<bool>> {
-        let (addresses, unique_ids) = (columns.of(ADDRESS), columns.of(UNIQUE_ID));
-        // Without a branch: mostly there is none. A column that is not there has zeros.
-        let has = |numbers: &[u64], range: &RangeInclusive<u64>| {
-            let zeros = numbers.is_empty() && range.contains(&0);
-            numbers.iter().fold(zeros, |has, number| has | range.contains(number))
+        if !is_any_sought(columns, sought) {
+            self.follow_threads(columns, 0..parts.count, |_| false);
+            return Ok(());
+        }
+        let by_kind = kinds.places(columns.of(KIND).iter().map(|&kind| kind as u8));
+        let Some(rows) = sought_rows(columns, &by_kind, sought) else {
+            self.is_whole = true;
+            return Ok(());
         };
-        let some = sought.addresses.iter().any(|range| has(addresses, range));
-        if !some && !sought.unique_id.is_some_and(|it| has(unique_ids, &(it..=it))) {
-            return None;
-        }
-        if self.want != Want::Everything {
-            self.want = Want::Sought(Arc::clone(sought));
-        }
-        let recorded = columns.of(KIND);
-        let mut by_kind = Vec::with_capacity(recorded.len());
-        for place in 0..recorded.len() {
-            let (address, unique_id) = (at(addresses, place), at(unique_ids, place));
-            let is_one = sought.unique_id == Some(unique_id);
-            by_kind.push(sought.is(address, unique_id));
-            self.addresses.extend((is_one && address != 0).then_some(address));
-        }
-        let places = kinds.places(recorded.iter().map(|&kind| kind as u8));
-        Some(places.into_iter().map(|place| by_kind[place as usize]).collect())
+        let address = |place: usize| at(columns.of(ADDRESS), by_kind[place] as usize);
+        let unique_id = |place: usize| at(columns.of(UNIQUE_ID), by_kind[place] as usize);
+        let places = rows.iter().map(|&place| place as usize);
+        let is_one = |&place: &usize| sought.unique_id == Some(unique_id(place)) && address(place) != 0;
+        self.addresses.extend(places.clone().filter(is_one).map(address));
+        self.follow_threads(columns, places, |place| sought.is(address(place), unique_id(place)));
+        self.want = match self.want {
+            Want::Everything => Want::Everything,
+            _ if rows.len() <= MOST_FOUND => Want::Found(Rows::new(kinds, rows, &by_kind)),
+            _ => Want::Sought(Arc::clone(sought)),
+        };
+        Ok(())
     }
 
     /// Adds the thread that has all events, none of which is sought.
@@ -294,32 +298,34 @@ impl Seen {
         }
     }
 
-    /// Looks at the events about buffers and requests, in the order of recording.
-    fn follow_threads(&mut self, columns: &Columns, is_sought: Option<&[bool]>) {
+    /// Looks at the events at these places in the order of recording.
+    fn follow_threads(
+        &mut self,
+        columns: &Columns,
+        places: impl Iterator<Item = usize>,
+        is_sought: impl Fn(usize) -> bool,
+    ) {
+        let recorded = columns.of(KIND);
         let mut known = 0;
-        for (place, &kind) in columns.of(KIND).iter().enumerate() {
-            let thread = Thread::of(columns, place);
-            let is_known = self.parts.get(known).is_some_and(|part| part.thread == thread);
-            if is_known && self.parts[known].decides && is_sought.is_none() {
-                continue;
-            }
-            let kind = Kind::from_u8(kind as u8);
+        for place in places {
+            let kind = Kind::from_u8(at(recorded, place) as u8);
             let decides = kind.is_some_and(Kind::is_about_buffer);
             if !decides && kind != Some(Kind::Bank) {
                 continue;
             }
-            if !is_known && self.parts.len() >= MOST_THREADS {
-                self.is_whole = true;
-                return;
-            }
-            if !is_known {
+            let thread = Thread::of(columns, place);
+            if self.parts.get(known).is_none_or(|part| part.thread != thread) {
                 known = self.parts.iter().position(|it| it.thread == thread).unwrap_or_else(|| {
                     self.parts.push(Part { thread, decides: false, begins_sought: false, ends_sought: false });
                     self.parts.len() - 1
                 });
+                if self.parts.len() > MOST_THREADS {
+                    self.is_whole = true;
+                    return;
+                }
             }
             if decides {
-                let is_sought = is_sought.is_some_and(|is_sought| is_sought[place]);
+                let is_sought = is_sought(place);
                 let part = &mut self.parts[known];
                 part.begins_sought |= is_sought && !part.decides;
                 part.ends_sought = is_sought;
@@ -327,6 +333,17 @@ impl Seen {
             }
         }
     }
+}
+
+/// Whether any event is sought: without a branch, as mostly there is none.
+fn is_any_sought(columns: &Columns, sought: &Sought) -> bool {
+    let has = |numbers: &[u64], range: &RangeInclusive<u64>| {
+        // A column that is not there has zeros.
+        let zeros = numbers.is_empty() && range.contains(&0);
+        numbers.iter().fold(zeros, |has, number| has | range.contains(number))
+    };
+    sought.addresses.iter().any(|range| has(columns.of(ADDRESS), range))
+        || sought.unique_id.is_some_and(|it| has(columns.of(UNIQUE_ID), &(it..=it)))
 }
 
 /// The thread and the kinds of a chunk's events, if these have one thread and none is sought, and its packed columns tell.
