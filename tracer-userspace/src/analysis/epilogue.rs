@@ -87,11 +87,13 @@ impl Folds {
 
     /// That of excess frees.
     pub fn excess(self, selection: &mut Selection) -> Option<ExcessFold> {
+        self.report.show_devices(selection);
         self.findings.fold(self.excess, selection, ExcessFold::entry)
     }
 
     /// That of what is held.
     pub fn held(self, selection: &mut Selection) -> Option<HeldFold> {
+        self.report.show_devices(selection);
         self.findings.fold(self.held, selection, HeldFold::entry)
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which entries an analysis is about.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use foldhash::HashSet;
 use serde::Serialize;
@@ -14,6 +14,9 @@ use crate::{
 
 /// What a filter has for a second of a recording, a line of a log, or a node of a graph.
 const UNIT: u64 = 1_000_000_000;
+
+/// Most devices that are named where another one was asked for.
+const NAMED: usize = 8;
 
 /// What to look at; what is absent matches everything.
 ///
@@ -57,6 +60,8 @@ pub struct Selection {
     /// Processes whose times are lines or nodes.
     imported: HashSet<u32>,
     without_device: u64,
+    /// Those of all entries, selected or not, if one is asked for.
+    devices: BTreeSet<Device>,
 }
 
 /// What a view shows of its traces, where that is not everything.
@@ -105,7 +110,7 @@ impl Filter {
         });
         let imported = definitions.processes.iter().filter(|(_, process)| !process.origin.as_str().is_empty());
         let imported = imported.map(|(&number, _)| number).collect();
-        Selection { filter: self, tests, stacks, imported, without_device: 0 }
+        Selection { filter: self, tests, stacks, imported, without_device: 0, devices: BTreeSet::new() }
     }
 
     /// Takes what a user wrote, by the words of the options: `device mesh0, type L1, test test_a*, site Cache::clear`.
@@ -167,10 +172,18 @@ impl Filter {
 impl Selection {
     /// Whether an entry is selected.
     pub fn takes(&mut self, entry: &Entry) -> bool {
+        self.sees(entry.device());
         self.matches_verdict(entry)
             && self.matches_time(entry)
             && self.matches_place(entry)
             && self.takes_memory(entry.device(), entry.buffer_type(), 1)
+    }
+
+    /// Tells of a device that entries have, whether these are selected or not.
+    pub(super) fn sees(&mut self, device: Option<Device>) {
+        if self.filter.device.is_some() {
+            self.devices.extend(device);
+        }
     }
 
     /// Whether so many entries of one memory are selected, as far as that decides it.
@@ -214,11 +227,13 @@ impl Selection {
     }
 
     fn unmatched(&self) -> Vec<String> {
-        let Filter { test, site, .. } = &self.filter;
+        let Filter { device, test, site, .. } = &self.filter;
+        let device = device.filter(|query| !self.devices.iter().any(|&device| query.matches(device)));
+        let device = device.map(|query| format!("no entry is of device {query}{}", instead(&self.devices)));
         let is_none = |numbers: &Option<HashSet<u32>>| numbers.as_ref().is_some_and(HashSet::is_empty);
         let test = test.as_ref().filter(|_| is_none(&self.tests)).map(|it| format!("no test matches {it}"));
         let site = site.as_ref().filter(|_| is_none(&self.stacks)).map(|it| format!("no site matches {it}"));
-        test.into_iter().chain(site).collect()
+        device.into_iter().chain(test).chain(site).collect()
     }
 
     fn matches_verdict(&self, entry: &Entry) -> bool {
@@ -248,6 +263,16 @@ impl Selection {
         let moment = origin(entry);
         self.tests.as_ref().is_none_or(|tests| tests.contains(&moment.test))
             && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&moment.stack))
+    }
+}
+
+/// What there is, the first few of it.
+fn instead(devices: &BTreeSet<Device>) -> String {
+    let named: Vec<String> = devices.iter().take(NAMED).map(Device::to_string).collect();
+    match devices.len().saturating_sub(NAMED) {
+        _ if named.is_empty() => String::new(),
+        0 => format!(", but of {}", named.join(", ")),
+        more => format!(", but of {} and {more} more", named.join(", ")),
     }
 }
 

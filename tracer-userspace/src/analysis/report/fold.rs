@@ -69,8 +69,14 @@ impl ReportFold {
         self.parts.of(memory).entry(entry, &mut self.failed);
     }
 
+    /// Tells a selection of the devices that the entries have.
+    pub(in crate::analysis) fn show_devices(&self, selection: &mut Selection) {
+        self.parts.iter().for_each(|((_, device, _), _)| selection.sees(*device));
+    }
+
     /// Of all entries, leaves those of a selection that takes whole memories.
     pub(in crate::analysis) fn select(self, selection: &mut Selection) -> Self {
+        self.show_devices(selection);
         let mut parts = self.parts.into_all();
         parts.retain(|&((_, device, buffer_type), ref part)| selection.takes_memory(device, buffer_type, part.entries));
         Self { parts: parts.into(), failed: self.failed, ..Self::new(selection.filter()) }
