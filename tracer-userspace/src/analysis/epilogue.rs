@@ -15,7 +15,8 @@ use crate::{
     trace::Item,
 };
 
-/// Most bytes of findings, some hundred thousand of them. With more, who asks for some of them has to read the events.
+/// Most bytes of one analysis's findings, some hundred thousand of them. With more, who asks for some of them has to read the
+/// events.
 const FINDINGS: usize = 8 << 20;
 
 /// What reading a trace came to.
@@ -34,11 +35,12 @@ pub struct Folds {
     report: ReportFold,
     excess: ExcessFold,
     held: HeldFold,
-    findings: Findings,
+    excess_findings: Findings,
+    held_findings: Findings,
 }
 
-/// The entries that excess frees and what is held are made of, and those whose device is not known, which filters count:
-/// in bytes, as they are few to those who ask, but memory of a recorder.
+/// The entries that an analysis is made of, and those whose device is not known, which filters count: in bytes, as they are few to
+/// those who ask, but memory of a recorder.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Findings {
     bytes: Vec<u8>,
@@ -75,8 +77,11 @@ impl Folds {
         self.report.entry(entry);
         self.excess.entry(entry);
         self.held.entry(entry);
-        if entry.device().is_none() || ExcessFold::takes(entry) || HeldFold::takes(entry) {
-            self.findings.add(entry);
+        if entry.device().is_none() || ExcessFold::takes(entry) {
+            self.excess_findings.add(entry);
+        }
+        if entry.device().is_none() || HeldFold::takes(entry) {
+            self.held_findings.add(entry);
         }
     }
 
@@ -88,13 +93,13 @@ impl Folds {
     /// That of excess frees.
     pub fn excess(self, selection: &mut Selection) -> Option<ExcessFold> {
         self.report.show_devices(selection);
-        self.findings.fold(self.excess, selection, ExcessFold::entry)
+        self.excess_findings.fold(self.excess, selection, ExcessFold::entry)
     }
 
     /// That of what is held.
     pub fn held(self, selection: &mut Selection) -> Option<HeldFold> {
         self.report.show_devices(selection);
-        self.findings.fold(self.held, selection, HeldFold::entry)
+        self.held_findings.fold(self.held, selection, HeldFold::entry)
     }
 }
 
