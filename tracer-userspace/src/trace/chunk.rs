@@ -203,7 +203,7 @@ impl Decoder {
         let rows = match want {
             Want::Everything => None,
             Want::Sought(sought) => {
-                let find = |columns: &Columns, by_kind: &[u32]| sought_rows(columns, by_kind, sought);
+                let find = |columns: &Columns, by_kind: &[u32]| sought_rows(columns, by_kind, &sought.find(columns));
                 scratch.choose(parts, |column| tells_sought(column, sought), find)?
             }
             Want::Context => {

@@ -66,10 +66,9 @@ pub(super) fn context_rows(columns: &Columns) -> Vec<u32> {
 }
 
 /// The places, in the order of recording, of the events by which the account of some buffers is what it is with all, given the
-/// places in the order by kinds. What the chunks before and behind need of this one is among them: of each thread, the first
+/// places in the order by kinds, and which there are sought. What the chunks before and behind need of this one is among them: of each thread, the first
 /// event about a buffer and the last. `None` if there are too many threads.
-pub(super) fn sought_rows(columns: &Columns, by_kind: &[u32], sought: &Sought) -> Option<Vec<u32>> {
-    let is_sought = sought.find(columns.of(ADDRESS), columns.of(UNIQUE_ID), by_kind.len());
+pub(super) fn sought_rows(columns: &Columns, by_kind: &[u32], is_sought: &[bool]) -> Option<Vec<u32>> {
     let roles: [Role; 256] = std::array::from_fn(|kind| Role::of(kind as u8));
     let mut wanted = Vec::new();
     let mut threads: Vec<Open> = Vec::new();
@@ -113,7 +112,7 @@ pub(super) fn sought_rows(columns: &Columns, by_kind: &[u32], sought: &Sought) -
 
 /// What an event is for others of its thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     /// About a buffer: it decides what the one before was.
     Decides,
     /// What the allocator does for a request.
@@ -125,7 +124,7 @@ enum Role {
 }
 
 impl Role {
-    fn of(kind: u8) -> Self {
+    pub(super) fn of(kind: u8) -> Self {
         match Kind::from_u8(kind) {
             Some(kind) if kind.is_about_buffer() => Self::Decides,
             Some(Kind::Bank) => Self::Bank,

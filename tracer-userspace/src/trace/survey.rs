@@ -5,7 +5,7 @@
 //! read again: the checksum at each border is known, so that those behind are checked as before. It is the same file that is
 //! read, whatever has its name by then. What a survey finds is a superset of the events by which the account of these buffers is what it is with all events:
 //!
-//! - those at their addresses: from [`Kind::Allocated`] on, each event of a buffer has its address;
+//! - those at their addresses: from [`Kind::Allocated`](super::Kind::Allocated) on, each event of a buffer has its address;
 //! - the request before an allocation, which is its thread's event about a buffer before it, and what is between them;
 //! - the thread's next event about a buffer: it decides what the one before was;
 //! - all that is not about one buffer: tests, devices, threads, bulk releases, and all records.
@@ -19,14 +19,14 @@ use std::{
 };
 
 use super::{
-    Damage, Event, Item, Kind, ReadError, Record,
+    Damage, Event, Item, ReadError, Record,
     ahead::{AT_ONCE, Ahead},
     chunk::Want,
     column::get_same,
     columns::{Columns, Parts, Rows, Scratch, Unpacked},
     reader::{BUFFER, Bodies, Body, Place, open},
     rows::{
-        ADDRESS, CHILD, KIND, MOST_THREADS, PROCESS, THREAD, Thread, UNIQUE_ID, UNREADABLE, at, is_of_one_place,
+        ADDRESS, CHILD, KIND, MOST_THREADS, PROCESS, Role, THREAD, Thread, UNIQUE_ID, UNREADABLE, at, is_of_one_place,
         sought_rows, tells_sought,
     },
 };
@@ -55,8 +55,10 @@ impl Sought {
         self.is_at(address) || self.unique_id == Some(unique_id)
     }
 
-    /// Which of so many are about one of them, by their addresses and unique ids; columns that are not there have zeros.
-    pub(super) fn find(&self, addresses: &[u64], unique_ids: &[u64], count: usize) -> Vec<bool> {
+    /// Which of a chunk's events are about one of them, in the order by kinds.
+    pub(super) fn find(&self, columns: &Columns) -> Vec<bool> {
+        let (addresses, unique_ids, count) = (columns.of(ADDRESS), columns.of(UNIQUE_ID), columns.of(KIND).len());
+        // A column that is not there has zeros.
         let all = addresses.is_empty() && self.is_at(0) || unique_ids.is_empty() && self.unique_id == Some(0);
         let mut found = vec![all; count];
         for range in &self.addresses {
@@ -267,12 +269,13 @@ impl Seen {
         }
         let Some(kinds) = kinds else { return Ok(()) };
         let columns = &scratch.columns;
-        if !is_any_sought(columns, sought) {
+        let is_sought = sought.find(columns);
+        if !is_sought.contains(&true) {
             self.follow_threads(columns, 0..parts.count, |_| false);
             return Ok(());
         }
         let by_kind = kinds.places(columns.of(KIND).iter().map(|&kind| kind as u8));
-        let Some(rows) = sought_rows(columns, &by_kind, sought) else {
+        let Some(rows) = sought_rows(columns, &by_kind, &is_sought) else {
             self.is_whole = true;
             return Ok(());
         };
@@ -281,7 +284,7 @@ impl Seen {
         let places = rows.iter().map(|&place| place as usize);
         let is_one = |&place: &usize| sought.unique_id == Some(unique_id(place)) && address(place) != 0;
         self.addresses.extend(places.clone().filter(is_one).map(address));
-        self.follow_threads(columns, places, |place| sought.is(address(place), unique_id(place)));
+        self.follow_threads(columns, places, |place| is_sought[by_kind[place] as usize]);
         self.want = match self.want {
             Want::Everything => Want::Everything,
             _ if rows.len() <= MOST_FOUND => Want::Found(Rows::new(kinds, rows, &by_kind)),
@@ -292,8 +295,9 @@ impl Seen {
 
     /// Adds the thread that has all events, none of which is sought.
     fn add_thread(&mut self, thread: Thread, kinds: &[u8]) {
-        let decides = kinds.iter().any(|&kind| Kind::from_u8(kind).is_some_and(Kind::is_about_buffer));
-        if decides || kinds.contains(&(Kind::Bank as u8)) {
+        let any = |role| kinds.iter().any(|&kind| Role::of(kind) == role);
+        let decides = any(Role::Decides);
+        if decides || any(Role::Bank) {
             self.parts.push(Part { thread, decides, begins_sought: false, ends_sought: false });
         }
     }
@@ -308,9 +312,8 @@ impl Seen {
         let recorded = columns.of(KIND);
         let mut known = 0;
         for place in places {
-            let kind = Kind::from_u8(at(recorded, place) as u8);
-            let decides = kind.is_some_and(Kind::is_about_buffer);
-            if !decides && kind != Some(Kind::Bank) {
+            let role = Role::of(at(recorded, place) as u8);
+            if !matches!(role, Role::Decides | Role::Bank) {
                 continue;
             }
             let thread = Thread::of(columns, place);
@@ -324,7 +327,7 @@ impl Seen {
                     return;
                 }
             }
-            if decides {
+            if role == Role::Decides {
                 let is_sought = is_sought(place);
                 let part = &mut self.parts[known];
                 part.begins_sought |= is_sought && !part.decides;
@@ -333,17 +336,6 @@ impl Seen {
             }
         }
     }
-}
-
-/// Whether any event is sought: without a branch, as mostly there is none.
-fn is_any_sought(columns: &Columns, sought: &Sought) -> bool {
-    let has = |numbers: &[u64], range: &RangeInclusive<u64>| {
-        // A column that is not there has zeros.
-        let zeros = numbers.is_empty() && range.contains(&0);
-        numbers.iter().fold(zeros, |has, number| has | range.contains(number))
-    };
-    sought.addresses.iter().any(|range| has(columns.of(ADDRESS), range))
-        || sought.unique_id.is_some_and(|it| has(columns.of(UNIQUE_ID), &(it..=it)))
 }
 
 /// The thread and the kinds of a chunk's events, if these have one thread and none is sought, and its packed columns tell.
