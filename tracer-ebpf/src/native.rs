@@ -71,6 +71,10 @@ pub(crate) fn walk(level: u32, target: &Target, registers: &Registers) {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn native_walk(level: u32) -> u32 {
+    if let Some(scratch) = scratch::at(level) {
+        // So that it is at hand for the first step, too.
+        scratch.window.find(scratch.walker.machine.sp, 8);
+    }
     let mut stop = GOES_ON;
     for _ in 0..MAX_FRAMES / STEPS {
         stop = native_steps(level);
@@ -103,13 +107,15 @@ extern "C" fn native_steps(level: u32) -> u32 {
         *count += 1;
         scratch.hash.add(frame.0);
         let mut tables = Recent { known, space: *space_number };
-        if walk::step(machine, &mut tables, &mut Here(&scratch.window)).is_ok() {
-            *remembered += 1;
-            continue;
-        }
-        let stop = native_step(level);
-        if stop != GOES_ON {
-            return stop;
+        match walk::step(machine, &mut tables, &mut Here(&scratch.window)) {
+            Ok(()) => *remembered += 1,
+            Err(Stop::Complete) => return Stop::Complete as u32,
+            Err(_) => {
+                let stop = native_step(level);
+                if stop != GOES_ON {
+                    return stop;
+                }
+            }
         }
     }
     GOES_ON
@@ -173,18 +179,21 @@ struct Recent<'a> {
 impl walk::Tables for Recent<'_> {
     #[inline(always)]
     fn rule(&mut self, address: u64) -> Result<Rule, Stop> {
-        let known = &self.known[place(address)];
-        if known.address == address && known.space == self.space && self.space != NO_SPACE {
-            return Ok(known.rule);
+        for place in places(address) {
+            let known = &self.known[place];
+            if known.address == address && known.space == self.space && self.space != NO_SPACE {
+                return Ok(known.rule);
+            }
         }
         Err(Stop::NoTable)
     }
 }
 
-/// Where the rule of an address is remembered.
+/// Where the rule of an address is remembered: at the first of these, or at the second, if another one has come since.
 #[inline(always)]
-fn place(address: u64) -> usize {
-    (address ^ address >> 12) as usize % KNOWN_RULES
+fn places(address: u64) -> [usize; 2] {
+    let place = address ^ address >> 12;
+    [place, place ^ 1].map(|place| place as usize % KNOWN_RULES)
 }
 
 impl walk::Tables for Tables<'_> {
@@ -209,7 +218,11 @@ impl walk::Tables for Tables<'_> {
             number
         };
         let rule = *maps::rule(number).ok_or(Stop::NoTable)?;
-        self.known[place(address)] = Known { address, space: *self.space_number, padding: 0, rule };
+        let [first, second] = places(address);
+        if self.known[first].address != address {
+            self.known[second] = self.known[first];
+        }
+        self.known[first] = Known { address, space: *self.space_number, padding: 0, rule };
         Ok(rule)
     }
 }

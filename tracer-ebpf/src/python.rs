@@ -84,6 +84,10 @@ extern "C" fn python_begin(level: u32, number: u32, tgid: u32) -> u32 {
     // Frames of callers are below those of whom they call, and the last walk here came down to where this one will, if it
     // was of the same thread.
     window.expect(walker.lowest, frame.wrapping_add(u64::from(layout.frame_size)));
+    if frame != 0 {
+        // So that it is at hand for the first step, too.
+        window.find(frame, layout.frame_size);
+    }
     let certain = walker.certain(number, freed, layout);
     let (last, lowest) = (frame, frame);
     *walker = Walker { frame, last, lowest, freed, target: number, count: 0, certain, readable: 1, layout: *layout };
@@ -135,6 +139,9 @@ extern "C" fn python_steps(level: u32) -> u32 {
     let scratch::Python { hash, window, walker, stack, .. } = scratch;
     for _ in 0..STEPS {
         let Walker { frame, last, lowest, count, certain, layout, .. } = walker;
+        if *frame == 0 {
+            return PythonEnd::Complete as u32;
+        }
         let slot = &mut stack.frames[*count as usize % MAX_PYTHON_FRAMES];
         if *count < *certain
             && let Some([code, instruction, mark, previous]) =
@@ -172,9 +179,6 @@ extern "C" fn python_step(level: u32) -> u32 {
     };
     let scratch::Python { hash, window, walker, stack, read } = scratch;
     let Walker { frame, last, lowest, freed, target, count, readable, layout, .. } = walker;
-    if *frame == 0 {
-        return PythonEnd::Complete as u32;
-    }
     if *count as usize >= MAX_PYTHON_FRAMES {
         return PythonEnd::TooManyFrames as u32;
     }
