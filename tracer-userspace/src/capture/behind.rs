@@ -12,7 +12,7 @@ use rustix::process::setpriority_process;
 
 use crate::{
     analysis::EpilogueFold,
-    trace::{Follower, Look},
+    trace::{Follower, Identity, Look},
 };
 
 /// How often the file is looked at: seldom, so that there is something to read, and often enough that little is left at the end.
@@ -27,7 +27,7 @@ const NICE: i32 = 19;
 pub(super) struct Behind {
     /// Dropped when nothing is added to the file any more.
     grows: Sender<()>,
-    epilogue: Receiver<Vec<u8>>,
+    epilogue: Receiver<(Identity, Vec<u8>)>,
 }
 
 impl Behind {
@@ -39,23 +39,24 @@ impl Behind {
         let work = move || {
             // Where that is not allowed, it has the priority of all.
             let _ = setpriority_process(None, NICE);
-            if let Some(bytes) = read(&path, &ended) {
+            if let Some(read) = read(&path, &ended) {
                 // Nobody listens if the recording failed, or could not wait.
-                let _ = sender.send(bytes);
+                let _ = sender.send(read);
             }
         };
         thread::Builder::new().spawn(work).ok()?;
         Some(Self { grows, epilogue })
     }
 
-    /// What the file comes to, which has all that it will have; `None` if it can't be read, or that takes too long.
-    pub(super) fn end(self) -> Option<Vec<u8>> {
+    /// What the file comes to that has the path, and which one that is; `None` if it can't be read, or that takes too long.
+    /// Nothing may be added to it any more.
+    pub(super) fn end(self) -> Option<(Identity, Vec<u8>)> {
         drop(self.grows);
         self.epilogue.recv_timeout(PATIENCE).ok()
     }
 }
 
-fn read(path: &Path, ended: &Receiver<()>) -> Option<Vec<u8>> {
+fn read(path: &Path, ended: &Receiver<()>) -> Option<(Identity, Vec<u8>)> {
     let mut follower = Follower::open(path).ok()?;
     let mut fold = EpilogueFold::default();
     loop {
@@ -68,7 +69,7 @@ fn read(path: &Path, ended: &Receiver<()>) -> Option<Vec<u8>> {
             return None;
         }
         if is_last {
-            return Some(fold.finish()?.to_bytes());
+            return Some((follower.identity(), fold.finish()?.to_bytes()));
         }
     }
 }

@@ -2,18 +2,17 @@
 //! Reads a trace file that is still written.
 
 use std::{
-    fs::{self, File, Metadata},
+    fs::{self, File},
     io::BufReader,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    Damage, Item, ReadError, Reader,
+    Damage, Identity, Item, ReadError, Reader,
     limit::Part,
     open,
-    reader::{HEAD, Here},
+    reader::{HEAD, Here, Input},
 };
 
 /// A trace file that may grow: an iterator over its items that ends where the file ends at this moment.
@@ -21,14 +20,14 @@ use super::{
 /// A chunk of which only a part is written yet is no damage.
 pub struct Follower {
     path: PathBuf,
-    /// Device and number of the file that is read: the path may have another one later.
-    identity: (u64, u64),
+    /// The file that is read: the path may have another one later.
+    identity: Identity,
     file: Arc<File>,
     reader: PartReader,
 }
 
 /// Reads the file as far as it goes at this moment.
-type PartReader = Reader<Here<BufReader<Part<Arc<File>>>>>;
+type PartReader = Reader<Here<Input>>;
 
 /// What became of a file since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +46,7 @@ impl Follower {
     /// See [`ReadError`].
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let file = open(path)?;
-        let identity = identity(&file.metadata().map_err(ReadError::Io)?);
+        let identity = Identity::of(&file).map_err(ReadError::Io)?;
         let file = Arc::new(file);
         Ok(Self { path: path.to_owned(), identity, reader: read(&file)?, file })
     }
@@ -68,6 +67,12 @@ impl Follower {
         &self.path
     }
 
+    /// The file that is read.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// Lets reading go on after the end of the file was reached.
     ///
     /// # Errors
@@ -77,7 +82,7 @@ impl Follower {
         self.reader.resume();
         // A file whose name is gone is still written.
         let Ok(now) = fs::metadata(&self.path) else { return Ok(Look::Same) };
-        if identity(&now) == self.identity && now.len() >= self.reader.position() || now.len() < HEAD {
+        if Identity::from(&now) == self.identity && now.len() >= self.reader.position() || now.len() < HEAD {
             return Ok(Look::Same);
         }
         *self = Self::open(&self.path)?;
@@ -107,10 +112,6 @@ impl Iterator for Follower {
 
 fn read(file: &Arc<File>) -> Result<PartReader, ReadError> {
     Reader::new(BufReader::new(Part { file: Arc::clone(file), at: 0, end: u64::MAX }))
-}
-
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
 }
 
 #[cfg(test)]
@@ -159,6 +160,24 @@ mod tests {
         assert_eq!(follower.damage().map(|damage| damage.at), Some(whole.len() as u64));
         follower.look().expect("looked");
         assert!(follower.damage().is_some(), "damage stays");
+    }
+
+    #[test]
+    fn a_chunk_that_was_taken_back_is_not_mixed_with_the_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let whole = written(&["one", "two"], &folder.path().join("whole"));
+        let first = written(&["one"], &folder.path().join("first")).len();
+        let path = folder.path().join("growing");
+        fs::write(&path, [&whole[..first], &[40, 0, 0, 0, 9, 9, 9, 9, 9]].concat()).expect("written");
+        let mut follower = Follower::open(&path).expect("opened");
+        assert_eq!(rest(&mut follower), ["problem text=\"one\""]);
+        File::options().write(true).open(&path).expect("opened").set_len(first as u64).expect("taken back");
+        follower.look().expect("looked");
+        assert_eq!(rest(&mut follower), [""; 0]);
+        let mut file = File::options().append(true).open(&path).expect("opened");
+        file.write_all(&whole[first..]).expect("written");
+        assert_eq!(follower.look().expect("looked"), Look::Same);
+        assert_eq!((rest(&mut follower), follower.damage()), (vec!["problem text=\"two\"".to_owned()], None));
     }
 
     #[test]

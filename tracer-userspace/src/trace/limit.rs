@@ -7,6 +7,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, BufReader, Read},
+    mem,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
@@ -15,7 +16,8 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::{
-    Item, Reader, Writer,
+    Identity, Item, Reader, Writer,
+    place::refuse_other,
     reader::{CHUNK_HEAD, HEAD},
     record::Record,
     shorten::{MAX_SIZE, Shortened},
@@ -29,8 +31,18 @@ pub(super) struct Limit {
     /// The size from which on the file is written anew.
     next: u64,
     work: Option<JoinHandle<Result<Short>>>,
-    /// Whether it was told that what must be kept is too large.
-    told: bool,
+    /// What was told of already, and what is to be told.
+    told: Told,
+    problem: Option<String>,
+}
+
+/// What is told once.
+#[derive(Default)]
+struct Told {
+    /// That what must be kept is too large.
+    large: bool,
+    /// That the file can't be written anew.
+    failed: bool,
 }
 
 /// A file that was written anew.
@@ -48,10 +60,15 @@ impl Limit {
         let metadata = file.metadata().with_context(failed)?;
         ensure!(metadata.is_file(), "{} is no regular file, and can't be kept below a size", path.display());
         let path = path.canonicalize().with_context(failed)?;
-        Ok(Self { path, bytes, next: bytes / 2, work: None, told: false })
+        refuse_other(&new_path(&path))?;
+        Ok(Self { path, bytes, next: bytes / 2, work: None, told: Told::default(), problem: None })
     }
 
     /// To be called when chunks were written: what takes the place of the file, with all that this has.
+    ///
+    /// # Errors
+    ///
+    /// The file has the size that it is to stay below, and can't be written anew. Before that it is tried again.
     pub(super) fn look(&mut self, file: &File, size: u64) -> Result<Option<Short>> {
         let Some(work) = &self.work else {
             if size >= self.next {
@@ -65,13 +82,47 @@ impl Limit {
             return Ok(None);
         }
         let work = self.work.take().context("the work was there")?;
-        let mut short = work.join().map_err(|_| anyhow!("failed to shorten {}", self.path.display()))??;
-        short.writer.append(file, short.of, size)?;
+        match self.replace(work, file, size) {
+            Ok(short) => {
+                let bytes = short.writer.bytes();
+                self.next = (self.bytes / 2).max(bytes + self.bytes / 8);
+                self.problem = (bytes > self.bytes && !mem::replace(&mut self.told.large, true)).then(|| {
+                    let most = self.bytes;
+                    format!(
+                        "the trace is larger than {most} bytes: its definitions and what lives are kept in any case"
+                    )
+                });
+                Ok(Some(short))
+            }
+            Err(error) if size < self.bytes => {
+                self.next = size + self.bytes / 8;
+                self.problem = (!mem::replace(&mut self.told.failed, true)).then(|| {
+                    let most = self.bytes;
+                    format!(
+                        "the trace can't be shortened so far, and its recording will end at {most} bytes: {error:#}"
+                    )
+                });
+                Ok(None)
+            }
+            Err(error) => Err(error.context(format!("failed to keep the trace below {} bytes", self.bytes))),
+        }
+    }
+
+    /// Puts what was made in the place of the file, which may have grown since.
+    fn replace(&self, work: JoinHandle<Result<Short>>, file: &File, size: u64) -> Result<Short> {
         let failed = || format!("failed to replace {}", self.path.display());
-        fs::rename(new_path(&self.path), &self.path).with_context(failed)?;
-        let bytes = short.writer.bytes();
-        self.next = (self.bytes / 2).max(bytes + self.bytes / 8);
-        Ok(Some(short))
+        let mut short = work.join().map_err(|_| anyhow!("failed to shorten {}", self.path.display()))??;
+        let new = new_path(&self.path);
+        let replaced = short.writer.append(file, short.of, size).and_then(|()| {
+            let is_ours = Identity::of(file).with_context(failed)?.is_at(&self.path);
+            ensure!(is_ours, "failed to replace {}: it is another file by now", self.path.display());
+            fs::rename(&new, &self.path).with_context(failed)
+        });
+        if replaced.is_err() {
+            // The first error is what is told.
+            let _ = fs::remove_file(&new);
+        }
+        replaced.map(|()| short)
     }
 
     /// Whether the file may have this size.
@@ -79,16 +130,9 @@ impl Limit {
         size < self.bytes
     }
 
-    /// A sentence for the file if what is left is larger than it is to be.
-    pub(super) fn problem(&mut self, size: u64) -> Option<String> {
-        let tell = size > self.bytes && !self.told;
-        self.told |= tell;
-        tell.then(|| {
-            format!(
-                "the trace is larger than {} bytes: its definitions and what lives are kept in any case",
-                self.bytes
-            )
-        })
+    /// A sentence for the file, if there is something to say that was not said before.
+    pub(super) fn problem(&mut self) -> Option<String> {
+        self.problem.take()
     }
 }
 

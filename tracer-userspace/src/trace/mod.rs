@@ -49,6 +49,7 @@ mod columns;
 mod event;
 mod field;
 mod follower;
+mod identity;
 mod limit;
 mod macros;
 mod place;
@@ -66,13 +67,14 @@ mod writer;
 pub use event::{BUFFER_TYPES, DeviceClass, Event, Kind, kind_word, parse_buffer_type};
 pub use field::{Hex, Name};
 pub use follower::{Follower, Look};
+pub use identity::Identity;
 pub use place::{Place, refuse_other};
 pub use printable::{escape, escape_json, escape_lines};
 pub use reader::{Damage, ReadError, Reader, open};
 pub use record::{
     ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField,
-    LiveOwner, Loss, Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS, Session,
-    Snapshot, Stack, Symbol, Text,
+    LiveOwner, Loss, MADE_BEFORE, Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS,
+    Session, Snapshot, Stack, Symbol, Text, UNRECORDED,
 };
 pub use shorten::{MAX_SIZE, Shortened};
 pub use survey::{Sought, Survey};

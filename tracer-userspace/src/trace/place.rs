@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, Permissions, TryLockError},
     io::{self, Read, Seek},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::MAGIC;
+use super::{Identity, MAGIC};
 
 /// Where a trace will be, which nobody else records to meanwhile.
 ///
@@ -97,9 +97,7 @@ impl Place {
 
     /// Whether the path still leads to the file.
     fn is_there(&self) -> bool {
-        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        let there = fs::metadata(&self.path).map(identity);
-        there.is_ok_and(|there| self.file.metadata().is_ok_and(|metadata| identity(metadata) == there))
+        Identity::of(&self.file).is_ok_and(|file| file.is_at(&self.path))
     }
 }
 

@@ -183,13 +183,6 @@ impl<R: Read> Reader<Here<R>> {
         Ok(Self::of(Here { bodies: Bodies::new(input)?, scratch: Scratch::default() }))
     }
 
-    /// Lets reading go on where the file ended, in case that it has grown: what was cut there may be whole by now.
-    pub fn resume(&mut self) {
-        if mem::take(&mut self.chunks.bodies.cut) {
-            self.damage = None;
-        }
-    }
-
     /// Whether the file ends within a chunk, which may still be written.
     pub(super) fn is_cut(&self) -> bool {
         self.chunks.bodies.cut
@@ -198,6 +191,19 @@ impl<R: Read> Reader<Here<R>> {
     /// Bytes of the whole chunks that were read, with the head of the file.
     pub(super) fn position(&self) -> u64 {
         self.chunks.bodies.place.offset
+    }
+}
+
+impl Reader<Here<Input>> {
+    /// Lets reading go on where the file ended, in case that it has grown: what was cut there may be whole by now, or taken
+    /// back, with another chunk in its place.
+    pub(super) fn resume(&mut self) {
+        let bodies = &mut self.chunks.bodies;
+        if mem::take(&mut bodies.cut) {
+            self.damage = None;
+            bodies.bytes.clear();
+            bodies.go_to(bodies.place.offset);
+        }
     }
 }
 
@@ -336,7 +342,7 @@ impl Body {
 }
 
 /// A file, of which nobody else moves the place where reading goes on.
-type Input = BufReader<Part<Arc<File>>>;
+pub(super) type Input = BufReader<Part<Arc<File>>>;
 
 impl Bodies<Input> {
     fn open(path: &Path) -> Result<Self, ReadError> {
@@ -351,10 +357,15 @@ impl Bodies<Input> {
     /// Passes over what is before a place, which was read before.
     fn pass(&mut self, want: Want, behind: Place) -> Body {
         let at = self.place.offset;
-        self.input.consume(self.input.buffer().len());
-        self.input.get_mut().at = behind.offset;
+        self.go_to(behind.offset);
         self.place = behind.clone();
         Body { at, want, behind, bytes: Vec::new() }
+    }
+
+    /// Has what is read next come from there.
+    fn go_to(&mut self, offset: u64) {
+        self.input.consume(self.input.buffer().len());
+        self.input.get_mut().at = offset;
     }
 }
 

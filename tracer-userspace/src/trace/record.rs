@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The records of a trace file, each defined once: the structs below are the binary form, the text form and the Rust form.
 
-use tracer_common::DeviceClass;
+use tracer_common::{Counter, DeviceClass};
 
 use super::field::{Hex, Name};
 use super::macros::records;
 
 /// What the names of counters begin with that say how often the probes of a kind fired.
 pub const HITS: &str = "hits.";
+/// The counter of processes that hit a probe and are not recorded.
+pub const UNRECORDED: &str = Counter::Unrecorded.name();
+/// The counter of buffers, by their ids, that processes made before they were recorded, although they were waited for.
+pub const MADE_BEFORE: &str = "made-before";
 /// What the names of counters begin with that count stacks by how they ended: see [`Stack::end`].
 pub const STACKS: &str = "stacks.";
 /// The same of their Python frames: see [`Stack::python`].

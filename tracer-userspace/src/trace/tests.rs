@@ -315,3 +315,34 @@ fn a_limited_file_stays_small_and_keeps_what_is_needed() {
     assert!(events.len() > 10_000 && events.is_sorted());
     assert_eq!(events.last(), Some(&(count - 1)));
 }
+
+#[test]
+fn a_limited_file_never_takes_the_place_of_another() {
+    const LIMIT: u64 = 1 << 18;
+    let folder = tempfile::tempdir().expect("a folder");
+    let [path, moved] = ["a.trace", "moved"].map(|name| folder.path().join(name));
+    let mut writer = Writer::create(&path).expect("created");
+    writer.limit(LIMIT).expect("a regular file");
+    fs::rename(&path, &moved).expect("renamed");
+    fs::write(&path, small().1).expect("written");
+    let Some(Item::Event(like)) = text::parse("event 0 p=1 tid=1 free status=1 owns=1").expect("an event").pop() else {
+        panic!("no event")
+    };
+    let failure = (0..u64::MAX).find_map(|sequence: u64| {
+        let address = sequence.wrapping_mul(sequence).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        writer.event(Event { sequence, address, ..like });
+        if sequence.is_multiple_of(1000) { writer.flush().err() } else { None }
+    });
+    let failure = format!("{:#}", failure.expect("it can't be kept so small"));
+    assert!(failure.starts_with("failed to keep the trace below 262144 bytes: failed to replace "), "{failure}");
+    drop(writer);
+    assert_eq!(fs::read(&path).expect("read"), small().1);
+    let names = fs::read_dir(&folder).expect("a folder").count();
+    assert_eq!(names, 2, "what was to take the place is gone");
+    let mut reader = Reader::open(&moved).expect("a trace");
+    let items: Vec<Item> = reader.by_ref().collect();
+    assert_eq!(reader.damage(), None);
+    let told =
+        |item: &Item| text::show(item).contains("the trace can't be shortened so far, and its recording will end at");
+    assert!(items.iter().any(told) && items.len() > 10_000, "{}", items.len());
+}

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Event, Item, MAGIC, MINIMUM, Place, Problem, Record, VERSION,
+    Event, Identity, Item, MAGIC, MINIMUM, Place, Problem, Record, VERSION,
     chunk::{Checksum, Encoder, LONGEST_EPILOGUE},
     limit::{Limit, Part},
     reader::CHUNK_HEAD,
@@ -119,10 +119,13 @@ impl Writer {
         }
         self.write_chunk()?;
         let Some(limit) = &mut self.limit else { return Ok(()) };
-        let Some(short) = limit.look(&self.file, self.bytes)? else { return Ok(()) };
-        (self.file, self.bytes, self.dropped) = (short.writer.file, short.writer.bytes, short.dropped);
-        self.checksum = short.writer.checksum;
-        if let Some(text) = limit.problem(self.bytes) {
+        let short = limit.look(&self.file, self.bytes)?;
+        let problem = limit.problem();
+        if let Some(short) = short {
+            (self.file, self.bytes, self.dropped) = (short.writer.file, short.writer.bytes, short.dropped);
+            self.checksum = short.writer.checksum;
+        }
+        if let Some(text) = problem {
             self.record(Problem { text });
         }
         Ok(())
@@ -148,6 +151,12 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Whether this is the file that is written.
+    #[must_use]
+    pub fn writes_to(&self, file: Identity) -> bool {
+        Identity::of(&self.file).is_ok_and(|own| own == file)
     }
 
     /// Events that were taken out again, so that the file stays below its size.
