@@ -101,7 +101,7 @@ pub(super) struct Step {
 
 impl Survey {
     /// Surveys a file. Where the part of it that concerns some buffers can't be told, all of it is wanted: in an import, which
-    /// tells no buffers apart; where a process was forked that is recorded, too, as it inherits what its parent has seen;
+    /// tells no buffers apart; where events were lost, or could not be read; where a process was forked that is recorded, too, as it inherits what its parent has seen;
     /// where the recording of a process has no end, which then is that of its last event; and where hundreds of threads
     /// have events in one chunk.
     ///
@@ -226,6 +226,9 @@ impl Seen {
             match item.map_err(damage)? {
                 Item::Record(Record::Process(process)) => seen.is_whole |= !process.origin.as_str().is_empty(),
                 Item::Record(Record::End(end)) => seen.ended.push(end.process),
+                // What comes of a gap hangs on what is elsewhere: an address that is given twice was freed in it, and what
+                // contradicts that makes all that follows uncertain.
+                Item::Record(Record::Loss(_)) => seen.is_whole = true,
                 Item::Record(Record::LiveOwner(it)) if sought.unique_id == Some(it.unique_id) => {
                     seen.addresses.push(it.address.0);
                 }
@@ -261,8 +264,9 @@ impl Seen {
                 _ => tells_sought(number, sought),
             }
         })?;
-        self.is_whole |= forks;
-        if unreadable || unknown > 0 || kinds.is_none() && parts.count > 0 {
+        // An event that could not be read is a gap, too.
+        self.is_whole |= forks || unreadable;
+        if unknown > 0 || kinds.is_none() && parts.count > 0 {
             self.want = Want::Everything;
         } else if kinds.as_ref().is_some_and(|kinds| kinds.any(|kind| !is_of_one_place(kind))) {
             self.want = Want::Context;
