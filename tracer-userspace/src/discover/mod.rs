@@ -15,6 +15,7 @@ pub mod owners;
 pub mod process;
 pub mod python;
 pub mod symbols;
+mod truncated;
 
 use std::{collections::HashMap, fmt, io, path::PathBuf, rc::Rc};
 

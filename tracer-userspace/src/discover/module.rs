@@ -9,6 +9,7 @@ use super::{
     maps::Mapping,
     memory,
     process::MappedFile,
+    truncated,
 };
 
 /// An ELF file that a process runs code from.
@@ -32,8 +33,9 @@ impl Module {
     /// If it cannot be opened as the process has it, if it is no ELF file, or if it is another build.
     pub fn open(pid: u32, mapping: &Mapping) -> Result<Self> {
         let file = MappedFile::open(pid, mapping)?;
-        // SAFETY: the mapping is private and read-only. A file that the target runs is not truncated under it; what is read
-        // from it is checked like any input.
+        truncated::guard()?;
+        // SAFETY: the mapping is private and read-only. What is read from it is checked like any input; what is gone of the
+        // file by then reads as zeros.
         let data =
             unsafe { Mmap::map(&file.file) }.with_context(|| format!("failed to map {}", mapping.path.display()))?;
         let mut module = Self { mapping: mapping.clone(), file, build_id: String::new(), bias: 0, data };
