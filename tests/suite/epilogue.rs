@@ -2,14 +2,14 @@
 //! The end of a trace tells what its events come to. For each report of the suite `tool::text` compares the two; here are
 //! the other views, and recordings that end otherwise.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::Result;
 use buftrace::{analysis::Epilogue, trace::Reader};
 
 use crate::{
-    target::{Target, lookalike_pytest, record},
-    tool::{Recorder, can_probe, copy_events, path, run, text},
+    target::{Target, lookalike, lookalike_pytest, record},
+    tool::{Recorder, can_probe, copy_events, json, path, run, text},
 };
 
 const SCENARIOS: [&str; 2] = ["scenarios/test_lifecycle.py", "scenarios/test_excess.py"];
@@ -73,6 +73,43 @@ fn every_view_is_the_same_without_the_events() -> Result<()> {
     }
     let diff = text(&["diff", path(&copy), path(&trace)])?;
     assert_eq!(diff, text(&["diff", path(&trace), path(&copy)])?);
+    Ok(())
+}
+
+/// Makes five buffers of so many bytes.
+const FIVE: &str = "
+import os, sys, attach, lookalike
+mesh = lookalike.MeshDevice(1)
+attach.wait_for_tracer()
+for _ in range(5):
+    mesh.empty(int(sys.argv[1])).deallocate()
+os._exit(0)
+";
+
+#[test]
+fn a_trace_that_is_given_another_name_has_not_the_end_of_another() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let start = |size| Target::start(lookalike("pimpl", &["-c", FIVE, size]));
+    let (first, second) = (start("4096")?, start("8192")?);
+    let (trace, moved) = (first.path("trace.ttb"), first.path("moved.ttb"));
+    let pids = [first.pid(), second.pid()];
+    let recorder = Recorder::attach(&["-p", &pids[0], "-o", path(&trace)])?;
+    fs::rename(&trace, &moved)?;
+    let other = Recorder::attach(&["-p", &pids[1], "-o", path(&trace)])?;
+    first.go()?;
+    second.go()?;
+    let _files = (first.finish()?, second.finish()?);
+    for recorder in [recorder, other] {
+        let (status, said) = recorder.finish()?;
+        assert!(status.success(), "{status}: {said}");
+    }
+    for (trace, pid, bytes) in [(&moved, &pids[0], 5 * 4096), (&trace, &pids[1], 5 * 8192)] {
+        let report = json(&["report", path(trace)])?;
+        assert_eq!(report["integrity"]["processes"][0]["pid"].to_string(), *pid);
+        assert_eq!(report["totals"][0]["bytes_allocated"], bytes);
+    }
     Ok(())
 }
 

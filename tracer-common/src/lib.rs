@@ -30,6 +30,10 @@ pub const FIRST_FORKED: u32 = MAX_TARGETS / 2;
 pub const MAX_LIVE_TARGETS: u32 = 1024;
 /// Most processes that are followed at the same time, those included that have no buffers yet.
 pub const MAX_FOLLOWED: u32 = 1 << 14;
+/// Of a process that is followed: it has hit no probe while it was no target.
+pub const QUIET: u32 = 1;
+/// It has.
+pub const HAS_HIT: u32 = 2;
 /// An offset that this build of the target does not have.
 pub const NO_OFFSET: u32 = u32::MAX;
 
@@ -393,11 +397,13 @@ pub enum Counter {
     Copied = 13,
     /// Children that are not followed: there are too many processes.
     NotFollowed = 14,
+    /// Processes that were followed and hit a probe, and ended without being recorded.
+    Unrecorded = 15,
 }
 
 impl Counter {
     /// Every counter, in the order of its slot.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Sent,
         Self::RingFull,
         Self::StackLost,
@@ -413,6 +419,7 @@ impl Counter {
         Self::NewStacks,
         Self::Copied,
         Self::NotFollowed,
+        Self::Unrecorded,
     ];
 
     /// The name that the trace file and the views use.
@@ -434,6 +441,7 @@ impl Counter {
             Self::NewStacks => "new-stacks",
             Self::Copied => "copied",
             Self::NotFollowed => "not-followed",
+            Self::Unrecorded => "unrecorded",
         }
     }
 }

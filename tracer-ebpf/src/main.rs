@@ -61,7 +61,7 @@ pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
         debug!(&ctx, "thread {} ends", tid);
     }
     if (target || maps::is_followed(tgid)) && task::is_last_thread(ctx.arg(0)) {
-        maps::forget(tgid);
+        maps::forget(tgid, target);
     }
     0
 }
@@ -96,6 +96,7 @@ pub fn exec(ctx: RawTracePointContext) -> i32 {
     let (tgid, tid) = current();
     if maps::target(tgid).is_some() || maps::is_followed(tgid) {
         maps::remove_target(tgid);
+        maps::quiet(tgid);
         let mut hit = begin(Kind::Exec, tgid, tid);
         emit::urgent(&mut hit);
         debug!(&ctx, "process {} is another program now", tgid);
@@ -110,7 +111,13 @@ fn try_probe(ctx: &ProbeContext) {
     let (tgid, tid) = current();
     // perf filters by address space, which a child made by vfork or clone(CLONE_VM) shares, or not at all, so that
     // children are followed from their first instruction on.
-    let Some(target) = maps::target(tgid) else { return count(Counter::OtherProcess) };
+    let Some(target) = maps::target(tgid) else {
+        // It may be one later, or should have been.
+        if !maps::note_hit(tgid) {
+            count(Counter::OtherProcess);
+        }
+        return;
+    };
     maps::count_site(cookie.site);
 
     let mut hit = begin(cookie.kind, tgid, tid);

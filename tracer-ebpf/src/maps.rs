@@ -11,8 +11,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
-    Counter, Epoch, FIRST_FORKED, LinkerState, MAX_FOLLOWED, MAX_LIVE_TARGETS, MAX_SITES, MAX_TARGETS, NOT_WATCHED,
-    PythonLayout, StackHash, Target, TaskLayout,
+    Counter, Epoch, FIRST_FORKED, HAS_HIT, LinkerState, MAX_FOLLOWED, MAX_LIVE_TARGETS, MAX_SITES, MAX_TARGETS,
+    NOT_WATCHED, PythonLayout, QUIET, StackHash, Target, TaskLayout,
 };
 use tracer_unwind::{
     rule::Rule,
@@ -33,7 +33,7 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 26, 0);
 #[map]
 static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(MAX_LIVE_TARGETS, 0);
 
-/// The processes whose children are followed, targets or not, by thread group id.
+/// The processes whose children are followed, targets or not, by thread group id: [`QUIET`], or [`HAS_HIT`].
 #[map]
 static FOLLOWED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_FOLLOWED, BPF_F_NO_PREALLOC);
 
@@ -135,13 +135,29 @@ pub(crate) fn target(tgid: u32) -> Option<&'static Target> {
 pub(crate) fn is_followed(tgid: u32) -> bool {
     // The value is looked at: of two pointers alone LLVM would make one, which the verifier prohibits.
     // Nor is it compared as an `Option`: where there is none, that would read what nobody wrote.
-    // SAFETY: every value is 1; one that goes away while it is read was there.
-    unsafe { FOLLOWED.get(tgid) }.copied().unwrap_or(0) == 1
+    // SAFETY: of no value anything is assumed; one that goes away while it is read was there.
+    unsafe { FOLLOWED.get(tgid) }.copied().unwrap_or(0) != 0
+}
+
+/// Notes that a process hits a probe that is no target: whether it is followed, and may be one later.
+pub(crate) fn note_hit(tgid: u32) -> bool {
+    let Some(state) = FOLLOWED.get_ptr_mut(tgid) else { return false };
+    // SAFETY: the pointer is to an aligned map value, a word that is written whole.
+    unsafe { state.write_volatile(HAS_HIT) };
+    true
+}
+
+/// Notes that a process executes another program, which has hit no probe.
+pub(crate) fn quiet(tgid: u32) {
+    if let Some(state) = FOLLOWED.get_ptr_mut(tgid) {
+        // SAFETY: as in `note_hit`.
+        unsafe { state.write_volatile(QUIET) };
+    }
 }
 
 /// Follows a process that was forked from a followed one.
 pub(crate) fn follow(tgid: u32) {
-    if FOLLOWED.insert(tgid, 1, 0).is_err() {
+    if FOLLOWED.insert(tgid, QUIET, 0).is_err() {
         count(Counter::NotFollowed);
     }
 }
@@ -167,7 +183,12 @@ pub(crate) fn add_child(parent: &Target, modules: &Modules, parent_tgid: u32, tg
 }
 
 /// Follows a process no more that has ended: its id may be given to another.
-pub(crate) fn forget(tgid: u32) {
+pub(crate) fn forget(tgid: u32, was_target: bool) {
+    // SAFETY: as in `is_followed`.
+    let state = unsafe { FOLLOWED.get(tgid) }.copied().unwrap_or(0);
+    if state == HAS_HIT && !was_target {
+        count(Counter::Unrecorded);
+    }
     let _ = FOLLOWED.remove(tgid);
     remove_target(tgid);
 }

@@ -10,7 +10,10 @@ use std::{
 use serde::Serialize;
 
 use super::{BalanceSum, Finding, Integrity, Site, Summary, TestRow};
-use crate::model::{Certainty, Colour, Verdict};
+use crate::{
+    model::{Certainty, Colour, Verdict},
+    trace::{MADE_BEFORE, UNRECORDED},
+};
 
 /// The difference between two runs. A *finding* is a verdict other than normal at a site in a test.
 #[derive(Clone, Debug, Serialize)]
@@ -314,6 +317,18 @@ pub(super) fn gaps(integrity: &Integrity, name: &str) -> Vec<String> {
     }
     if integrity.damaged {
         gaps.push(format!("a trace of {name} is damaged"));
+    }
+    if integrity.processes.is_empty() {
+        gaps.push(format!("nothing of {name} was recorded"));
+    }
+    let counted = |name: &str| integrity.counters.iter().find(|it| it.name == name).map_or(0, |it| it.value);
+    match counted(UNRECORDED) {
+        0 => {}
+        1 => gaps.push(format!("a process of {name} is not recorded")),
+        several => gaps.push(format!("{several} processes of {name} are not recorded")),
+    }
+    if counted(MADE_BEFORE) > 0 {
+        gaps.push(format!("buffers of {name} were made before its recording began"));
     }
     let ends = |reason: Option<&str>| integrity.processes.iter().filter(|it| it.reason.as_deref() == reason).count();
     if ends(None) > 0 {

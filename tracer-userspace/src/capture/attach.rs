@@ -8,6 +8,7 @@ use aya::programs::uprobe::UProbeLink;
 use tracer_common::{Cookie, Kind, MAX_SITES};
 
 use super::{
+    clock::boot_now,
     kernel::{Kernel, Scope},
     recorder::Recorder,
 };
@@ -235,15 +236,17 @@ pub(super) fn process_record(process: &Process, python: Option<&Python>, id: u32
     }
 }
 
-/// The record of a recording that begins now.
+/// The record of a recording whose times are relative to these nanoseconds since boot.
 pub(super) fn session_record(boot_ns: u64) -> trace::Session {
     let system = rustix::system::uname();
     let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let wall_ns = (wall.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec as u64);
     trace::Session {
         tool: env!("CARGO_PKG_VERSION").into(),
         host: system.nodename().to_string_lossy().into_owned(),
         kernel: system.release().to_string_lossy().into_owned(),
-        wall_ns: (wall.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec as u64),
+        // The session may begin long after its times do: with the first process that has the library.
+        wall_ns: wall_ns.saturating_sub(boot_now().saturating_sub(boot_ns)),
         boot_ns,
     }
 }

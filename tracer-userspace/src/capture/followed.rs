@@ -75,8 +75,8 @@ pub(super) struct Recorded {
     /// Whether the kernel side was told where its modules are.
     pub(super) told: bool,
     pub(super) discovery: Rc<Discovery>,
-    /// The probes that are its alone.
-    pub(super) probes: Vec<UProbeLink>,
+    /// The probes that are its alone; `None` until there was time for them.
+    pub(super) probes: Option<Vec<UProbeLink>>,
     pub(super) watch: Option<CodeWatch>,
     /// What its allocators had when its recording began, if that can be read.
     pub(super) snapshots: Option<Snapshots>,
@@ -97,7 +97,7 @@ impl Recorded {
     /// The probes that are its alone, to be taken out.
     pub(super) fn take_probes(&mut self) -> Vec<UProbeLink> {
         let watch = self.watch.take().and_then(CodeWatch::end);
-        mem::take(&mut self.probes).into_iter().chain(watch).collect()
+        mem::take(&mut self.probes).into_iter().flatten().chain(watch).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
-use tracer_common::{Cookie, Counter, Epoch, PythonLayout, Target, TaskLayout};
+use tracer_common::{Cookie, Counter, Epoch, HAS_HIT, PythonLayout, QUIET, Target, TaskLayout};
 use tracer_unwind::{
     rule::Rule,
     space::{MAX_RANGES, NO_EPOCH, NO_SPACE, Range, Space},
@@ -141,7 +141,13 @@ impl Kernel {
 
     /// Follows the children that a process makes from now on.
     pub fn follow(&mut self, tgid: u32) -> Result<()> {
-        self.followed.insert(tgid, 1, 0).context("failed to tell the kernel side of a process to follow")
+        self.followed.insert(tgid, QUIET, 0).context("failed to tell the kernel side of a process to follow")
+    }
+
+    /// The processes whose children are followed, each with whether it has hit a probe while it was no target.
+    pub fn followed(&self) -> Result<Vec<(u32, bool)>> {
+        let all = self.followed.iter().map(|entry| entry.map(|(tgid, state)| (tgid, state == HAS_HIT)));
+        all.collect::<Result<_, _>>().context("failed to ask the kernel side which processes it follows")
     }
 
     /// Follows the children of a process no more.

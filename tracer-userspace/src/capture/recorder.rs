@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     discover::{maps::Mapping, python::Frames},
-    trace::{self, Event, Hex, Record, Writer},
+    trace::{self, Event, Hex, Identity, MADE_BEFORE, Record, Writer},
 };
 
 /// Texts that wait for their hits. More are there only if hits were lost, and the oldest are of those.
@@ -64,6 +64,10 @@ pub struct Recorder {
     lost: u64,
     /// Hits of processes that are followed, but not recorded.
     others: u64,
+    /// Hits of processes that should be recorded, but were not heard of yet.
+    unplaced: u64,
+    /// Ids of buffers that processes made before they were recorded, although they were waited for.
+    made_before: u64,
     /// What walking stacks in both ways came to, of processes that have ended.
     compared: Compared,
     /// What the events add up to, for the progress line and the summary.
@@ -101,6 +105,8 @@ impl Recorder {
             flushed: 0,
             lost: 0,
             others: 0,
+            unplaced: 0,
+            made_before: 0,
             compared: Compared::default(),
             tally: Tally::default(),
         })
@@ -187,6 +193,7 @@ impl Recorder {
         let time = if reason == Reason::Exited { process.last } else { boot_now() };
         let end = trace::End { process: process.number, time: self.time(time), reason: reason.name().into() };
         self.ends.push((Instant::now(), end));
+        self.tally.end(process.number);
     }
 
     /// Has the Python part of stacks read.
@@ -246,6 +253,11 @@ impl Recorder {
     /// If the fields of a fresh allocation cannot be what the layout says: recording on would record nonsense.
     pub fn hit(&mut self, raw: &RawHit, child: u32) -> Result<Option<u64>> {
         event::check_layout(raw)?;
+        if event::is_of_probe(raw.kind) && !self.processes.contains_key(&raw.hit.tgid) {
+            // It stays away, and is a loss at its place.
+            self.unplaced += 1;
+            return Ok(None);
+        }
         let mut stack_end = None;
         let event = self.event(raw, child, &mut stack_end);
         self.define();
@@ -263,6 +275,12 @@ impl Recorder {
         self.define();
         let time = self.time(boot_now());
         self.record(trace::Border { process, time, next_unique_id, test });
+    }
+
+    /// A process that was waited for had made buffers with so many ids when it was recorded.
+    pub fn made_before(&mut self, ids: u64) {
+        self.made_before += ids;
+        self.record(trace::CounterValue { name: MADE_BEFORE.into(), value: self.made_before });
     }
 
     /// Adds a record.
@@ -284,11 +302,18 @@ impl Recorder {
         boot.saturating_sub(self.boot_ns)
     }
 
-    /// Called each second: what is known by now goes to the file, where a crash can't take it.
-    pub fn flush(&mut self) -> Result<()> {
+    /// Called each second, with what was in the ring taken in between: gives up what should have come by now.
+    pub fn settle(&mut self) {
         let mut ready = Vec::new();
         self.order.settle(&mut ready);
         self.write(ready);
+    }
+
+    /// What is known by now goes to the file, where a crash can't take it.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn flush(&mut self) -> Result<()> {
         for symbol in self.catalog.symbols.ready() {
             self.record(symbol);
         }
@@ -344,6 +369,12 @@ impl Recorder {
         self.others
     }
 
+    /// Hits of probes in processes of which nothing else is known, as the hit that told of their fork was lost: losses, too.
+    #[must_use]
+    pub fn unplaced(&self) -> u64 {
+        self.unplaced
+    }
+
     /// Events that never arrived, so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -356,12 +387,13 @@ impl Recorder {
         self.writer.as_ref().map_or(0, Writer::dropped)
     }
 
-    /// See [`Writer::epilogue`].
+    /// See [`Writer::epilogue`]. It is left out if it was made from another file, which has the path by now.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn epilogue(&mut self, epilogue: &[u8]) -> Result<()> {
-        self.writer.as_mut().map_or(Ok(()), |writer| writer.epilogue(epilogue))
+    pub fn epilogue(&mut self, made_from: Identity, epilogue: &[u8]) -> Result<()> {
+        let writer = self.writer.as_mut().filter(|writer| writer.writes_to(made_from));
+        writer.map_or(Ok(()), |writer| writer.epilogue(epilogue))
     }
 
     /// Bytes in the file so far.

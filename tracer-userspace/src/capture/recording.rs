@@ -70,6 +70,8 @@ pub(super) struct Recording<'a> {
     processes: BTreeMap<u32, Followed>,
     /// The number of the latest of them.
     serial: u64,
+    /// Events that were lost when it was last looked for processes of which nothing was heard.
+    lost: u64,
     /// The kernel side's number of the latest process that was not forked from another.
     target: u32,
     scan: Option<Scan>,
@@ -119,6 +121,7 @@ impl<'a> Recording<'a> {
             sites: Sites::default(),
             processes: BTreeMap::new(),
             serial: 0,
+            lost: 0,
             target: 0,
             scan: None,
             known: Known::default(),
@@ -180,6 +183,7 @@ impl<'a> Recording<'a> {
             }
             self.look(tell)?;
             self.adopt_settled()?;
+            self.probe_adopted();
             self.follow_modules()?;
             if let Some(child) = child {
                 // Else it stays a zombie.
@@ -250,6 +254,8 @@ impl<'a> Recording<'a> {
         for pid in self.recorded() {
             self.refresh(pid)?;
         }
+        self.recorder.settle();
+        self.find_unheard()?;
         self.recorder.flush()
     }
 
@@ -262,8 +268,10 @@ impl<'a> Recording<'a> {
     /// Looks for processes that are meant, and for the library in those that have not loaded it yet.
     fn look(&mut self, tell: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
         for process in self.scan.as_mut().map(Scan::look).unwrap_or_default() {
-            if !self.processes.contains_key(&process.pid) {
-                self.add_root(process.pid)?;
+            if !self.processes.contains_key(&process.pid)
+                && let Err(error) = self.add_root(process.pid)
+            {
+                self.not_watched(process.pid, &error);
             }
         }
         let mut found = Vec::new();
@@ -312,12 +320,12 @@ impl<'a> Recording<'a> {
 
     fn take(&mut self, sent: Sent<'_>) -> Result<()> {
         if let Some(tgid) = sent.tgid() {
-            if matches!(self.processes.get(&tgid), Some(Followed { stage: Stage::Forked(_), .. })) {
-                match sent.is_exec() {
-                    // It was never on record as what it was.
-                    true => self.executed(tgid)?,
-                    false => self.adopt(tgid)?,
-                }
+            match self.processes.get(&tgid).map(|process| &process.stage) {
+                // It was never on record as what it was.
+                Some(Stage::Forked(_)) if sent.is_exec() => self.executed(tgid)?,
+                Some(Stage::Forked(_)) => self.adopt(tgid)?,
+                None if self.options.follow => self.found(tgid),
+                _ => {}
             }
             let outdated = self.recorder.stacks(tgid).is_some_and(super::stacks::Stacks::is_outdated);
             if outdated && !matches!(sent, Sent::Hit(RawHit { kind: Kind::Modules, .. })) {

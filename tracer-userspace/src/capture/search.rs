@@ -132,6 +132,11 @@ impl Scan {
         self.seen = meant.iter().map(|process| (process.pid, process.start)).collect();
         meant.into_iter().filter(|process| !before.contains(&(process.pid, process.start))).collect()
     }
+
+    /// Takes a process that is another program now for one that was not there.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.seen.retain(|&(seen, _)| seen != pid);
+    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,8 @@ pub enum Reason {
     Interrupted,
     /// The process executes another program.
     Executed,
+    /// The recording failed, or that of one process.
+    Failed,
 }
 
 impl Reason {
@@ -115,6 +117,7 @@ impl Reason {
             Self::Exited => "exited",
             Self::Interrupted => "interrupted",
             Self::Executed => "executed",
+            Self::Failed => "failed",
         }
     }
 }

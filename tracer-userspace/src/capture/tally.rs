@@ -17,7 +17,8 @@ pub struct Tally {
     pub allocated: u64,
     /// Frees of owners that were allocated.
     pub freed: u64,
-    /// Bytes on one device in buffers that were allocated since the recording began and are not freed.
+    /// Bytes on one device in owners that were allocated since the recording began and are not freed, of processes that are
+    /// recorded still.
     pub live_bytes: u64,
     /// Stacks by how they ended.
     ends: BTreeMap<&'static str, u64>,
@@ -35,8 +36,11 @@ impl Tally {
         match event.kind {
             Kind::Allocated => {
                 self.allocated += 1;
-                self.live_bytes += event.size;
-                self.live.insert((event.process, event.unique_id), (event.size, event.allocator));
+                // An alias may be gone without a word.
+                if event.owns {
+                    self.live_bytes += event.size;
+                    self.live.insert((event.process, event.unique_id), (event.size, event.allocator));
+                }
             }
             Kind::Free | Kind::Marked | Kind::Destroyed if event.status != 0 => {
                 if event.kind == Kind::Free && event.status == 1 {
@@ -52,6 +56,12 @@ impl Tally {
             }
             _ => {}
         }
+    }
+
+    /// Forgets what a process has live, which has ended or is recorded no more.
+    pub fn end(&mut self, process: u32) {
+        self.live.retain(|&(other, _), _| other != process);
+        self.live_bytes = self.live.values().map(|(size, _)| size).sum();
     }
 
     /// Counts how a stack ended, and the state of its Python frames, which is empty if there are none.

@@ -2,7 +2,7 @@
 //! From a hit to an event of the file.
 
 use anyhow::{Result, bail};
-use tracer_common::{DeviceClass, Kind, UNREADABLE_OBJECT};
+use tracer_common::{DeviceClass, Kind, TEXT, TEXT_CUT, UNREADABLE_OBJECT};
 
 use super::Recorder;
 use crate::{capture::decode::RawHit, trace::Event};
@@ -11,7 +11,14 @@ impl Recorder {
     /// The event that a hit is, if its process is recorded; where the thread's stack ends, if that was learned from it.
     pub(super) fn event(&mut self, raw: &RawHit, child: u32, stack_end: &mut Option<u64>) -> Option<Event> {
         let hit = &raw.hit;
-        let text = self.texts.remove(&hit.sequence);
+        let mut text = self.texts.remove(&hit.sequence);
+        if let Some(text) = text.as_mut().filter(|_| hit.flags & TEXT_CUT != 0) {
+            text.extend("…".bytes());
+            self.problems(vec![format!(
+                "ids of tests are longer than {} bytes and cut there: tests that differ behind that are one here",
+                TEXT - 1
+            )]);
+        }
         let process = self.processes.get_mut(&hit.tgid)?;
         process.last = hit.time;
         let mut stack = 0;
@@ -54,6 +61,11 @@ impl Recorder {
             child,
         })
     }
+}
+
+/// Whether it takes a probe to tell of this: what else is told, is of processes that are not recorded as well.
+pub(super) fn is_of_probe(kind: Kind) -> bool {
+    !matches!(kind, Kind::Fork | Kind::Exec | Kind::ThreadExit)
 }
 
 fn device_class(class: u8) -> DeviceClass {

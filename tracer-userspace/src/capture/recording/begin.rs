@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the recording of a process begins, or why it does not.
 
-use std::{rc::Rc, time::Instant};
+use std::{mem, rc::Rc, time::Instant};
 
 use anyhow::{Result, ensure};
 use tracer_common::{FIRST_FORKED, Target};
@@ -12,7 +12,7 @@ use crate::{
         attach,
         behind::Behind,
         followed::{Followed, Link, Recorded, Stage},
-        session::Progress,
+        session::{Progress, Reason},
         snapshot::Snapshots,
         space::Space,
         watch::CodeWatch,
@@ -44,8 +44,12 @@ impl Recording<'_> {
             let hint = || format!("failed to record (`tt-buftrace doctor -p {pid}` says more)");
             return Err(if self.place.is_some() { error.context(hint()) } else { error });
         }
-        process.stage = Stage::Refused;
         process.root = false;
+        let stage = mem::replace(&mut process.stage, Stage::Refused);
+        if stage.link().is_some() {
+            self.kernel.remove_target(pid)?;
+            self.forget(pid, stage, Reason::Failed)?;
+        }
         let text = format!("process {pid} is not recorded: {error:#}");
         tell(Progress::Problem(&text));
         self.recorder.problems(vec![text]);
@@ -95,20 +99,21 @@ impl Recording<'_> {
             self.behind = options.epilogue.then(|| Behind::begin(&options.output)).flatten();
             self.began = Instant::now();
         }
-        let number = recorder.add(pid, space);
-        recorder.record(attach::process_record(&discovery.process, discovery.python.as_ref(), number, 0));
-        recorder.changed(number, changes);
-        // All probes begin at one moment here and end at one: nothing between the two is missing.
+        // All probes begin at one moment here and end at one: nothing between the two is missing. Hits wait in the ring
+        // until it is known whose they are.
         let copies = u32::from(options.copies);
         let linker = discovery.linker_state().unwrap_or(0);
         kernel.add_target(pid, Target { number: target, copies, linker, layout, ..Target::default() })?;
+        let number = recorder.add(pid, space);
+        recorder.record(attach::process_record(&discovery.process, discovery.python.as_ref(), number, 0));
+        recorder.changed(number, changes);
         let border = discovery.read_next_unique_id();
         let test = discovery.read_current_test().unwrap_or_default();
         let mut has_waited = false;
         if let Some(process) = self.processes.get_mut(&pid) {
             has_waited = matches!(&process.stage, Stage::Looking(search) if search.has_waited());
             let (link, discovery) = (Link { number, target }, Rc::clone(&discovery));
-            let probes = std::mem::take(&mut probes.own);
+            let probes = Some(mem::take(&mut probes.own));
             process.stage = Stage::Recorded(Box::new(Recorded {
                 link,
                 epoch,
@@ -131,9 +136,11 @@ impl Recording<'_> {
             Ok(next) => {
                 recorder.border(number, next, test.as_deref());
                 if has_waited && next > 0 {
+                    recorder.made_before(next);
                     problems.push(format!(
-                        "process {pid} made {next} buffers between loading TT-Metal and the begin of its recording, \
-                         which are not in it (`pytest --buftrace` waits until it is recorded)"
+                        "process {pid} made buffers between loading TT-Metal and the begin of its recording, which are not in \
+                         it: {next} ids, one for each owner and each of its aliases on chips (`pytest --buftrace` waits until it \
+                         is recorded)"
                     ));
                 }
                 match discovery.owners() {

@@ -30,7 +30,7 @@ impl Recording<'_> {
         let time = self.recorder.time(boot_now());
         for pid in self.recorded() {
             if let Some(link) = self.processes.get(&pid).and_then(|process| process.stage.link()) {
-                self.recorder.record(trace::End { process: link.number, time, reason: "failed".into() });
+                self.recorder.record(trace::End { process: link.number, time, reason: Reason::Failed.name().into() });
             }
         }
         // The user is told of the first error; a second one adds nothing.
@@ -40,6 +40,10 @@ impl Recording<'_> {
     /// Takes all probes out, and writes the rest. `None` if nothing was recorded.
     pub(in crate::capture) fn end(mut self, reason: Reason) -> Result<Option<Summary>> {
         let seconds = self.began.elapsed().as_secs_f64();
+        let unrecorded = self.unrecorded()?;
+        // What they did before is in the ring.
+        let ended = self.processes.iter().filter(|(_, process)| process.has_ended());
+        let ended: Vec<_> = ended.map(|(&pid, process)| (pid, process.serial)).collect();
         for pid in self.recorded() {
             self.kernel.remove_target(pid)?;
         }
@@ -54,6 +58,9 @@ impl Recording<'_> {
         self.detached = true;
         // Nothing is added any more.
         self.drain(usize::MAX, Duration::MAX)?;
+        for (pid, serial) in ended {
+            self.ended(pid, serial)?;
+        }
         if !self.recorder.has_begun() {
             return Ok(None);
         }
@@ -66,7 +73,11 @@ impl Recording<'_> {
         // What hits told of processes that are not recorded is no event.
         let sent = sent - recorder.others();
         for counter in Counter::ALL {
-            let value = if counter == Counter::Sent { sent } else { kernel.counter(counter)? };
+            let value = match counter {
+                Counter::Sent => sent,
+                Counter::Unrecorded => unrecorded,
+                _ => kernel.counter(counter)?,
+            };
             recorder.record(trace::CounterValue { name: counter.name().into(), value });
         }
         for kind in Kind::ALL {
@@ -94,17 +105,25 @@ impl Recording<'_> {
         if not_followed > 0 {
             problems.push(format!("{not_followed} child processes are not recorded: there were too many processes"));
         }
+        if unrecorded > 0 {
+            problems.push(format!(
+                "of processes that used TT-Metal, {unrecorded} {} not recorded: they ended, or the recording did, before their \
+                 probes were on",
+                if unrecorded == 1 { "is" } else { "are" }
+            ));
+        }
         recorder.problems(problems);
         let kept = recorder.tally.events;
         recorder.record(trace::CounterValue { name: "kept".into(), value: kept });
         recorder.flush()?;
-        if let Some(epilogue) = behind.and_then(Behind::end) {
+        if let Some((made_from, epilogue)) = behind.and_then(Behind::end) {
             // What is derived may be missing: the recording did not fail.
-            let _ = recorder.epilogue(&epilogue);
+            let _ = recorder.epilogue(made_from, &epilogue);
         }
         let (lost, dropped, bytes) = (recorder.lost(), recorder.dropped(), recorder.bytes());
         let processes = recorder.count();
-        let adds_up = sent == kept + lost && lost == kernel.counter(Counter::RingFull)?;
+        let never_came = kernel.counter(Counter::RingFull)? + recorder.unplaced();
+        let adds_up = sent == kept + lost && lost == never_came;
         Ok(Some(Summary { seconds, processes, tally: recorder.tally, lost, dropped, bytes, adds_up, compared }))
     }
 }

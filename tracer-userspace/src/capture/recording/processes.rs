@@ -4,7 +4,7 @@
 use std::{rc::Rc, time::Instant};
 
 use anyhow::Result;
-use tracer_common::{Epoch, Hit};
+use tracer_common::{Counter, Epoch, Hit};
 
 use super::Recording;
 use crate::{
@@ -19,20 +19,65 @@ use crate::{
     discover::process::Process,
 };
 
+/// What is said of processes whose fork was among the hits that were lost.
+const UNHEARD: &str = "the ring was full when a child process was forked: what it did until it was found is lost, too";
+
 impl Recording<'_> {
+    /// Looks for processes that are followed and of which nothing was heard, where hits were lost.
+    pub(super) fn find_unheard(&mut self) -> Result<()> {
+        let lost = self.recorder.lost();
+        if std::mem::replace(&mut self.lost, lost) == lost || !self.options.follow || self.detached {
+            return Ok(());
+        }
+        for (pid, _) in self.kernel.followed()? {
+            self.found(pid);
+        }
+        Ok(())
+    }
+
+    /// How many processes hit a probe and are not recorded, those included that have ended.
+    pub(super) fn unrecorded(&self) -> Result<u64> {
+        let is_recorded = |pid| self.processes.get(pid).is_some_and(|process| process.stage.link().is_some());
+        let followed = self.kernel.followed()?;
+        let left = followed.iter().filter(|(pid, has_hit)| *has_hit && !is_recorded(pid)).count();
+        Ok(self.kernel.counter(Counter::Unrecorded)? + left as u64)
+    }
+
+    /// A process that is followed: if nothing was heard of it before, the hit that told of its fork was lost.
+    pub(super) fn found(&mut self, pid: u32) {
+        // A command is forked from this process, which is followed for that moment.
+        if !self.processes.contains_key(&pid) && pid != std::process::id() {
+            self.recorder.problems(vec![UNHEARD.to_owned()]);
+            self.insert_found(pid, Stage::Looking(Search::new(false)));
+        }
+    }
+
+    /// Follows a process that nobody named, if its end can be watched.
+    fn insert_found(&mut self, pid: u32, stage: Stage) -> bool {
+        self.insert(pid, false, stage).inspect_err(|error| self.not_watched(pid, error)).is_ok()
+    }
+
+    /// Tells of a process that can't be followed.
+    pub(super) fn not_watched(&mut self, pid: u32, error: &anyhow::Error) {
+        self.recorder.problems(vec![format!("process {pid} is not recorded: {error:#}")]);
+    }
+
     /// A process made a child: its number in the file, 0 if it is not recorded.
     pub(super) fn forked(&mut self, hit: &Hit) -> Result<u32> {
         let (Ok(pid), Ok(target)) = (u32::try_from(hit.object), u32::try_from(hit.size)) else { return Ok(0) };
         let Some(parent) = self.processes.get(&hit.tgid).filter(|_| self.options.follow) else { return Ok(0) };
         let (Stage::Recorded(recorded), true) = (&parent.stage, target != 0) else {
-            self.insert(pid, false, Stage::Looking(Search::new(false)))?;
+            self.insert_found(pid, Stage::Looking(Search::new(false)));
             return Ok(0);
         };
         let (parent, discovery) = (recorded.link.number, Rc::clone(&recorded.discovery));
         let Some(number) = self.recorder.add_forked(hit, pid) else { return Ok(0) };
         let (since, link) = (Instant::now(), Link { number, target });
         let forked = Forked { since, link, parent, made: hit.time, discovery };
-        self.insert(pid, false, Stage::Forked(forked))?;
+        if !self.insert_found(pid, Stage::Forked(forked)) {
+            self.recorder.remove(pid);
+            return Ok(0);
+        }
         Ok(number)
     }
 
@@ -47,21 +92,29 @@ impl Recording<'_> {
         let identity = Process::read(pid).unwrap_or(gone);
         self.recorder.record(attach::process_record(&identity, discovery.python.as_ref(), link.number, parent));
         self.recorder.describe_forked(pid);
-        let probes = match self.detached || process.has_ended() {
-            true => Vec::new(),
-            false => self.sites.attach_forked(&mut self.kernel, &mut self.recorder, pid, &discovery),
-        };
         let watch = discovery.frames().map(|frames| CodeWatch::forked(pid, link.target, frames.layout));
         process.stage = Stage::Recorded(Box::new(Recorded {
             link,
             epoch: Epoch::INHERITED,
             told: false,
             discovery,
-            probes,
+            probes: None,
             watch,
             snapshots: None,
         }));
         self.refresh(pid)
+    }
+
+    /// Probes children that were written down. That takes a while, and names of Python code have to be read before such a child
+    /// ends.
+    pub(super) fn probe_adopted(&mut self) {
+        let Self { kernel, recorder, sites, processes, .. } = self;
+        let unprobed = |stage: &Stage| matches!(stage, Stage::Recorded(recorded) if recorded.probes.is_none());
+        for (&pid, process) in processes.iter_mut().filter(|(_, it)| unprobed(&it.stage) && !it.has_ended()) {
+            if let Stage::Recorded(recorded) = &mut process.stage {
+                recorded.probes = Some(sites.attach_forked(kernel, recorder, pid, &recorded.discovery));
+            }
+        }
     }
 
     pub(super) fn adopt_settled(&mut self) -> Result<()> {
@@ -74,6 +127,9 @@ impl Recording<'_> {
     pub(super) fn executed(&mut self, pid: u32) -> Result<()> {
         let Some(process) = self.processes.get_mut(&pid) else { return Ok(()) };
         let before = std::mem::replace(&mut process.stage, Stage::Looking(Search::new(false)));
+        if let Some(scan) = &mut self.scan {
+            scan.forget(pid);
+        }
         if before.link().is_none() {
             return Ok(());
         }
