@@ -437,7 +437,6 @@ impl Timeline {
     }
 }
 
-/// The kernel takes powers of two of at least a page; 1 GiB is the most that its 32-bit size allows.
 /// What is probed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Probes {
@@ -469,6 +468,7 @@ fn parse_container(text: &str) -> Result<String, String> {
     }
 }
 
+/// The kernel takes powers of two of at least a page; 1 GiB is the most that its 32-bit size allows.
 fn parse_ring(text: &str) -> Result<u32, String> {
     let mebibytes: Option<u32> = text.parse().ok().filter(|size: &u32| size.is_power_of_two() && *size <= 1024);
     mebibytes.map(|size| size << 20).ok_or_else(|| "a power of two from 1 to 1024".to_owned())

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Arg, CommandFactory as _, Parser as _, parser::ValueSource};
 use rustix::process::Uid;
 use toml::{Table, Value};
@@ -132,7 +132,7 @@ fn files() -> Result<Vec<Defaults>> {
     if let Some(named) = env::var_os(VARIABLE) {
         return match named.is_empty() {
             true => Ok(Vec::new()),
-            false => Ok(vec![Defaults::read(Path::new(&named), &|_| true)?]),
+            false => Ok(Defaults::read(Path::new(&named), &|_| true)?.into_iter().collect()),
         };
     }
     let folder = env::current_dir().unwrap_or_default();
@@ -140,7 +140,8 @@ fn files() -> Result<Vec<Defaults>> {
     let configs = env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let configs = configs.or_else(|| Some(privileges::home()?.join(".config")));
     let of_user = configs.map(|folder| folder.join(OF_USER)).filter(|path| path.exists());
-    of_project.into_iter().chain(of_user).map(|path| Defaults::read(&path, &|file| is_trusted(file, caller))).collect()
+    let unasked = of_project.into_iter().chain(of_user);
+    unasked.filter_map(|path| Defaults::read(&path, &|file| is_trusted(file, caller)).transpose()).collect()
 }
 
 /// Whether a file that nobody asked for may change what a command does: it is the caller's, or root's and open to all, so
@@ -150,20 +151,24 @@ fn is_trusted(file: &Metadata, caller: Uid) -> bool {
 }
 
 impl Defaults {
-    fn read(path: &Path, trusted: &dyn Fn(&Metadata) -> bool) -> Result<Self> {
+    /// `None`, with a warning, for a file that is not trusted: whoever puts one into a folder that all can write to must not
+    /// keep others from their work.
+    fn read(path: &Path, trusted: &dyn Fn(&Metadata) -> bool) -> Result<Option<Self>> {
         let failed = || format!("failed to take defaults from {}", path.display());
         // Who it belongs to is asked of the very file that is read.
         let file = open(path).with_context(failed)?;
         let metadata = file.metadata().with_context(failed)?;
-        ensure!(
-            trusted(&metadata),
-            "{} is not used: it belongs to user {}, and only your own or root's public ones are used unasked; \
-             {VARIABLE}=FILE names one, and {VARIABLE}= none",
-            path.display(),
-            metadata.uid()
-        );
+        if !trusted(&metadata) {
+            say!(
+                "warning: {} is not used: it belongs to user {}, and only your own or root's public ones are used unasked; \
+                 {VARIABLE}=FILE names one, and {VARIABLE}= none\n",
+                path.display(),
+                metadata.uid()
+            );
+            return Ok(None);
+        }
         let text = read_open_text(file, path)?;
-        Self::parse(path, &text).with_context(failed)
+        Self::parse(path, &text).with_context(failed).map(Some)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
@@ -291,10 +296,9 @@ mod tests {
         let metadata = std::fs::metadata(&path).expect("there");
         let own = Uid::from_raw(metadata.uid());
         let other = Uid::from_raw(metadata.uid() + 1);
-        assert!(Defaults::read(&path, &|file| is_trusted(file, own)).is_ok());
+        assert!(Defaults::read(&path, &|file| is_trusted(file, own)).expect("read").is_some());
         // What is root's is everybody's, if all can read it.
         assert_eq!(is_trusted(&metadata, other), own.is_root());
-        let error = Defaults::read(&path, &|_| false).err().expect("refused").to_string();
-        assert!(error.contains("is not used: it belongs to user"), "{error}");
+        assert!(Defaults::read(&path, &|_| false).expect("passed over").is_none());
     }
 }

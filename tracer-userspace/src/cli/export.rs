@@ -15,7 +15,7 @@ use super::{
     args::{Export, Format},
     file::{is_replaceable, refuse_same, refuse_trace, replace},
     profile,
-    read::{open, records},
+    read::open,
 };
 use crate::{
     analysis::Integrity,
@@ -56,7 +56,8 @@ fn run(args: &Export, out: &mut dyn Write) -> Result<Status> {
             feed(args, &known, Box::new(Html::new(&known, &args.scope.filter()?, out)))
         }
         Format::Csv | Format::Jsonl => {
-            let known = model::read(records(&args.traces.paths)?, &mut |_| {});
+            // Forks number processes, too, so that the events are read for that.
+            let known = model::read(open(&args.traces.paths)?, &mut |_| {});
             let definitions = &known.definitions;
             let stacks = args.stacks.then(|| args.profile.stacks(definitions));
             match args.to {

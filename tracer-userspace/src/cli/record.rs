@@ -153,6 +153,7 @@ pub(super) fn how_it_ended(ending: &Ending) -> String {
         (Reason::Exited, _) => "the process ended".to_owned(),
         (Reason::Interrupted, _) => "stopped".to_owned(),
         (Reason::Executed, _) => "the process executes another program".to_owned(),
+        (Reason::Failed, _) => "it failed".to_owned(),
     }
 }
 
@@ -171,7 +172,7 @@ fn how_the_command_ended(status: ExitStatus) -> String {
 pub(super) fn summarize(ending: &Ending, output: Option<&Path>) {
     let why = how_it_ended(ending);
     match &ending.summary {
-        None => say!("nothing was recorded: {why} before TT-Metal was loaded\n"),
+        None => say!("nothing was recorded: {why} before TT-Metal was loaded, or too soon after that for its probes\n"),
         Some(summary) => show(&why, summary),
     }
     if let Some(Started::GoesOn(pid)) = ending.command {
