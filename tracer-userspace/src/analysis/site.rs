@@ -52,6 +52,10 @@ enum Part {
     Installed,
 }
 
+/// The outermost frame of a program that is a string, as execnet gives one to the workers of pytest-xdist: if the user's own code is
+/// elsewhere, it only runs that.
+const STARTER: &str = "<module> (<string>)";
+
 impl Site {
     /// The site of a stack; `None` stands for an event without one.
     #[must_use]
@@ -63,6 +67,10 @@ impl Site {
 
     /// That of a stack whose lines have these marks.
     pub(super) fn new(marks: &[&Mark], whole: bool) -> Self {
+        let marks = match marks {
+            [inner @ .., last] if last.text == STARTER && inner.iter().any(|mark| mark.part == Part::Own) => inner,
+            _ => marks,
+        };
         let mut frames: Vec<String> = marks.iter().map(|mark| mark.text.clone()).collect();
         frames.dedup();
         let named = marks.iter().all(|mark| mark.named);

@@ -44,6 +44,7 @@ pub(super) fn import(
         importer,
         process,
         operations: Vec::new(),
+        deeper: 0,
         nodes: 0,
         events: 0,
         ended: false,
@@ -64,6 +65,8 @@ struct Graph<'a> {
     process: u32,
     /// The operations that are under way, by the number of their names; outermost first.
     operations: Vec<u32>,
+    /// Those within them that are too deep to be among them.
+    deeper: u64,
     nodes: u64,
     events: u64,
     ended: bool,
@@ -79,12 +82,14 @@ impl Graph<'_> {
                 let number = self.operation(name, sink);
                 self.operations.push(number);
             }
+            NodeType::FunctionStart => self.deeper += 1,
+            NodeType::FunctionEnd if self.deeper > 0 => self.deeper -= 1,
             NodeType::FunctionEnd => drop(self.operations.pop()),
             NodeType::BufferAllocate => self.buffer(Kind::Allocated, &node, sink),
             NodeType::BufferDeallocate => self.buffer(Kind::Released, &node, sink),
             NodeType::Error => self.errors.add(node.counter, &node.params.error_message.unwrap_or_default()),
             NodeType::CaptureEnd => self.ended = true,
-            NodeType::FunctionStart | NodeType::Other => {}
+            NodeType::Other => {}
         }
     }
 

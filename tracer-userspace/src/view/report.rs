@@ -125,6 +125,16 @@ fn verdicts(report: &Report) -> Table {
     table
 }
 
+/// A test id in a table: of a long one, beginning and end, as parameters are behind.
+fn test_id(id: &str) -> String {
+    const HALF: usize = 50;
+    let border = |place| id.char_indices().nth(place).map_or(id.len(), |(at, _)| at);
+    match id.chars().count().checked_sub(2 * HALF) {
+        None | Some(0) => id.to_owned(),
+        Some(more) => format!("{}…{}", &id[..border(HALF)], &id[border(HALF + more)..]),
+    }
+}
+
 fn tests(report: &Report) -> Table {
     let mut table = Table::new(&["test", ">allocs", ">frees", ">bytes", ">left", "verdicts"]);
     if report.tests.iter().all(|row| row.test.is_none()) {
@@ -132,7 +142,7 @@ fn tests(report: &Report) -> Table {
     }
     for row in &report.tests {
         table.row(&[
-            row.test.clone().unwrap_or_else(|| "(outside of tests)".to_owned()),
+            row.test.as_deref().map_or_else(|| "(outside of tests)".to_owned(), test_id),
             row.allocations.to_string(),
             row.frees.to_string(),
             bytes(row.bytes_allocated),
