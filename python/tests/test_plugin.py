@@ -156,6 +156,10 @@ def test_losses_and_failures_of_the_recorder_are_said(session):
     result = session("--buftrace", "--buftrace-required", full=True)
     result.stdout.fnmatch_lines(["! the recorder failed: failed to write: the disk is full"])
     assert result.ret == 1
+    result = session("--buftrace", killed=True)
+    result.stdout.fnmatch_lines(
+        ["! the recorder was killed by SIGKILL; what it had recorded by then is in */buftrace.ttb"]
+    )
     result = session("--buftrace", "--buftrace-fail-on=excess", full=True)
     result.stdout.fnmatch_lines(["FAILED nothing could be checked"])
     assert result.ret == 1
@@ -198,6 +202,7 @@ def test_a_session_within_a_session_is_recorded_by_the_outer_one(session, pytest
                 words = ["-p", "tt_buftrace.plugin", "-p", "no:cacheprovider", "--buftrace=inner.ttb", "inner.py"]
                 inner = subprocess.run([sys.executable, "-m", "pytest", *words], capture_output=True, text=True)
                 assert "buftrace: recorded by the session that this one is part of" in inner.stdout
+                assert "! buftrace: another session records this one: there is no inner.ttb, and" in inner.stdout
                 assert inner.returncode == 0
         """,
         inner=TESTS,

@@ -57,9 +57,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     log = os.environ.get(LOG_VARIABLE)
     if options.buftrace is None:
         _refuse_idle(options)
-    if log is not None:
-        if Path(log).exists():
-            early_config.pluginmanager.register(Member(Log(Path(log))), "buftrace-member")
+    if log is not None and Path(log).exists():
+        early_config.pluginmanager.register(Member(Log(Path(log)), options.buftrace), "buftrace-member")
     elif options.buftrace is not None and not (options.help or options.version or options.collectonly):
         session = Session(_program(), _trace(options.buftrace, early_config), options)
         early_config.add_cleanup(session.close)
@@ -70,8 +69,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 class Member:
     """In a process that takes part in a recorded session: it waits for the recorder, and tells what went wrong."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, asked: str | None = None) -> None:
+        """`asked` is the file that this process's own options ask for, which a worker of pytest-xdist has as well."""
         self.attachment = Attachment(log)
+        self._asked = asked
         self._latest: str | None = None
 
     def pytest_report_header(self) -> str:
@@ -88,6 +89,12 @@ class Member:
         output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
         if output is not None:
             output[OUTPUT] = self.attachment.problems
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Workers have no terminal: who has one was started by a test, or by whatever runs in a recorded session."""
+        if self._asked is not None:
+            said = f"! buftrace: another session records this one: there is no {self._asked}, and no rule is checked"
+            terminalreporter.write_line(said, yellow=True)
 
     def pytest_unconfigure(self) -> None:
         self.attachment.close()

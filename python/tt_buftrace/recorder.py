@@ -129,6 +129,10 @@ class Recorder:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotRecording(f"the recorder could not be stopped: {error}") from error
         self._process = None
+        if process.returncode < 0:
+            by = signal.Signals(-process.returncode).name
+            left = f"; what it had recorded by then is in {self.trace}" if self.log.has_begun() else ""
+            raise NotRecording(f"the recorder was killed by {by}{left}")
         nothing = process.returncode == NOTHING and not self.log.has_begun()
         if process.returncode != 0 and not nothing:
             raise NotRecording(f"the recorder failed: {self.log.failure()}")
