@@ -173,8 +173,7 @@ impl<'a> Recording<'a> {
                 Some(_) => return Ok(Reason::Interrupted),
                 None => {}
             }
-            let ended = self.processes.iter().filter(|(_, process)| process.has_ended());
-            let ended: Vec<_> = ended.map(|(&pid, process)| (pid, process.serial)).collect();
+            let ended = self.have_ended();
             // What they did before they ended is in the ring.
             if self.drain(AT_A_TIME, DRAINED)? {
                 for (pid, serial) in ended {
@@ -257,6 +256,12 @@ impl<'a> Recording<'a> {
         self.recorder.settle();
         self.find_unheard()?;
         self.recorder.flush()
+    }
+
+    /// The processes that have ended by now, with their serial numbers: what they did is in the ring.
+    fn have_ended(&self) -> Vec<(u32, u64)> {
+        let ended = self.processes.iter().filter(|(_, process)| process.has_ended());
+        ended.map(|(&pid, process)| (pid, process.serial)).collect()
     }
 
     /// The processes that are recorded.

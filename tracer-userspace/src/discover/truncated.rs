@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use anyhow::{Context as _, Result};
 use libc::{MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, PROT_READ, SIG_DFL, SIGBUS, siginfo_t};
 use signal_hook_registry::register_sigaction;
+use tracer_common::PAGE;
 
 /// `BUS_ADRERR` of the kernel's `asm-generic/siginfo.h`: behind the end of a file. All other reasons are the hardware's.
 const BUS_ADRERR: i32 = 2;
@@ -26,14 +27,13 @@ pub(super) fn guard() -> Result<()> {
 }
 
 fn put_zeros(info: &siginfo_t) {
-    let page = rustix::param::page_size();
     // SAFETY: of this signal, the field is the address that was read.
-    let address = unsafe { info.si_addr() }.addr() & !(page - 1);
+    let address = unsafe { info.si_addr() }.addr() & !(PAGE - 1);
     let (flags, there) = (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, std::ptr::without_provenance_mut(address));
     // SAFETY: the page is one of a mapping that can only be read, of a file that does not have it, so that nothing in it
     // is of use to anybody.
     let failed =
-        info.si_code != BUS_ADRERR || unsafe { libc::mmap(there, page, PROT_READ, flags, -1, 0) } == MAP_FAILED;
+        info.si_code != BUS_ADRERR || unsafe { libc::mmap(there, PAGE, PROT_READ, flags, -1, 0) } == MAP_FAILED;
     if failed {
         // SAFETY: it has no argument that could be wrong. The instruction is tried again, and ends the process.
         unsafe { libc::signal(SIGBUS, SIG_DFL) };

@@ -41,9 +41,7 @@ impl Recording<'_> {
     pub(in crate::capture) fn end(mut self, reason: Reason) -> Result<Option<Summary>> {
         let seconds = self.began.elapsed().as_secs_f64();
         let unrecorded = self.unrecorded()?;
-        // What they did before is in the ring.
-        let ended = self.processes.iter().filter(|(_, process)| process.has_ended());
-        let ended: Vec<_> = ended.map(|(&pid, process)| (pid, process.serial)).collect();
+        let ended = self.have_ended();
         for pid in self.recorded() {
             self.kernel.remove_target(pid)?;
         }
