@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use buftrace::{
     analysis::EpilogueFold,
     trace::{
-        Border, Code, CounterValue, DeviceClass, End, Event, Frame, Hex, Kind, Module, Process, PythonFrame, Reader,
+        Border, Code, CounterValue, DeviceClass, End, Event, Follower, Frame, Hex, Kind, Module, Process, PythonFrame,
         Session, Stack, Symbol, Text, Writer,
     },
 };
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     let mut writer = run.end()?;
     if arguments.get(3).is_some_and(|word| word == "epilogue") {
         let mut fold = EpilogueFold::default();
-        Reader::open(file)?.for_each(|item| fold.item(item));
+        fold.read(&mut Follower::open(file)?);
         writer.epilogue(&fold.finish().context("nothing was written")?.to_bytes())?;
     }
     Ok(())

@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chunk", run: trace::chunk },
     Target { name: "model", run: trace::model },
     Target { name: "epilogue", run: trace::epilogue },
+    Target { name: "state", run: trace::state },
     Target { name: "eh_frame", run: unwind::eh_frame },
     Target { name: "tables", run: unwind::tables },
     Target { name: "elf", run: layout::elf },

@@ -7,7 +7,7 @@ use buftrace::{
         HeldFold, Order, Pattern, Query, Ranking, ReportFold, Rule, SitePattern, Summary, SummaryFold, Suppressions,
         TimelineFold,
     },
-    model::{self, Model, Source},
+    model::{self, EventSums, Model, Source, State},
     trace::{Damage, Item, text},
     view::{self, Frames, StackChoice},
 };
@@ -87,26 +87,37 @@ pub(crate) fn read(items: &[Item]) -> Read {
 /// What the end of a trace without records says, of everything and of a part.
 pub(crate) fn show_epilogue(read: &dyn Fn() -> Option<Epilogue>) {
     let Some(Epilogue { sums, .. }) = read() else { return };
-    let model = model::read_sums(Items::new(&[]), |_| Some(sums)).unwrap_or_default();
+    let model = model::read_sums(Items::new(&[]), |_| Some(sums)).map(|(model, _)| model).unwrap_or_default();
     let l1 = Filter { buffer_type: Some(1), ..Filter::default() };
     let late = Filter { since: Some(1), ..Filter::default() };
     for filter in [Filter::default(), l1, late] {
         let mut selection = filter.select(&model.definitions);
+        let parts = read().and_then(|mut epilogue| epilogue.parts(&mut selection));
+        let states = parts.into_iter().flat_map(|(runs, _)| runs).filter_map(|run| run.state());
+        states.for_each(|state| show_behind(state, &[]));
         let folds = || read().map(|epilogue| epilogue.folds);
-        if let Some(fold) = folds().and_then(|folds| folds.report(&mut selection)) {
+        if let Some(fold) = folds().and_then(|mut folds| folds.report(&mut selection)) {
             let report = fold.finish(10, &model);
             printable(&view::report(&report));
             json("report", &report);
         }
-        if let Some(fold) = folds().and_then(|folds| folds.excess(&mut selection)) {
+        if let Some(fold) = folds().and_then(|mut folds| folds.excess(&mut selection)) {
             show_excess(&fold.finish(None, Ranking { order: Order::Count, top: Some(5) }, &model));
         }
-        if let Some(fold) = folds().and_then(|folds| folds.held(&mut selection)) {
+        if let Some(fold) = folds().and_then(|mut folds| folds.held(&mut selection)) {
             let held = fold.finish(Grouping::Site, Ranking { order: Order::Bytes, top: None }, &model);
             printable(&view::held(&held, Frames::All));
             json("held", &held);
         }
     }
+}
+
+/// What comes behind a place in a trace, by what is said to be known there.
+pub(crate) fn show_behind(state: State, items: &[Item]) {
+    let Some((_, mut replay)) = model::read_sums(Items::new(&[]), |_| Some(EventSums::default())) else { return };
+    let mut fold = ReportFold::new(&Filter::default());
+    replay.read(state, &mut Items::new(items), true, |entry| fold.entry(entry));
+    printable(&view::report(&fold.finish(10, &Model::default())));
 }
 
 const GROUPINGS: [Grouping; 4] = [Grouping::Site, Grouping::Test, Grouping::Device, Grouping::Type];

@@ -5,12 +5,12 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
-    sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
-use buftrace::trace::{Item, Reader, Writer, text::parse};
+use buftrace::trace::{Item, Reader, Writer, open, text::parse};
 use serde_json::Value;
 
 /// Whether the test can probe processes; says so and wants the test to return where it can't.
@@ -103,7 +103,7 @@ fn told_by_events(command: &str, trace: &str, options: &[&str]) -> Result<Option
 
 /// Copies a trace without its epilogue, if it has one and is whole.
 pub(crate) fn copy_events(trace: &Path, copy: &Path) -> Result<bool> {
-    let mut reader = Reader::with_epilogue(trace)?;
+    let mut reader = Reader::with_epilogue(&Arc::new(open(trace)?))?;
     reader.by_ref().for_each(drop);
     if reader.epilogue().is_empty() || reader.damage().is_some() {
         return Ok(false);

@@ -9,10 +9,13 @@ use std::mem;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ExcessFold, HeldFold, ReportFold, Selection};
+use super::{
+    ExcessFold, HeldFold, ReportFold, Selection,
+    segments::{Run, Segments, SegmentsFold},
+};
 use crate::{
     model::{Entry, EventSums, Reading},
-    trace::Item,
+    trace::Follower,
 };
 
 /// Most bytes of one analysis's findings, some hundred thousand of them. With more, who asks for some of them has to read the
@@ -26,6 +29,7 @@ pub struct Epilogue {
     pub sums: EventSums,
     /// For the analyses.
     pub folds: Folds,
+    segments: Segments,
 }
 
 /// The folds that an epilogue has, after the last entry. Each is given for what a selection takes, or `None` if only the
@@ -53,6 +57,7 @@ pub struct EpilogueFold {
     /// From the first item on.
     reading: Option<Reading>,
     folds: Folds,
+    segments: SegmentsFold,
 }
 
 impl Epilogue {
@@ -63,6 +68,17 @@ impl Epilogue {
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         postcard::from_bytes(bytes.strip_prefix(Self::RULES.as_bytes())?).ok()
+    }
+
+    /// What to read of the trace's events for the tests, sites and times that are selected, and entries that come behind what
+    /// these parts have. `None` if that is not known, or all of them are to be read.
+    pub fn parts(&mut self, selection: &mut Selection) -> Option<(Vec<Run>, Vec<Entry>)> {
+        if !selection.filter().needs_definitions() || self.segments.is_empty() {
+            return None;
+        }
+        let held = self.folds.held_findings.all()?.into_iter().filter(Entry::is_at_end).collect();
+        self.folds.report.show_devices(selection);
+        Some((mem::take(&mut self.segments).runs(|origins| selection.may_take(origins)), held))
     }
 
     /// As it is kept; empty if that is not possible.
@@ -86,20 +102,20 @@ impl Folds {
     }
 
     /// The report's, if whole memories are selected.
-    pub fn report(self, selection: &mut Selection) -> Option<ReportFold> {
-        (!selection.filter().parts_lives()).then(|| self.report.select(selection))
+    pub fn report(&mut self, selection: &mut Selection) -> Option<ReportFold> {
+        (!selection.filter().parts_lives()).then(|| mem::take(&mut self.report).select(selection))
     }
 
     /// That of excess frees.
-    pub fn excess(self, selection: &mut Selection) -> Option<ExcessFold> {
+    pub fn excess(&mut self, selection: &mut Selection) -> Option<ExcessFold> {
         self.report.show_devices(selection);
-        self.excess_findings.fold(self.excess, selection, ExcessFold::entry)
+        self.excess_findings.fold(mem::take(&mut self.excess), selection, ExcessFold::entry)
     }
 
     /// That of what is held.
-    pub fn held(self, selection: &mut Selection) -> Option<HeldFold> {
+    pub fn held(&mut self, selection: &mut Selection) -> Option<HeldFold> {
         self.report.show_devices(selection);
-        self.held_findings.fold(self.held, selection, HeldFold::entry)
+        self.held_findings.fold(mem::take(&mut self.held), selection, HeldFold::entry)
     }
 }
 
@@ -109,15 +125,16 @@ impl Findings {
         if selection.filter().takes_all() {
             return Some(whole);
         }
-        if self.too_many {
-            return None;
-        }
         let mut fold = F::default();
-        self.entries()?.iter().filter(|it| selection.takes(it)).for_each(|it| entry(&mut fold, it));
+        self.all()?.iter().filter(|it| selection.takes(it)).for_each(|it| entry(&mut fold, it));
         Some(fold)
     }
 
-    fn entries(&self) -> Option<Vec<Entry>> {
+    /// `None` if not all of them are here.
+    fn all(&self) -> Option<Vec<Entry>> {
+        if self.too_many {
+            return None;
+        }
         let (mut entries, mut rest) = (Vec::new(), &self.bytes[..]);
         while !rest.is_empty() {
             let (entry, behind) = postcard::take_from_bytes(rest).ok()?;
@@ -139,28 +156,49 @@ impl Findings {
 }
 
 impl EpilogueFold {
-    /// Takes the next item.
-    pub fn item(&mut self, item: Item) {
-        let Self { reading, folds } = self;
-        reading.get_or_insert_with(|| Reading::new([&item].into_iter())).item(item, &mut |entry| folds.entry(entry));
+    /// Takes the items that a file has more by now.
+    pub fn read(&mut self, file: &mut Follower) {
+        let Self { reading, folds, segments } = self;
+        while let Some(item) = file.next() {
+            let reading = reading.get_or_insert_with(|| Reading::new([&item].into_iter()));
+            segments.seam(file.before_chunk(), reading);
+            reading.item(item, &mut |entry| {
+                folds.entry(entry);
+                segments.entry(entry);
+            });
+        }
+    }
+
+    /// Begins one with segments of at least so many events, and so many bytes at most.
+    #[cfg(test)]
+    pub(crate) fn with_segments(length: u64, most_bytes: usize) -> Self {
+        Self { segments: SegmentsFold::new(length, most_bytes), ..Self::default() }
     }
 
     /// Ends with the trace; `None` if nothing came.
     #[must_use]
     pub fn finish(self) -> Option<Epilogue> {
-        let Self { reading, mut folds } = self;
-        let sums = reading?.into_sums(&mut |entry| folds.entry(entry));
-        Some(Epilogue { sums, folds })
+        let Self { reading, mut folds, mut segments } = self;
+        let reading = reading?;
+        let is_recorded = reading.is_recorded();
+        let sums = reading.into_sums(&mut |entry| {
+            folds.entry(entry);
+            segments.entry(entry);
+        });
+        let segments = if is_recorded { segments.finish() } else { Segments::default() };
+        Some(Epilogue { sums, folds, segments })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         analysis::{DeviceQuery, ExcessGrouping, Filter, Grouping, Order, Ranking},
         model::{self, Model, Trace, Verdict, recorded},
-        trace::{Reader, Writer},
+        trace::{self, Reader, Writer},
     };
 
     fn of(reader: Reader) -> Trace {
@@ -249,15 +287,16 @@ mod tests {
             writer.flush().expect("written");
             let (mut entries, mut fold) = (Vec::new(), EpilogueFold::default());
             let model = model::read(vec![of(Reader::open(&path).expect("opened"))], &mut |entry| entries.push(*entry));
-            Reader::open(&path).expect("opened").for_each(|item| fold.item(item));
+            fold.read(&mut Follower::open(&path).expect("opened"));
             writer.epilogue(&fold.finish().expect("items").to_bytes()).expect("written");
             let mut folds = None;
-            let known = model::read_sums(of(Reader::with_epilogue(&path).expect("opened")), |trace| {
+            let file = Arc::new(trace::open(&path).expect("opened"));
+            let known = model::read_sums(of(Reader::with_epilogue(&file).expect("opened")), |trace| {
                 let epilogue = Epilogue::from_bytes(trace.reader.epilogue())?;
                 folds = Some(epilogue.folds);
                 Some(epilogue.sums)
             });
-            let Some((known_model, folds)) = known.zip(folds) else { continue };
+            let Some(((known_model, _), folds)) = known.zip(folds) else { continue };
             for filter in filters() {
                 let known = by_epilogue(&filter, &known_model, &folds);
                 let read = by_events(&filter, &model, &entries);

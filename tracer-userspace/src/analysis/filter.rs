@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt};
 use foldhash::HashSet;
 use serde::Serialize;
 
-use super::{Pattern, SitePattern, Sites, names};
+use super::{Pattern, SitePattern, Sites, names, segments::Origins};
 use crate::{
     model::{Definitions, Device, Entry, Moment, Origin, Outcome, Verdict},
     trace::DeviceClass,
@@ -213,6 +213,18 @@ impl Selection {
             && self.filter.buffer_type.is_none_or(|wanted| wanted == buffer_type)
             && self.tests.as_ref().is_none_or(|tests| tests.contains(&test))
             && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&stack))
+    }
+
+    /// Whether any entry of these origins may be selected, by its test, site and time.
+    pub(super) fn may_take(&self, origins: &Origins) -> bool {
+        let any = |wanted: &Option<HashSet<u32>>, there: &BTreeSet<u32>| {
+            wanted.as_ref().is_none_or(|wanted| there.iter().any(|number| wanted.contains(number)))
+        };
+        let Some((first, last)) = origins.times else { return false };
+        any(&self.tests, &origins.tests)
+            && any(&self.stacks, &origins.stacks)
+            && self.filter.since.is_none_or(|since| last >= since)
+            && self.filter.until.is_none_or(|until| first < until)
     }
 
     /// What to say of it; `None` if everything is selected.

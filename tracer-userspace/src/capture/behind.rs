@@ -64,7 +64,7 @@ fn read(path: &Path, ended: &Receiver<()>) -> Option<(Identity, Vec<u8>)> {
         if follower.look().ok()? == Look::Replaced {
             fold = EpilogueFold::default();
         }
-        follower.by_ref().for_each(|item| fold.item(item));
+        fold.read(&mut follower);
         if follower.damage().is_some() {
             return None;
         }

@@ -14,6 +14,7 @@ mod read;
 mod record;
 mod redact;
 mod scope;
+mod summed;
 
 use std::{
     env,

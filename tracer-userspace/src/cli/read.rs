@@ -13,11 +13,11 @@ use serde_json::json;
 use super::{
     Status,
     args::{Dump, Excess, Explain, Held, Report, Timeline, Topic},
+    summed::Summed,
 };
 use crate::{
     analysis::{
-        Cause, Epilogue, ExcessFold, Filter, Folds, HeldFold, Integrity, Query, Ranking, ReportFold, Selection,
-        TimelineFold,
+        Cause, ExcessFold, Filter, Folds, HeldFold, Integrity, Query, Ranking, ReportFold, Selection, TimelineFold,
     },
     model::{self, Entry, Model, Source as _, Trace, Verdict},
     trace::{Damage, ReadError, Reader, Sought, Survey, escape, text},
@@ -26,8 +26,8 @@ use crate::{
 
 pub(super) fn report(args: &Report, out: &mut impl Write) -> Result<Status> {
     let filter = args.scope.filter()?;
-    let (fold, known) = (ReportFold::new(&filter), (!filter.parts_lives()).then_some(Folds::report));
-    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, ReportFold::entry, known)?;
+    let fold = ReportFold::new(&filter);
+    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, ReportFold::entry, Folds::report)?;
     let mut value = fold.finish(args.top, &model);
     value.integrity.selected = selection.told();
     let text = if args.json { view::json("report", &value) } else { view::report(&value) };
@@ -46,8 +46,8 @@ pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> 
 }
 
 pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
-    let (filter, fold, known) = (args.scope.with(&args.verdict)?, ExcessFold::default(), Some(Folds::excess));
-    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, ExcessFold::entry, known)?;
+    let (filter, paths) = (args.scope.with(&args.verdict)?, &args.traces.paths);
+    let (fold, model, selection) = read_fold(paths, filter, ExcessFold::default(), ExcessFold::entry, Folds::excess)?;
     let mut value = fold.finish(args.by.into(), Ranking { order: args.sort.into(), top: args.top }, &model);
     value.integrity.selected = selection.told();
     let text = if args.json { view::json("excess", &value) } else { view::excess(&value, args.frames.frames) };
@@ -55,8 +55,8 @@ pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
 }
 
 pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
-    let (filter, fold, known) = (args.scope.filter()?, HeldFold::default(), Some(Folds::held));
-    let (fold, model, selection) = read_fold(&args.traces.paths, filter, fold, HeldFold::entry, known)?;
+    let (filter, paths) = (args.scope.filter()?, &args.traces.paths);
+    let (fold, model, selection) = read_fold(paths, filter, HeldFold::default(), HeldFold::entry, Folds::held)?;
     let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
     let mut value = fold.finish(args.by.into(), ranking, &model);
     value.integrity.selected = selection.told();
@@ -103,41 +103,40 @@ fn write(out: &mut impl Write, text: &str, integrity: &Integrity) -> Result<Stat
     Ok(if integrity.damaged { Status::Problems } else { Status::Done })
 }
 
-/// Folds the entries that a filter takes, from an empty fold on. The trace may have at its end what that comes to; then its
-/// events are not read. `None` for `known` says that no trace has it.
+/// Folds the entries that a filter takes, from an empty fold on. A trace may have at its end what that comes to; then its events
+/// are not read.
 fn read_fold<F>(
     paths: &[PathBuf],
     filter: Filter,
     mut fold: F,
     entry: impl Fn(&mut F, &Entry),
-    known: Option<impl FnOnce(Folds, &mut Selection) -> Option<F>>,
+    known: impl FnOnce(&mut Folds, &mut Selection) -> Option<F>,
 ) -> Result<(F, Model, Selection)> {
-    if let [path] = paths
-        && let Some(known) = known
-        && let Some((model, folds)) = read_epilogue(path)?
-    {
-        let mut selection = filter.clone().select(&model.definitions);
-        if let Some(fold) = known(folds, &mut selection) {
-            return Ok((fold, model, selection));
+    if let Some(mut summed) = Summed::of(paths)? {
+        let mut selection = filter.clone().select(&summed.model.definitions);
+        if let Some(fold) = known(&mut summed.epilogue.folds, &mut selection) {
+            return Ok((fold, summed.model, selection));
+        }
+        if summed.read_parts(&mut selection, |it| entry(&mut fold, it))?.is_some() {
+            return Ok((fold, summed.model, selection));
         }
     }
-    let (model, selection) = read(paths, filter, |it| entry(&mut fold, it))?;
+    let (model, selection) = read_all(paths, filter, false, |it| entry(&mut fold, it))?;
     Ok((fold, model, selection))
 }
 
-fn read_epilogue(path: &Path) -> Result<Option<(Model, Folds)>> {
-    let mut folds = None;
-    let model = model::read_sums(open_trace(path, Reader::with_epilogue)?, |trace| {
-        let epilogue = Epilogue::from_bytes(trace.reader.epilogue())?;
-        folds = Some(epilogue.folds);
-        Some(epilogue.sums)
-    });
-    Ok(model.zip(folds))
-}
-
 /// Reads traces for the entries that a filter takes. One that goes by names has to know them before the first entry, so
-/// that their records are read before.
-pub(super) fn read(paths: &[PathBuf], filter: Filter, sink: impl FnMut(&Entry)) -> Result<(Model, Selection)> {
+/// that their records are read before; then a trace may say which parts of it have such entries. What is held at the end of
+/// a process may come behind all others.
+pub(super) fn read(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entry)) -> Result<(Model, Selection)> {
+    if filter.needs_definitions()
+        && let Some(mut summed) = Summed::of(paths)?
+    {
+        let mut selection = filter.clone().select(&summed.model.definitions);
+        if summed.read_parts(&mut selection, &mut sink)?.is_some() {
+            return Ok((summed.model, selection));
+        }
+    }
     read_all(paths, filter, false, sink)
 }
 
@@ -157,16 +156,18 @@ fn read_about(
     filter: Filter,
     mut sink: impl FnMut(&Entry),
 ) -> Result<(Model, Selection)> {
-    let mut selection = select(paths, filter)?;
-    let mut take = |entry: &Entry| {
-        if query.matches(entry) && selection.takes(entry) {
+    let mut sink = |entry: &Entry| {
+        if query.matches(entry) {
             sink(entry);
         }
     };
-    let model = match survey(paths, query)? {
-        Some((sought, surveyed)) => model::read_about(surveyed, sought, &mut take),
-        None => model::read(open(paths)?, &mut take),
-    };
+    let Some((sought, surveyed)) = survey(paths, query)? else { return read(paths, filter, sink) };
+    let mut selection = select(paths, filter)?;
+    let model = model::read_about(surveyed, sought, &mut |entry| {
+        if selection.takes(entry) {
+            sink(entry);
+        }
+    });
     Ok((model, selection))
 }
 
@@ -229,12 +230,12 @@ pub(super) fn records(paths: &[PathBuf]) -> Result<Vec<Trace>> {
     paths.iter().map(|path| open_trace(path, Reader::records)).collect()
 }
 
-fn open_trace(path: &Path, open: impl FnOnce(&Path) -> Result<Reader, ReadError>) -> Result<Trace> {
+pub(super) fn open_trace(path: &Path, open: impl FnOnce(&Path) -> Result<Reader, ReadError>) -> Result<Trace> {
     let reader = open(path).with_context(|| failed_to_read(path))?;
     Ok(Trace { name: path.display().to_string(), reader })
 }
 
-fn failed_to_read(path: &Path) -> String {
+pub(super) fn failed_to_read(path: &Path) -> String {
     format!("failed to read {}", path.display())
 }
 
@@ -246,7 +247,7 @@ mod tests {
     use crate::{
         analysis::EpilogueFold,
         cli::{args::Args, dispatch},
-        trace::{Item, Writer},
+        trace::{Follower, Item, Writer},
     };
 
     const LINES: &str = "process id=1 pid=7\nevent 1 t=5 p=1 tid=7 allocated uid=1 address=0x100 size=64 owns=1 class=mesh\n\
@@ -380,7 +381,9 @@ mod tests {
         let other = LINES.replace("size=64", "size=4096");
         let epilogue = |lines: &str| {
             let mut fold = EpilogueFold::default();
-            text::parse(lines).expect("parsed").into_iter().for_each(|item| fold.item(item));
+            let path = folder.path().join("other.trace");
+            write_trace(&path, lines);
+            fold.read(&mut Follower::open(&path).expect("opened"));
             fold.finish().expect("items").to_bytes()
         };
         let append = |epilogue: &[u8], lines: &str| {
@@ -395,7 +398,7 @@ mod tests {
         let (_, by_epilogue) = run("report", &path);
         assert!(by_events.contains("64 B") && by_epilogue.contains("4096 B"), "{by_epilogue}");
         for (command, by_epilogue) in
-            [("held --device 0", true), ("report --type DRAM", true), ("report --since 0", false), ("dump", false)]
+            [("held --device 0", true), ("report --type DRAM", true), ("report --since 0", true), ("dump", false)]
         {
             assert_eq!(run(command, &path).1.contains("4096"), by_epilogue, "{command}");
         }

@@ -9,7 +9,7 @@ use super::{Status, args::Redact};
 use crate::{
     analysis::EpilogueFold,
     redact::Redactor,
-    trace::{Reader, Writer},
+    trace::{Follower, Reader, Writer},
 };
 
 pub(super) fn redact(args: &Redact) -> Result<Status> {
@@ -24,13 +24,12 @@ pub(super) fn redact(args: &Redact) -> Result<Status> {
     let mut reader = open()?;
     ensure!(!is_same_file(&args.input, &args.output), "a trace can't be redacted in place: give another file by -o");
     let mut writer = Writer::create(&args.output)?;
-    let mut fold = EpilogueFold::default();
     for item in &mut reader {
-        let item = redactor.item(item);
-        fold.item(item.clone());
-        writer.item(item);
+        writer.item(redactor.item(item));
     }
     writer.flush()?;
+    let mut fold = EpilogueFold::default();
+    fold.read(&mut Follower::open(&args.output)?);
     fold.finish().map_or(Ok(()), |epilogue| writer.epilogue(&epilogue.to_bytes()))?;
     if reader.skipped() > 0 {
         say!("warning: {} items of a newer version of the format are left out\n", reader.skipped());

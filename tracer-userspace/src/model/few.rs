@@ -3,15 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// An ordered map of any size, small where it has one element at most.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(bound(deserialize = "K: Ord + Deserialize<'de>, V: Deserialize<'de>"))]
 pub(super) enum Few<K, V = ()> {
     One(Option<(K, V)>),
     More(Box<More<K, V>>),
 }
 
 /// Any number of elements.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(bound(deserialize = "K: Ord + Deserialize<'de>, V: Deserialize<'de>"))]
 pub(super) struct More<K, V>(BTreeMap<K, V>);
 
 impl<K, V> Default for Few<K, V> {

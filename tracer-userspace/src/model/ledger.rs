@@ -36,12 +36,13 @@ pub(super) use account::REACH;
 pub use entry::{Alias, Allocation, Buffer, Device, Entry, Found, Moment, Outcome, Previous};
 
 use account::Account;
+use serde::{Deserialize, Serialize};
 
 use super::{ByKey, REMEMBERED};
 use crate::trace::{Event, Kind, Record};
 
 /// The account of one trace.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Ledger {
     /// By process.
     accounts: ByKey<u32, Account>,
@@ -54,7 +55,7 @@ pub struct Ledger {
 }
 
 /// Gaps that concern every account that there was before them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 struct Gaps {
     count: u64,
     /// When the latest ended.
@@ -70,7 +71,7 @@ impl Ledger {
         if event.unreadable && (event.kind.is_about_buffer() || event.kind == Kind::Bulk) {
             // Without its identity the event is as good as lost.
             account.add_gap(event.time);
-            account.unreadable += 1;
+            account.unreadable = account.unreadable.saturating_add(1);
             return;
         }
         account.event(event, sink);
@@ -107,7 +108,7 @@ impl Ledger {
                 account.test = border.test;
             }
             Record::Loss(loss) if loss.process == 0 => {
-                self.gaps.count += 1;
+                self.gaps.count = self.gaps.count.saturating_add(1);
                 self.gaps.latest = self.gaps.latest.max(loss.before);
             }
             Record::Loss(loss) => self.account(loss.process).add_gap(loss.before),
@@ -141,6 +142,11 @@ impl Ledger {
     /// What was odd, as sentences.
     pub fn problems(&self) -> Vec<String> {
         self.all().flat_map(Account::problems).collect()
+    }
+
+    /// How many buffers are remembered, live or not.
+    pub(super) fn buffers(&self) -> usize {
+        self.all().map(Account::buffers).sum()
     }
 
     /// How much is kept: live buffers, blocks given, owners, their addresses, addresses that some left, ended buffers.

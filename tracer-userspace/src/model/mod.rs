@@ -4,6 +4,7 @@
 mod by_key;
 mod circular;
 mod definitions;
+mod ends;
 mod explain;
 mod few;
 mod ids;
@@ -14,6 +15,7 @@ mod origins;
 mod part;
 mod reading;
 mod recent;
+mod replay;
 mod reported;
 mod server;
 mod source;
@@ -29,6 +31,7 @@ pub use origins::{Origin, Tally};
 pub use part::sought;
 pub use reading::Reading;
 pub use recent::REMEMBERED;
+pub use replay::{Replay, State};
 pub use server::{Reports, Server};
 pub use source::{Source, Trace};
 pub use spans::{TestSpan, TestSpans};
@@ -67,7 +70,7 @@ pub struct Model {
 }
 
 /// What reading the events of one trace came to, apart from entries.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct EventSums {
     events: u64,
     /// The trace's numbers of the processes, in the order of those that they have in all this.
@@ -100,8 +103,8 @@ pub fn read_with_origins<S: Source>(sources: Vec<S>, sink: &mut impl FnMut(&Entr
 }
 
 /// Reads the records of a trace, and takes for its events what reading them came to, which is known when the source is at its
-/// end: the same model. `None` if that is not known, or not of this trace.
-pub fn read_sums<S: Source>(mut source: S, sums: impl FnOnce(&S) -> Option<EventSums>) -> Option<Model> {
+/// end: the same model, and what it takes to read parts of the trace. `None` if that is not known, or not of this trace.
+pub fn read_sums<S: Source>(mut source: S, sums: impl FnOnce(&S) -> Option<EventSums>) -> Option<(Model, Replay)> {
     let first = source.next();
     let mut reading = Reading::new(first.iter());
     for item in first.into_iter().chain(source.by_ref()) {
@@ -109,8 +112,8 @@ pub fn read_sums<S: Source>(mut source: S, sums: impl FnOnce(&S) -> Option<Event
     }
     let sums = sums(&source).filter(|sums| sums.events == source.passed())?;
     reading.take_sums(sums)?;
-    reading.end(source.name(), source.damage(), source.skipped(), &mut |_| {});
-    Some(reading.into_model())
+    reading.finish(source.name(), source.damage(), source.skipped(), &mut |_| {});
+    Some(reading.into_replay())
 }
 
 fn read_all<S: Source>(sources: Vec<S>, prepare: impl FnOnce(&mut Reading), sink: &mut impl FnMut(&Entry)) -> Model {

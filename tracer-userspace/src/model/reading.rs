@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading item by item: what [`read`](super::read) does with a whole trace, and the live view with one that grows.
 
-use super::{Entry, EventSums, Ledger, Model, merge::Merge, part::is_elsewhere, reported::Reported};
+use super::{Entry, EventSums, Ledger, Model, Replay, State, merge::Merge, part::is_elsewhere, reported::Reported};
 use crate::trace::{Damage, Event, Item, Kind, Record, Sought};
 
 /// Traces that are being read, one after the other.
@@ -76,8 +76,27 @@ impl Reading {
         self.ledger.running_tests()
     }
 
+    /// Whether no process was imported.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.reported.is_empty()
+    }
+
+    /// What all items so far of the only trace that is read come to, as bytes of a [`State`], which must not remember more
+    /// buffers than this. `None` if it does, or something was imported.
+    #[must_use]
+    pub fn state(&self, most: usize) -> Option<Vec<u8>> {
+        (self.is_recorded() && self.ledger.buffers() <= most).then(|| State::to_bytes(&self.ledger)).flatten()
+    }
+
     /// Ends a trace, of this name, with what is known of it only now, and begins the next.
     pub fn end(&mut self, name: &str, damage: Option<Damage>, skipped: u64, sink: &mut impl FnMut(&Entry)) {
+        self.finish(name, damage, skipped, sink);
+        self.begin();
+    }
+
+    /// Ends a trace, likewise, after which only the model and the numbers in it are good.
+    pub(super) fn finish(&mut self, name: &str, damage: Option<Damage>, skipped: u64, sink: &mut impl FnMut(&Entry)) {
         let model = &mut self.model;
         self.ledger.finish(sink);
         self.reported.finish(sink);
@@ -91,7 +110,6 @@ impl Reading {
         }
         model.skipped += skipped;
         model.damages.extend(damage.map(|damage| (name.to_owned(), damage)));
-        self.begin();
     }
 
     /// Ends the only trace that was read, and gives what its events came to.
@@ -123,6 +141,11 @@ impl Reading {
         model.spans = sums.spans;
         model.definitions.problems.extend(sums.problems);
         Some(())
+    }
+
+    /// All that was read of the only trace, and what it takes to read parts of it again.
+    pub(super) fn into_replay(self) -> (Model, Replay) {
+        (self.model, Replay::new(self.merge))
     }
 
     /// All that was read.

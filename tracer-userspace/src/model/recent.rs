@@ -4,8 +4,9 @@
 use std::{collections::BTreeSet, mem};
 
 use foldhash::HashMap;
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Buffer, Moment, Verdict, ids::Ids};
+use super::{Buffer, Moment, Verdict, ends::Columns, ids::Ids};
 
 /// For how many events of its trace a freed buffer is remembered at least; after twice as many it is forgotten. Events of
 /// all processes count, so that it depends on the places of two events in their trace alone, whether the second is told of
@@ -13,7 +14,7 @@ use super::{Buffer, Moment, Verdict, ids::Ids};
 pub const REMEMBERED: u64 = 1 << 17;
 
 /// The end of a buffer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Ended {
     pub(super) buffer: Buffer,
     pub(super) moment: Moment,
@@ -22,7 +23,7 @@ pub(super) struct Ended {
 
 /// Ended buffers by their unique id, of two generations: of the last [`REMEMBERED`] events that are full, and since then.
 /// So forgetting costs nothing for each buffer.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Recent {
     generation: u64,
     young: Ends,
@@ -30,7 +31,8 @@ pub(super) struct Recent {
 }
 
 /// The ends of one generation.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "Columns")]
 struct Ends {
     /// As they came; of one buffer there may be several.
     all: Vec<Ended>,
@@ -58,7 +60,7 @@ impl Recent {
     /// Goes on in a generation, and forgets all but those of the one before.
     pub(super) fn begin(&mut self, generation: u64) {
         let young = mem::take(&mut self.young);
-        self.old = if generation == self.generation + 1 { young } else { Ends::default() };
+        self.old = if self.generation.checked_add(1) == Some(generation) { young } else { Ends::default() };
         self.generation = generation;
     }
 
@@ -105,10 +107,38 @@ impl Recent {
         self.generation >= 2
     }
 
-    /// How many entries are kept.
+    /// How many ends are kept.
+    pub(super) fn len(&self) -> usize {
+        self.young.all.len() + self.old.all.len()
+    }
+
+    /// The same with what is kept to find them.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.young.kept() + self.old.kept()
+    }
+}
+
+impl TryFrom<Columns> for Ends {
+    type Error = &'static str;
+
+    fn try_from(columns: Columns) -> Result<Self, Self::Error> {
+        let mut ends = Self::default();
+        let all = columns.ends().ok_or("ends of buffers are malformed")?;
+        for (at, (ended, is_last)) in all.into_iter().enumerate() {
+            if is_last {
+                ends.by_id.insert(ended.buffer.unique_id, at);
+            }
+            ends.last = ends.last.max(ended.moment.time);
+            ends.all.push(ended);
+        }
+        Ok(ends)
+    }
+}
+
+impl Serialize for Ends {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Columns::of(self.all.iter().enumerate().map(|(at, ended)| (*ended, self.is_last(at)))).serialize(serializer)
     }
 }
 
@@ -138,12 +168,17 @@ impl Ends {
         }
     }
 
+    /// Whether an end is the last one of its buffer.
+    fn is_last(&self, at: usize) -> bool {
+        self.by_id.get(self.all[at].buffer.unique_id) == Some(at)
+    }
+
     fn owner_before(&mut self, buffer_type: u32, address: u64, unique_id: u64) -> Option<u64> {
-        let Self { all, by_id, owners, .. } = self;
-        let owners = owners.get_or_insert_with(|| {
-            let last = all.iter().enumerate().filter(|(at, ended)| by_id.get(ended.buffer.unique_id) == Some(*at));
-            last.filter_map(|(_, ended)| ended.owner()).collect()
-        });
+        if self.owners.is_none() {
+            let last = self.all.iter().enumerate().filter(|(at, _)| self.is_last(*at));
+            self.owners = Some(last.filter_map(|(_, ended)| ended.owner()).collect());
+        }
+        let owners = self.owners.as_ref()?;
         let there = (buffer_type, address, 0)..(buffer_type, address, unique_id);
         owners.range(there).next_back().map(|&(_, _, owner)| owner)
     }

@@ -44,6 +44,11 @@ struct Block {
 }
 
 impl Reported {
+    /// Whether no process was imported.
+    pub(super) fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
     /// Whether events of a process belong here.
     pub(super) fn covers(&self, process: u32) -> bool {
         self.processes.contains_key(&process)

@@ -3,6 +3,8 @@
 
 use std::{ops::Range, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Event, Item, Kind, Record, Sought,
     column::Packer,
@@ -28,7 +30,7 @@ const FULL_BYTES: usize = 1 << 20;
 
 /// The checksum that chunks have: of their own bodies and those of every chunk before. So a chunk is good in its own place
 /// only.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Checksum(u32);
 
 impl Checksum {

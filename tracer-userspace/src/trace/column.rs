@@ -44,7 +44,7 @@ impl Form {
 }
 
 /// Makes parts.
-pub(super) struct Packer {
+pub(crate) struct Packer {
     zstd: zstd::bulk::Compressor<'static>,
     deltas: Vec<u8>,
     runs: Vec<u8>,
@@ -74,7 +74,7 @@ impl Packer {
     }
 
     /// The part that these numbers make, differences starting from zero at the beginning of each slice.
-    pub(super) fn numbers(&mut self, numbers: &[u64], lengths: &[usize]) -> Vec<u8> {
+    pub(crate) fn numbers(&mut self, numbers: &[u64], lengths: &[usize]) -> Vec<u8> {
         let part = self.differences(numbers, lengths);
         if part.len() * TABLE_WORTHWHILE <= numbers.len() {
             return part;
@@ -148,7 +148,7 @@ fn end_run((zigzag, count): (u64, u64), runs: &mut Vec<u8>) {
 
 /// Reads parts, without trust.
 #[derive(Default)]
-pub(super) struct Unpacker {
+pub(crate) struct Unpacker {
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     bytes: Vec<u8>,
 }
@@ -165,7 +165,7 @@ impl Unpacker {
 
     /// The numbers of a part, which must be as many as there is room for; differences start from zero where a slice of
     /// these lengths does.
-    pub(super) fn numbers(&mut self, part: &[u8], lengths: &[usize], numbers: &mut [u64]) -> Option<()> {
+    pub(crate) fn numbers(&mut self, part: &[u8], lengths: &[usize], numbers: &mut [u64]) -> Option<()> {
         let mut rest = part;
         match Form::take(&mut rest)? {
             Form::Runs => return get_runs(rest, lengths, numbers),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Damage, Identity, Item, ReadError, Reader,
+    Damage, Identity, Item, ReadError, Reader, Seam,
     limit::Part,
     open,
     reader::{HEAD, Here, Input},
@@ -87,6 +87,12 @@ impl Follower {
         }
         *self = Self::open(&self.path)?;
         Ok(Look::Replaced)
+    }
+
+    /// The seam before the chunk that the latest item is of.
+    #[must_use]
+    pub fn before_chunk(&self) -> &Seam {
+        self.reader.before_chunk()
     }
 
     /// Where reading had to stop, if something is wrong there.

@@ -64,13 +64,14 @@ mod tests;
 pub mod text;
 mod writer;
 
+pub(crate) use column::{Packer, Unpacker};
 pub use event::{BUFFER_TYPES, DeviceClass, Event, Kind, kind_word, parse_buffer_type};
 pub use field::{Hex, Name};
 pub use follower::{Follower, Look};
 pub use identity::Identity;
 pub use place::{Place, refuse_other};
 pub use printable::{escape, escape_json, escape_lines};
-pub use reader::{Damage, ReadError, Reader, open};
+pub use reader::{Damage, ReadError, Reader, Seam, open};
 pub use record::{
     ALLOCATION_SERVER, Border, Code, CounterValue, End, Frame, GRAPH_CAPTURE, HITS, Interpreter, LayoutField,
     LiveOwner, Loss, MADE_BEFORE, Mapping, Module, PYTHON_STACKS, Probe, Problem, Process, PythonFrame, Record, STACKS,

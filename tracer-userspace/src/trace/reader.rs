@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Event, Item, MAGIC, MINIMUM, VERSION,
     ahead::{AT_ONCE, Ahead, Next},
@@ -91,7 +93,7 @@ impl fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 /// Where a file stops being readable; everything before it was read.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Damage {
     /// Offset of the damaged chunk in the file, in bytes.
     pub at: u64,
@@ -143,13 +145,30 @@ impl Reader<Ahead> {
         Ok(Self::ahead(AT_ONCE, move || bodies.next(Want::Records)))
     }
 
-    /// Opens a file for its records and its [epilogue](Self::epilogue).
+    /// Reads a file for its records and its [epilogue](Self::epilogue).
     ///
     /// # Errors
     ///
     /// See [`ReadError`].
-    pub fn with_epilogue(path: &Path) -> Result<Self, ReadError> {
-        Ok(Self { epilogue: Some(Vec::new()), ..Self::records(path)? })
+    pub fn with_epilogue(file: &Arc<File>) -> Result<Self, ReadError> {
+        let mut bodies = Bodies::of(file, BUFFER)?;
+        let reader = Self::ahead(AT_ONCE, move || bodies.next(Want::Records));
+        Ok(Self { epilogue: Some(Vec::new()), ..reader })
+    }
+
+    /// Reads a part of a file, to its end if nothing else ends it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn part(file: &Arc<File>, from: &Seam, to: Option<&Seam>) -> Result<Self, ReadError> {
+        let mut bodies = Bodies::of(file, BUFFER)?;
+        bodies.begin_at(from);
+        let end = to.map(|seam| seam.offset);
+        Ok(Self::ahead(1, move || match end {
+            Some(end) if bodies.seam.offset >= end => Ok(None),
+            _ => bodies.next(Want::Everything),
+        }))
     }
 
     /// Reads a file for its records, and for the events that a survey of it found. It is the file that was surveyed, even if
@@ -180,7 +199,13 @@ impl<R: Read> Reader<Here<R>> {
     ///
     /// See [`ReadError`].
     pub fn new(input: R) -> Result<Self, ReadError> {
-        Ok(Self::of(Here { bodies: Bodies::new(input)?, scratch: Scratch::default() }))
+        let bodies = Bodies::new(input)?;
+        Ok(Self::of(Here { before: bodies.seam.clone(), bodies, scratch: Scratch::default() }))
+    }
+
+    /// The seam before the chunk that the latest item is of.
+    pub(super) fn before_chunk(&self) -> &Seam {
+        &self.chunks.before
     }
 
     /// Whether the file ends within a chunk, which may still be written.
@@ -190,7 +215,7 @@ impl<R: Read> Reader<Here<R>> {
 
     /// Bytes of the whole chunks that were read, with the head of the file.
     pub(super) fn position(&self) -> u64 {
-        self.chunks.bodies.place.offset
+        self.chunks.bodies.seam.offset
     }
 }
 
@@ -202,7 +227,7 @@ impl Reader<Here<Input>> {
         if mem::take(&mut bodies.cut) {
             self.damage = None;
             bodies.bytes.clear();
-            bodies.go_to(bodies.place.offset);
+            bodies.go_to(bodies.seam.offset);
         }
     }
 }
@@ -287,12 +312,16 @@ impl<C: Chunks> Iterator for Reader<C> {
 /// Chunks that are read when they are asked for.
 pub struct Here<R> {
     bodies: Bodies<R>,
+    /// Where the latest one began.
+    before: Seam,
     scratch: Scratch,
 }
 
 impl<R: Read> Chunks for Here<R> {
     fn next(&mut self) -> Result<Option<Decoder>, Damage> {
+        let before = self.bodies.seam.clone();
         let Some(body) = self.bodies.next(Want::Everything)? else { return Ok(None) };
+        self.before = before;
         body.decode(&mut self.scratch).map(Some)
     }
 }
@@ -301,16 +330,16 @@ impl<R: Read> Chunks for Here<R> {
 pub(super) struct Bodies<R> {
     input: R,
     /// Where the next chunk begins.
-    place: Place,
+    seam: Seam,
     /// What is read so far of the next chunk.
     bytes: Vec<u8>,
     /// Whether the file ends within a chunk.
     cut: bool,
 }
 
-/// A border between two chunks.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
+/// A place between two chunks of a file, from which on it can be read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Seam {
     /// Offset in the file.
     offset: u64,
     /// Of what is before.
@@ -324,7 +353,7 @@ pub(super) struct Body {
     /// What is wanted of it.
     want: Want,
     /// Where it ends.
-    pub(super) behind: Place,
+    pub(super) behind: Seam,
     /// Its head and what is behind it, if that is wanted.
     bytes: Vec<u8>,
 }
@@ -355,11 +384,16 @@ impl Bodies<Input> {
     }
 
     /// Passes over what is before a place, which was read before.
-    fn pass(&mut self, want: Want, behind: Place) -> Body {
-        let at = self.place.offset;
-        self.go_to(behind.offset);
-        self.place = behind.clone();
+    fn pass(&mut self, want: Want, behind: Seam) -> Body {
+        let at = self.seam.offset;
+        self.begin_at(&behind);
         Body { at, want, behind, bytes: Vec::new() }
+    }
+
+    /// Has the next chunk be the one behind a seam.
+    fn begin_at(&mut self, seam: &Seam) {
+        self.go_to(seam.offset);
+        self.seam = seam.clone();
     }
 
     /// Has what is read next come from there.
@@ -380,15 +414,15 @@ impl<R: Read> Bodies<R> {
         if file < MINIMUM || minimum > VERSION {
             return Err(ReadError::OtherVersion { file, tool: VERSION });
         }
-        let place = Place { offset: HEAD, checksum: Checksum::default() };
-        Ok(Self { input, place, bytes: Vec::new(), cut: false })
+        let seam = Seam { offset: HEAD, checksum: Checksum::default() };
+        Ok(Self { input, seam, bytes: Vec::new(), cut: false })
     }
 
     /// The next one, of which this is wanted; `None` at the end of the file.
     pub(super) fn next(&mut self, want: Want) -> Next<Body> {
-        let at = self.place.offset;
+        let at = self.seam.offset;
         let bytes = self.read().map_err(|what| Damage { at, what })?;
-        Ok(bytes.map(|bytes| Body { at, want, behind: self.place.clone(), bytes }))
+        Ok(bytes.map(|bytes| Body { at, want, behind: self.seam.clone(), bytes }))
     }
 
     fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
@@ -410,10 +444,10 @@ impl<R: Read> Bodies<R> {
             self.cut = true;
             return Err("the file ends in a chunk".to_owned());
         }
-        if self.place.checksum.with(body) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        if self.seam.checksum.with(body) != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Err("a chunk is damaged, or not the one that was written here: its checksum is wrong".to_owned());
         }
-        self.place.offset += (CHUNK_HEAD + length) as u64;
+        self.seam.offset += (CHUNK_HEAD + length) as u64;
         Ok(Some(mem::take(&mut self.bytes)))
     }
 

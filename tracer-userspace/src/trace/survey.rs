@@ -24,7 +24,7 @@ use super::{
     chunk::Want,
     column::get_same,
     columns::{Columns, Parts, Rows, Scratch, Unpacked},
-    reader::{BUFFER, Bodies, Body, Place, open},
+    reader::{BUFFER, Bodies, Body, Seam, open},
     rows::{
         ADDRESS, CHILD, KIND, MOST_THREADS, PROCESS, Role, THREAD, Thread, UNIQUE_ID, UNREADABLE, at, is_of_one_place,
         sought_rows, tells_sought,
@@ -96,7 +96,7 @@ pub struct Survey {
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub(super) want: Want,
-    pub(super) behind: Place,
+    pub(super) behind: Seam,
 }
 
 impl Survey {
@@ -197,7 +197,7 @@ struct Part {
 
 /// What a chunk has.
 pub(super) struct Seen {
-    behind: Place,
+    behind: Seam,
     want: Want,
     /// Whether a file with this chunk is wanted whole.
     is_whole: bool,

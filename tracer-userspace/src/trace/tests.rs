@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The file as a whole: what is written is read, and what is damaged is noticed.
 
-use std::{fs, ops::Range, path::Path};
+use std::{fs, ops::Range, path::Path, thread, time::Duration};
 
 use super::{
     Damage, Item, Kind, ReadError, Reader, Text, Writer,
@@ -331,7 +331,12 @@ fn a_limited_file_never_takes_the_place_of_another() {
     let failure = (0..u64::MAX).find_map(|sequence: u64| {
         let address = sequence.wrapping_mul(sequence).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         writer.event(Event { sequence, address, ..like });
-        if sequence.is_multiple_of(1000) { writer.flush().err() } else { None }
+        if !sequence.is_multiple_of(1000) {
+            return None;
+        }
+        // So that what is to take the place is there before the limit is reached: else that is waited for, and the last try.
+        thread::sleep(Duration::from_millis(20));
+        writer.flush().err()
     });
     let failure = format!("{:#}", failure.expect("it can't be kept so small"));
     assert!(failure.starts_with("failed to keep the trace below 262144 bytes: failed to replace "), "{failure}");

@@ -15,6 +15,7 @@ pub(in crate::model) use blocks::REACH;
 use blocks::{Blocks, Place};
 use foldhash::HashMap;
 use live::{Live, Owners};
+use serde::{Deserialize, Serialize};
 use threads::{Pending, Threads};
 
 use super::{Allocation, Buffer, Device, Entry, Gaps, Moment, Outcome, Previous};
@@ -31,7 +32,7 @@ const ALLOCATED: u8 = 1;
 const DEALLOCATED: u8 = 2;
 
 /// What is known of one process. It ends more than once if the trace goes on after its end.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Account {
     pub(super) process: u32,
     /// The `next_unique_id` when recording began.
@@ -233,7 +234,7 @@ impl Account {
         let mut buffer = self.buffer_on_device(event);
         (buffer.alias, buffer.allocated, buffer.bank_bytes) = (false, Some(moment), bank_bytes);
         if let Some(lost) = self.remove_live(event.unique_id, moment) {
-            self.contradictions += 1;
+            self.contradictions = self.contradictions.saturating_add(1);
             self.end_unseen(lost.buffer, Verdict::Marked, moment, sink);
         }
         let overlapped = self.give(&buffer, moment, sink);
@@ -310,10 +311,15 @@ impl Account {
         }
     }
 
+    /// How many buffers are remembered, live or not.
+    pub(super) fn buffers(&self) -> usize {
+        self.live.len() + self.recent.len()
+    }
+
     #[cfg(test)]
     pub(super) fn kept(&self) -> [usize; 6] {
         let [given, owners, addresses, left] = self.blocks.kept();
-        [self.live.len(), given, owners, addresses, left, self.recent.kept()]
+        [self.live.checked_len(), given, owners, addresses, left, self.recent.kept()]
     }
 
     fn opened(&mut self, event: &Event) {

@@ -79,6 +79,12 @@ impl Entry {
             Self::Alias(alias) => alias.unique_id,
         }
     }
+
+    /// Whether it is about a buffer that was live at the end of its process: what nobody did, and comes all at once.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        matches!(self, Self::Outcome(Outcome { verdict: Verdict::Held, .. }))
+    }
 }
 
 /// A buffer that got memory.

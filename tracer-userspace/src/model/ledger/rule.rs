@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rules by which a free gets its verdict: what was freed, and what that did to memory.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Buffer, Verdict};
 
 /// What is freed, by what is known when the free begins. It says "allocated" of itself then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) enum Origin {
     /// An owner whose allocation was seen.
     Owner,

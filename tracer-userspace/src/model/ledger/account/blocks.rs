@@ -10,6 +10,7 @@ use std::{
 };
 
 use foldhash::HashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Buffer, Device, few::Few};
 
@@ -22,7 +23,7 @@ pub(in crate::model) const REACH: u64 = COMPARED;
 
 /// An address space: the memory of one type that one allocator gives out, in one generation of its device. Those of one
 /// allocator are neighbours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 struct Space {
     allocator: u64,
     /// Class and id of the device, its generation, type of memory: one number, as it is compared with every event.
@@ -70,7 +71,7 @@ impl Place {
 }
 
 /// The blocks of one process.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Blocks {
     /// Spaces in which there are some.
     spaces: BTreeMap<Space, Memory>,
@@ -82,7 +83,7 @@ pub(super) struct Blocks {
 type Memory = HashMap<u64, Page>;
 
 /// What there is in a page of an address space.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 struct Page {
     /// What the allocator gave out here and did not get back: who got it, by address.
     given: Few<u64, u64>,
@@ -91,7 +92,7 @@ struct Page {
 }
 
 /// Who lives at an address.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 struct Address {
     /// Unique ids.
     owners: Few<u64>,

@@ -69,7 +69,8 @@ impl Account {
             Verdict::Phantom => (Verdict::Phantom, Certainty::Confirmed),
             _ => (Verdict::AfterClose, Certainty::Possible),
         };
-        self.contradictions += u64::from(certainty == Certainty::Possible);
+        let contradiction = u64::from(certainty == Certainty::Possible);
+        self.contradictions = self.contradictions.saturating_add(contradiction);
         let previous = Previous::Free(ended.moment, ended.verdict);
         Outcome { certainty, previous, ends: false, ..end(ended.buffer, verdict, moment) }
     }
@@ -116,7 +117,7 @@ impl Account {
             // Its end was concluded from what came after it. But it is only now that the allocator frees its address,
             // whoever has that by now.
             if ended.moment.thread == 0 {
-                self.contradictions += 1;
+                self.contradictions = self.contradictions.saturating_add(1);
                 self.add_gap(moment.time);
             }
             return;

@@ -2,12 +2,13 @@
 //! The live owners of one process.
 
 use foldhash::HashMap;
+use serde::{Deserialize, Serialize, Serializer};
 use slab::Slab;
 
 use crate::model::{Buffer, Moment, ids::Ids};
 
 /// A live owner.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Live {
     pub(super) buffer: Buffer,
     /// When it was asked for: buffers with a greater unique id were made later. 0 if that was not seen.
@@ -17,7 +18,8 @@ pub(super) struct Live {
 }
 
 /// Live owners, by their unique ids.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Vec<Live>")]
 pub(super) struct Owners {
     all: Slab<Live>,
     by_id: Ids,
@@ -25,6 +27,22 @@ pub(super) struct Owners {
     by_allocator: HashMap<u64, Vec<usize>>,
     /// The place of each among those of its allocator.
     places: Vec<usize>,
+}
+
+impl From<Vec<Live>> for Owners {
+    fn from(all: Vec<Live>) -> Self {
+        let mut owners = Self::default();
+        all.into_iter().for_each(|live| owners.insert(live));
+        owners
+    }
+}
+
+impl Serialize for Owners {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut all: Vec<&Live> = self.all.iter().map(|(_, live)| live).collect();
+        all.sort_unstable_by_key(|live| live.buffer.unique_id);
+        all.serialize(serializer)
+    }
 }
 
 impl Owners {
@@ -93,8 +111,13 @@ impl Owners {
         all.into_iter()
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The same, where all that is kept of them must agree.
+    #[cfg(test)]
+    pub(super) fn checked_len(&self) -> usize {
         let of_allocators: usize = self.by_allocator.values().map(Vec::len).sum();
         assert_eq!((self.all.len(), self.all.len()), (self.by_id.len(), of_allocators));
         self.all.len()

@@ -4,11 +4,12 @@
 use std::mem;
 
 use foldhash::HashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Buffer, Moment, Outcome, Previous, ledger::rule::Origin};
 
 /// What a thread began, and its next event about a buffer decides.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) enum Pending {
     Request(Buffer, Moment),
     Free(Box<Outcome>, Origin),
@@ -25,7 +26,7 @@ impl Pending {
 }
 
 /// What the threads began. Mostly an event is of the same thread as the one before, so that its thread's is at hand.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Threads {
     thread: u32,
     pending: Option<Pending>,
