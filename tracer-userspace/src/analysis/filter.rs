@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, fmt};
 use foldhash::HashSet;
 use serde::Serialize;
 
-use super::{Pattern, SitePattern, Sites, names, segments::Origins};
+use super::{
+    Pattern, SitePattern, Sites, names,
+    segments::{NumberSet, Origins},
+};
 use crate::{
     model::{Definitions, Device, Entry, Moment, Origin, Outcome, Verdict},
     trace::DeviceClass,
@@ -217,8 +220,8 @@ impl Selection {
 
     /// Whether any entry of these origins may be selected, by its test, site and time.
     pub(super) fn may_take(&self, origins: &Origins) -> bool {
-        let any = |wanted: &Option<HashSet<u32>>, there: &BTreeSet<u32>| {
-            wanted.as_ref().is_none_or(|wanted| there.iter().any(|number| wanted.contains(number)))
+        let any = |wanted: &Option<HashSet<u32>>, there: &NumberSet| {
+            wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|&number| there.contains(number)))
         };
         let Some((first, last)) = origins.times else { return false };
         any(&self.tests, &origins.tests)

@@ -6,7 +6,7 @@
 //! one begins; and it says what its entries are about. What is held at the end of a process is about wherever it was
 //! allocated, and kept elsewhere: see [`Epilogue`](super::Epilogue).
 
-use std::{collections::BTreeSet, mem};
+use std::mem;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,10 +46,14 @@ pub(super) struct Origins {
     /// The earliest time and the latest; absent if there are no entries.
     pub(super) times: Option<(u64, u64)>,
     /// Text numbers of tests.
-    pub(super) tests: BTreeSet<u32>,
+    pub(super) tests: NumberSet,
     /// Stack numbers.
-    pub(super) stacks: BTreeSet<u32>,
+    pub(super) stacks: NumberSet,
 }
+
+/// A set of numbers that a model counts from 1 on: a bit for each.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct NumberSet(Vec<u64>);
 
 /// Segments that follow each other, to be read as one.
 pub struct Run {
@@ -99,7 +103,7 @@ impl Segments {
         let mut all = mem::take(&mut self.0).into_iter();
         while let Some(mut segment) = all.next() {
             if let Some(next) = all.next() {
-                segment.origins.merge(next.origins);
+                segment.origins.merge(&next.origins);
             }
             self.0.push(segment);
         }
@@ -109,8 +113,7 @@ impl Segments {
 
 impl Segment {
     fn bytes(&self) -> usize {
-        // A set takes twice as much as what it has.
-        self.state.len() + (self.origins.tests.len() + self.origins.stacks.len()) * 2 * size_of::<u32>()
+        self.state.len() + (self.origins.tests.0.len() + self.origins.stacks.0.len()) * size_of::<u64>()
     }
 }
 
@@ -123,14 +126,43 @@ impl Origins {
         self.stacks.insert(stack);
     }
 
-    fn merge(&mut self, other: Self) {
+    fn merge(&mut self, other: &Self) {
         self.times = match (self.times, other.times) {
             (Some((first, last)), Some((from, to))) => Some((first.min(from), last.max(to))),
             (times, others) => times.or(others),
         };
-        self.tests.extend(other.tests);
-        self.stacks.extend(other.stacks);
+        self.tests.merge(&other.tests);
+        self.stacks.merge(&other.stacks);
     }
+}
+
+impl NumberSet {
+    pub(super) fn contains(&self, number: u32) -> bool {
+        let (word, bit) = place(number);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    fn insert(&mut self, number: u32) {
+        let (word, bit) = place(number);
+        self.grow(word + 1);
+        self.0[word] |= bit;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.grow(other.0.len());
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+    }
+
+    fn grow(&mut self, words: usize) {
+        if self.0.len() < words {
+            self.0.resize(words, 0);
+        }
+    }
+}
+
+/// Which word has the bit of a number, and which bit that is.
+fn place(number: u32) -> (usize, u64) {
+    ((number / u64::BITS) as usize, 1 << (number % u64::BITS))
 }
 
 impl Run {

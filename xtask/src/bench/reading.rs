@@ -32,6 +32,8 @@ const STACKS: u64 = 20_000;
 const REPORT: &str = "tt-buftrace report";
 const BY_EVENTS: &str = "tt-buftrace report, without the epilogue";
 const TIMELINE: &str = "tt-buftrace timeline";
+/// One of the tests in our files.
+const A_TEST: &str = "*::test_case_9";
 const STATS: &str = "memray stats";
 const PRINT: &str = "heaptrack_print";
 
@@ -72,8 +74,8 @@ pub(super) fn measure(large: bool) -> Result<Vec<Section>> {
     let method = format!(
         "Files with so many events, of {STACKS} different stacks. Ours are made up: requests, allocations and frees of \
          buffers of many sizes, in no order, in tests; two fifths of the events are allocations or frees. They end as \
-         recordings do, with an epilogue: what reading their events came to; without it, as of a recording that was \
-         killed, or with a filter, all events are read. Theirs are of \
+         recordings do, with an epilogue: what reading their events came to. With --test, the parts are read that have \
+         some of the test; without an epilogue, as of a recording that was killed, all events are. Theirs are of \
          calls of malloc and free of as many sizes as stacks, recorded by themselves. Events a second are of one core: \
          by processor time. Output goes nowhere; what takes more than {} s is ended. `timeline` is that of one address; `diff` compares a trace with itself, and reads it twice.",
         LIMIT.as_secs()
@@ -107,6 +109,7 @@ fn own(events: u64, missing: &mut Vec<Figure>) -> Result<Vec<Run>> {
     let address = an_address(&trace)?;
     measure(REPORT, &["report", &path], events);
     measure("tt-buftrace report --type", &["report", "--type", "L1", &path], events);
+    measure("tt-buftrace report --test", &["report", "--test", A_TEST, &path], events);
     measure("tt-buftrace excess", &["excess", &path], events);
     measure(TIMELINE, &["timeline", "--address", &address, &path], events);
     measure("tt-buftrace diff", &["diff", &path, &path], 2 * events);
