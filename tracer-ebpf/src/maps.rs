@@ -5,7 +5,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
+    bindings::BPF_F_INNER_MAP,
     btf_maps,
     macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
@@ -35,7 +35,7 @@ static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(MAX_LIVE_TARGET
 
 /// The processes whose children are followed, targets or not, by thread group id: [`QUIET`], or [`HAS_HIT`].
 #[map]
-static FOLLOWED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_FOLLOWED, BPF_F_NO_PREALLOC);
+static FOLLOWED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_FOLLOWED, 0);
 
 /// Where the traced processes' interpreters keep their frames, by thread group id.
 #[map]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loads the kernel side, attaches it, and reads what it counts.
 
-use std::{io::ErrorKind, num::NonZeroU32, os::fd::AsFd as _, path::Path, thread};
+use std::{collections::BTreeMap, io::ErrorKind, num::NonZeroU32, os::fd::AsFd as _, path::Path, thread};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -64,6 +64,8 @@ pub struct Kernel {
     spaces: ArrayOfMaps<MapData, Array<MapData, Value<Space>>>,
     /// What targets have in `spaces` that are gone.
     no_space: Array<MapData, Value<Space>>,
+    /// By target.
+    told: BTreeMap<u32, Told>,
     /// The unwind tables: an array of maps, set by several threads at once.
     tables: MapData,
     rules: Array<MapData, Value<Rule>>,
@@ -93,6 +95,7 @@ impl Kernel {
         let kernel = Self {
             targets: HashMap::try_from(map(&mut ebpf, "TARGETS")?)?,
             followed: HashMap::try_from(map(&mut ebpf, "FOLLOWED")?)?,
+            told: BTreeMap::new(),
             no_space: space_map(&Space {
                 epoch: NO_EPOCH,
                 number: NO_SPACE,
@@ -167,7 +170,9 @@ impl Kernel {
 
     /// Gives the memory back that told of the modules of the target with this number, which is gone.
     pub fn remove_space(&mut self, target: u32) -> Result<()> {
-        self.spaces.set(target, &self.no_space, 0).context("failed to tell the kernel side that a process is done")
+        self.spaces.set(target, &self.no_space, 0).context("failed to tell the kernel side that a process is done")?;
+        self.told.remove(&target);
+        Ok(())
     }
 
     /// The epoch of the modules of the target with this number.
@@ -175,10 +180,20 @@ impl Kernel {
         self.epochs.get(&target, 0).map(Epoch).context("failed to read the epoch of the target's modules")
     }
 
-    /// Tells where the modules of the target with this number are. Walks under way finish with what was told before.
+    /// Tells where the modules of the target with this number are. Walks under way finish with what was told before: the
+    /// kernel returns when there are none any more, and only then is that given back. (Without a hold on it from here, kernels
+    /// before 6.8 give it back at once, CVE-2023-52447.)
     pub fn set_space(&mut self, target: u32, space: &Space) -> Result<()> {
+        let used = space.ranges.iter().rposition(|range| *range != Range::UNUSED).map_or(0, |last| last + 1);
+        let ranges = &space.ranges[..used];
+        // To be told takes the kernel a while, and the target, which has to look everything up again.
+        if self.told.get(&target).is_some_and(|told| told.epoch == space.epoch && told.ranges == ranges) {
+            return Ok(());
+        }
         let map = space_map(space)?;
-        self.spaces.set(target, &map, 0).context("failed to tell the kernel side of the target's modules")
+        self.spaces.set(target, &map, 0).context("failed to tell the kernel side of the target's modules")?;
+        self.told.insert(target, Told { _map: map, epoch: space.epoch, ranges: ranges.to_vec() });
+        Ok(())
     }
 
     /// Adds rules, the first of them with this number.
@@ -295,6 +310,14 @@ pub fn detach_later(probes: Vec<UProbeLink>) {
         // Without a thread they are taken out here.
         let _ = thread::Builder::new().name("detach".into()).spawn(move || detach(probes));
     }
+}
+
+/// What the kernel side was told of the modules of a target.
+struct Told {
+    /// Held as long as the kernel side may look at it.
+    _map: Array<MapData, Value<Space>>,
+    epoch: u64,
+    ranges: Vec<Range>,
 }
 
 /// Prints what the kernel side logs to stderr.

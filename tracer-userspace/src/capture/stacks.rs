@@ -222,9 +222,11 @@ impl Stacks {
         let walk = self.walks.remove(&hit.sequence);
         let native = self.natives.get(hit.native);
         let native_stop = native.map(|(_, native)| native.stop);
-        let whole = hit.flags & (NATIVE_LOST | PYTHON_LOST) == 0;
-        let key =
-            native.filter(|_| whole).map(|(place, _)| (place, self.pythons.get(hit.python).map(|(place, _)| place)));
+        let python = self.pythons.get(hit.python).map(|(place, _)| place);
+        // A number that stands for nothing here is as good as none.
+        let python_lost = hit.flags & PYTHON_LOST != 0 || hit.python != 0 && python.is_none();
+        let whole = hit.flags & NATIVE_LOST == 0 && !python_lost;
+        let key = native.filter(|_| whole).map(|(place, _)| (place, python));
         let known = key.and_then(|key| self.merged.get(&key));
         if let (None, Some(&(number, python)), Some(stop)) = (&walk, known, native_stop) {
             return StackNumber { number, end: stop.into(), python, stack_end: None };
@@ -246,7 +248,7 @@ impl Stacks {
         };
         let python = match self.pythons.get(hit.python) {
             Some((_, part)) => part.clone(),
-            None if hit.flags & PYTHON_LOST != 0 => PythonPart::without(PythonEnd::NotSent),
+            None if python_lost => PythonPart::without(PythonEnd::NotSent),
             None => PythonPart::without(PythonEnd::NotRead),
         };
         let (number, python) = merged(&native, end, python, &mut catalog.interned);
