@@ -3,7 +3,10 @@
 
 use std::{fs, sync::LazyLock};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    param::clock_ticks_per_second,
+    time::{ClockId, clock_gettime},
+};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -17,6 +20,12 @@ pub fn boot_now() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let ours = now.tv_sec.wrapping_mul(SECOND).wrapping_add(now.tv_nsec);
     ours.wrapping_sub(*AHEAD).max(0).cast_unsigned()
+}
+
+/// The same time in ticks, as `/proc` says of processes when they began.
+#[must_use]
+pub fn ticks(boot: u64) -> u64 {
+    boot.saturating_add_signed(*AHEAD) / (SECOND.cast_unsigned() / clock_ticks_per_second().max(1))
 }
 
 /// The offset of the clock since boot in nanoseconds, from the kernel's list: a clock's name, seconds and nanoseconds a

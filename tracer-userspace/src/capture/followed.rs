@@ -17,8 +17,8 @@ use rustix::{
 };
 use tracer_common::Epoch;
 
-use super::{search::Search, snapshot::Snapshots, watch::CodeWatch};
-use crate::discover::Discovery;
+use super::{clock::ticks, search::Search, snapshot::Snapshots, watch::CodeWatch};
+use crate::discover::{Discovery, process};
 
 /// How long a forked child is left alone that hits no probe: most execute another program at once.
 const SETTLED: Duration = Duration::from_millis(10);
@@ -102,10 +102,15 @@ impl Recorded {
 }
 
 impl Followed {
+    /// One that was made at a time, in nanoseconds since boot, if that is known.
+    ///
     /// # Errors
     /// If the end of the process can't be watched.
-    pub(super) fn new(pid: u32, serial: u64, root: bool, stage: Stage) -> Result<Self> {
-        Ok(Self { serial, root, stage, exit: watch(pid)? })
+    pub(super) fn new(pid: u32, serial: u64, root: bool, stage: Stage, made: Option<u64>) -> Result<Self> {
+        let exit = watch(pid)?;
+        // Asked when its end is watched, so that what has the number now has it until that.
+        let another = |made| process::start(pid).is_none_or(|start| start.abs_diff(ticks(made)) > LONG_AFTER);
+        Ok(Self { serial, root, stage, exit: exit.filter(|_| !made.is_some_and(another)) })
     }
 
     /// Whether it has ended: all of its threads.
@@ -141,6 +146,10 @@ impl Followed {
         matches!(&self.stage, Stage::Forked(forked) if forked.since.elapsed() >= SETTLED) && !self.has_ended()
     }
 }
+
+/// Ticks from the making of a process after which one of its number must be another: a second, in which a process is not
+/// both done and its number given anew.
+const LONG_AFTER: u64 = 100;
 
 /// How long it takes a process to end whose memory is gone, on a busy machine.
 const ENDING: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };

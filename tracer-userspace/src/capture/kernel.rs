@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loads the kernel side, attaches it, and reads what it counts.
 
-use std::{collections::BTreeMap, io::ErrorKind, num::NonZeroU32, os::fd::AsFd as _, path::Path, thread};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    num::NonZeroU32,
+    os::fd::AsFd as _,
+    path::Path,
+    thread::{self, JoinHandle},
+};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -66,6 +73,7 @@ pub struct Kernel {
     no_space: Array<MapData, Value<Space>>,
     /// By target.
     told: BTreeMap<u32, Told>,
+    detaching: Detaching,
     /// The unwind tables: an array of maps, set by several threads at once.
     tables: MapData,
     rules: Array<MapData, Value<Rule>>,
@@ -96,6 +104,7 @@ impl Kernel {
             targets: HashMap::try_from(map(&mut ebpf, "TARGETS")?)?,
             followed: HashMap::try_from(map(&mut ebpf, "FOLLOWED")?)?,
             told: BTreeMap::new(),
+            detaching: Detaching::default(),
             no_space: space_map(&Space {
                 epoch: NO_EPOCH,
                 number: NO_SPACE,
@@ -166,6 +175,14 @@ impl Kernel {
     /// Lets the hits of a process through no more.
     pub fn remove_target(&mut self, tgid: u32) -> Result<()> {
         removed(self.targets.remove(&tgid)).context("failed to tell the kernel side that a process is done")
+    }
+
+    /// The same, if it is still the target with this number: another process may have its id by now.
+    pub fn remove_target_if(&mut self, tgid: u32, target: u32) -> Result<()> {
+        match self.targets.get(&tgid, 0) {
+            Ok(Value(Target { number, .. })) if number == target => self.remove_target(tgid),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the memory back that told of the modules of the target with this number, which is gone.
@@ -255,7 +272,7 @@ impl Kernel {
 
     /// Puts a probe at `offset` of the file at `path`, for one process or for all.
     ///
-    /// Dropping the link takes it out again; see [`detach`].
+    /// Dropping the link takes it out again, and takes a while; see [`Self::detach`].
     pub fn attach(&mut self, scope: Scope, path: &Path, offset: u64, cookie: Cookie) -> Result<UProbeLink> {
         let probe: &mut UProbe = program(&mut self.ebpf, "probe")?;
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
@@ -266,6 +283,17 @@ impl Kernel {
         };
         let link = probe.attach(point, path, scope)?;
         Ok(probe.take_link(link)?)
+    }
+
+    /// Takes probes out, in the background. Dropping this waits until that is done.
+    pub fn detach(&mut self, probes: Vec<UProbeLink>) {
+        probes.into_iter().for_each(|probe| self.detaching.add(probe));
+    }
+
+    /// Returns when each hit is sent that was let through before: the kernel waits for all who may look at a map that is put in
+    /// the place of another one.
+    pub fn wait_for_hits(&mut self) -> Result<()> {
+        self.spaces.set(0, &self.no_space, 0).context("failed to wait for the kernel side")
     }
 
     /// Watches processes come and go no more.
@@ -293,22 +321,26 @@ impl Kernel {
     }
 }
 
-/// Takes probes out, all at the same time: for each, the kernel waits until nobody can be in it any more, which takes up to
-/// a tenth of a second.
-pub fn detach(probes: Vec<UProbeLink>) {
-    thread::scope(|scope| {
-        for probe in probes {
-            // Without a thread it is taken out here.
-            let _ = thread::Builder::new().spawn_scoped(scope, move || drop(probe));
-        }
-    });
+/// Probes that are taken out in the background: for each, the kernel waits until nobody can be in it any more, which takes up to
+/// a tenth of a second. Dropping this waits for all of them, as a probe stays in the kernel for good, and its trap in who runs
+/// the function, if the end of its process stops the thread that takes it out.
+#[derive(Default)]
+struct Detaching(Vec<JoinHandle<()>>);
+
+impl Detaching {
+    fn add(&mut self, probe: UProbeLink) {
+        self.0.retain(|thread| !thread.is_finished());
+        // Without a thread it is taken out here.
+        self.0.extend(thread::Builder::new().name("detach".into()).spawn(move || drop(probe)));
+    }
 }
 
-/// The same, and does not wait for it.
-pub fn detach_later(probes: Vec<UProbeLink>) {
-    if !probes.is_empty() {
-        // Without a thread they are taken out here.
-        let _ = thread::Builder::new().name("detach".into()).spawn(move || detach(probes));
+impl Drop for Detaching {
+    fn drop(&mut self) {
+        for thread in self.0.drain(..) {
+            // It only drops what it has.
+            let _ = thread.join();
+        }
     }
 }
 

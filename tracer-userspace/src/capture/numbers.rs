@@ -23,12 +23,15 @@ pub struct Numbers<T> {
     /// The place in `values`, by number.
     places: HashMap<u32, usize>,
     /// Each value once, with the numbers that may still be used for it, and since when, oldest first.
-    values: Vec<(Rc<T>, VecDeque<(Instant, u32)>)>,
+    values: Vec<(Rc<T>, VecDeque<Since>)>,
     /// The place in `values`, by value.
     known: HashMap<Rc<T>, usize>,
     /// Numbers of values that have later ones, and since when, oldest first.
-    replaced: VecDeque<(Instant, u32)>,
+    replaced: VecDeque<Since>,
 }
+
+/// A number, and when that began.
+type Since = (Instant, u32);
 
 impl<T> Default for Numbers<T> {
     fn default() -> Self {

@@ -252,12 +252,12 @@ impl Recorder {
     /// # Errors
     /// If the fields of a fresh allocation cannot be what the layout says: recording on would record nonsense.
     pub fn hit(&mut self, raw: &RawHit, child: u32) -> Result<Option<u64>> {
-        event::check_layout(raw)?;
         if event::is_of_probe(raw.kind) && !self.processes.contains_key(&raw.hit.tgid) {
             // It stays away, and is a loss at its place.
             self.unplaced += 1;
             return Ok(None);
         }
+        event::check_layout(raw)?;
         let mut stack_end = None;
         let event = self.event(raw, child, &mut stack_end);
         self.define();

@@ -139,7 +139,7 @@ impl<'a> Recording<'a> {
             self.kernel.follow(pid)?;
         }
         // Who asked for one process wants to know all that keeps it from being recorded.
-        self.insert(pid, true, Stage::Looking(Search::new(self.scan.is_none())))
+        self.insert(pid, true, Stage::Looking(Search::new(self.scan.is_none())), None)
     }
 
     /// Records what a scan of the machine's processes finds.
@@ -215,9 +215,10 @@ impl<'a> Recording<'a> {
         looks.chain(loading).fold(EMPTY_RING, Duration::min)
     }
 
-    fn insert(&mut self, pid: u32, root: bool, stage: Stage) -> Result<()> {
+    /// Follows a process, that was made at a time if this is known.
+    fn insert(&mut self, pid: u32, root: bool, stage: Stage, made: Option<u64>) -> Result<()> {
         self.serial += 1;
-        self.processes.insert(pid, Followed::new(pid, self.serial, root, stage)?);
+        self.processes.insert(pid, Followed::new(pid, self.serial, root, stage, made)?);
         Ok(())
     }
 
@@ -281,10 +282,15 @@ impl<'a> Recording<'a> {
         }
         let mut found = Vec::new();
         for (&pid, process) in &mut self.processes {
-            if let Stage::Looking(search) = &mut process.stage {
-                let wanted = process.root && self.scan.is_none();
-                found
-                    .extend(search.look(pid, self.options.probes, &mut self.known).map(|answer| (pid, wanted, answer)));
+            if process.has_ended() {
+                continue;
+            }
+            let Stage::Looking(search) = &mut process.stage else { continue };
+            let wanted = process.root && self.scan.is_none();
+            let answer = search.look(pid, self.options.probes, &mut self.known);
+            // Else another one may have its number, of which this tells.
+            if !process.has_ended() {
+                found.extend(answer.map(|answer| (pid, wanted, answer)));
             }
         }
         for (pid, wanted, answer) in found {
@@ -350,7 +356,8 @@ impl<'a> Recording<'a> {
             Sent::Hit(raw) => {
                 let child = if raw.kind == Kind::Fork { self.forked(&raw.hit)? } else { 0 };
                 if let Some(end) = self.recorder.hit(&raw, child)? {
-                    self.kernel.set_stack_end(raw.hit.tid, end)?;
+                    // Where that is not possible, copies are larger than they need be.
+                    let _ = self.kernel.set_stack_end(raw.hit.tid, end);
                 }
                 self.look_at_owners(&raw);
                 if raw.kind == Kind::Exec {

@@ -85,6 +85,7 @@ pub struct Changes {
 #[derive(Default)]
 pub struct Files {
     modules: Vec<Code>,
+    /// The latest module of each file: one that somebody wrote to is another one.
     by_file: HashMap<FileId, usize>,
 }
 
@@ -104,9 +105,14 @@ impl Files {
         self.by_file.get(&file_id(mapping)).copied()
     }
 
+    /// Whether a module is of the file of a mapping, as it is now or was before.
+    fn is_of(&self, module: usize, mapping: &Mapping) -> bool {
+        self.modules.get(module).is_some_and(|code| file_id(&code.module.mapping) == file_id(mapping))
+    }
+
     /// The index of the file that a mapping of a process is of, and the mapping's bias.
     fn open(&mut self, pid: u32, mapping: &Mapping) -> Result<(usize, u64)> {
-        let index = match self.find(mapping) {
+        let index = match self.find(mapping).filter(|&index| self.modules[index].module.is_unchanged()) {
             Some(index) => index,
             None => {
                 let module = Module::open(pid, mapping)?;
@@ -250,7 +256,7 @@ impl Space {
 
     fn range_of(&self, mapping: &Mapping, files: &mut Files, problems: &mut Vec<String>) -> Option<Range> {
         let known = self.ranges().find(|range| {
-            (range.start, range.end) == (mapping.start, mapping.end) && files.find(mapping) == Some(range.module)
+            (range.start, range.end) == (mapping.start, mapping.end) && files.is_of(range.module, mapping)
         });
         if let Some(range) = known {
             return Some(*range);

@@ -11,7 +11,7 @@ use anyhow::Result;
 use aya::programs::uprobe::UProbeLink;
 use tracer_common::{GENERATIONS, NOT_WATCHED, PythonLayout};
 
-use super::kernel::{self, Kernel};
+use super::kernel::Kernel;
 
 /// Code objects that may be freed between two looks, which are a second apart: a hit costs the target a microsecond, or
 /// some fifteen where the kernel must single-step the instruction.
@@ -74,7 +74,7 @@ impl CodeWatch {
         if let Some(probe) = self.probe.take_if(|_| lately > MOST_FREED) {
             // First nobody relies on it any more.
             kernel.update_python(self.tgid, self.layout())?;
-            kernel::detach_later(vec![probe]);
+            kernel.detach(vec![probe]);
             self.rest();
         } else if self.probe.is_some() {
             self.pause = 0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A mapped file of the target: open, readable, and with its place in the target's memory.
 
+use std::{fs::File, os::unix::fs::MetadataExt as _};
+
 use anyhow::{Context as _, Result, ensure};
 use memmap2::{Mmap, UncheckedAdvice};
 
@@ -24,6 +26,13 @@ pub struct Module {
     /// What to subtract from an address in the process to get the module's own.
     pub bias: u64,
     data: Mmap,
+    /// Size and time of the last change when it was opened.
+    version: Option<(u64, i64, i64)>,
+}
+
+fn version(file: &File) -> Option<(u64, i64, i64)> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 impl Module {
@@ -33,16 +42,23 @@ impl Module {
     /// If it cannot be opened as the process has it, if it is no ELF file, or if it is another build.
     pub fn open(pid: u32, mapping: &Mapping) -> Result<Self> {
         let file = MappedFile::open(pid, mapping)?;
+        let version = version(&file.file);
         truncated::guard()?;
         // SAFETY: the mapping is private and read-only. What is read from it is checked like any input; what is gone of the
         // file by then reads as zeros.
         let data =
             unsafe { Mmap::map(&file.file) }.with_context(|| format!("failed to map {}", mapping.path.display()))?;
-        let mut module = Self { mapping: mapping.clone(), file, build_id: String::new(), bias: 0, data };
+        let mut module = Self { mapping: mapping.clone(), file, build_id: String::new(), bias: 0, data, version };
         let (bias, build_id) = module.identify(pid)?;
         module.bias = bias;
         module.build_id = build_id;
         Ok(module)
+    }
+
+    /// Whether nobody has written to the file since it was opened: another build may have been copied into its place.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        version(&self.file.file) == self.version
     }
 
     /// The parsed file.

@@ -173,6 +173,13 @@ struct Stat {
     start: u64,
 }
 
+/// When the process of this number began, in ticks since boot; `None` if there is none.
+#[must_use]
+pub fn start(pid: u32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&stat).map(|stat| stat.start)
+}
+
 /// The name, in parentheses, may hold parentheses and spaces itself: the last one closes it.
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     let open = text.iter().position(|byte| *byte == b'(')?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The end of a recording: all probes are taken out, and the file gets what is known only then.
+//! The end of a recording: no hit comes any more, the file gets what is known only then, and all probes are taken out.
 
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use crate::{
         behind::Behind,
         clock::boot_now,
         followed::Stage,
-        kernel,
         session::{Reason, Summary},
     },
     trace::{self, HITS, kind_word},
@@ -37,7 +36,7 @@ impl Recording<'_> {
         let _ = self.recorder.flush();
     }
 
-    /// Takes all probes out, and writes the rest. `None` if nothing was recorded.
+    /// Writes the rest, and takes all probes out. `None` if nothing was recorded.
     pub(in crate::capture) fn end(mut self, reason: Reason) -> Result<Option<Summary>> {
         let seconds = self.began.elapsed().as_secs_f64();
         let unrecorded = self.unrecorded()?;
@@ -46,13 +45,13 @@ impl Recording<'_> {
             self.kernel.remove_target(pid)?;
         }
         self.kernel.stop()?;
+        self.kernel.wait_for_hits()?;
         let mut probes = self.sites.end();
         for process in self.processes.values_mut() {
             if let Stage::Recorded(recorded) = &mut process.stage {
                 probes.extend(recorded.take_probes());
             }
         }
-        kernel::detach(probes);
         self.detached = true;
         // Nothing is added any more.
         self.drain(usize::MAX, Duration::MAX)?;
@@ -60,13 +59,14 @@ impl Recording<'_> {
             self.ended(pid, serial)?;
         }
         if !self.recorder.has_begun() {
+            self.kernel.detach(probes);
             return Ok(None);
         }
         for pid in self.recorded() {
             self.recorder.end(pid, reason);
         }
         let sent = self.kernel.counter(Counter::Sent)?;
-        let Self { kernel, mut recorder, behind, .. } = self;
+        let Self { mut kernel, mut recorder, behind, .. } = self;
         recorder.finish(sent, PATIENCE)?;
         // What hits told of processes that are not recorded is no event.
         let sent = sent - recorder.others();
@@ -118,6 +118,8 @@ impl Recording<'_> {
             // What is derived may be missing: the recording did not fail.
             let _ = recorder.epilogue(made_from, &epilogue);
         }
+        // Last, as it takes its time: the file is whole by now.
+        kernel.detach(probes);
         let (lost, dropped, bytes) = (recorder.lost(), recorder.dropped(), recorder.bytes());
         let processes = recorder.count();
         let never_came = kernel.counter(Counter::RingFull)? + recorder.unplaced();

@@ -10,8 +10,8 @@ use super::Recording;
 use crate::{
     capture::{
         attach,
+        clock::ticks,
         followed::{Forked, Link, Recorded, Stage},
-        kernel,
         search::Search,
         session::Reason,
         watch::CodeWatch,
@@ -48,13 +48,13 @@ impl Recording<'_> {
         // A command is forked from this process, which is followed for that moment.
         if !self.processes.contains_key(&pid) && pid != std::process::id() {
             self.recorder.problems(vec![UNHEARD.to_owned()]);
-            self.insert_found(pid, Stage::Looking(Search::new(false)));
+            self.insert_found(pid, Stage::Looking(Search::new(false)), None);
         }
     }
 
     /// Follows a process that nobody named, if its end can be watched.
-    fn insert_found(&mut self, pid: u32, stage: Stage) -> bool {
-        self.insert(pid, false, stage).inspect_err(|error| self.not_watched(pid, error)).is_ok()
+    fn insert_found(&mut self, pid: u32, stage: Stage, made: Option<u64>) -> bool {
+        self.insert(pid, false, stage, made).inspect_err(|error| self.not_watched(pid, error)).is_ok()
     }
 
     /// Tells of a process that can't be followed.
@@ -65,16 +65,23 @@ impl Recording<'_> {
     /// A process made a child: its number in the file, 0 if it is not recorded.
     pub(super) fn forked(&mut self, hit: &Hit) -> Result<u32> {
         let (Ok(pid), Ok(target)) = (u32::try_from(hit.object), u32::try_from(hit.size)) else { return Ok(0) };
-        let Some(parent) = self.processes.get(&hit.tgid).filter(|_| self.options.follow) else { return Ok(0) };
+        if !self.options.follow || !self.processes.contains_key(&hit.tgid) {
+            return Ok(0);
+        }
+        if let Some(before) = self.processes.remove(&pid) {
+            // It had this number until now.
+            self.forget(pid, before.stage, Reason::Exited)?;
+        }
+        let Some(parent) = self.processes.get(&hit.tgid) else { return Ok(0) };
         let (Stage::Recorded(recorded), true) = (&parent.stage, target != 0) else {
-            self.insert_found(pid, Stage::Looking(Search::new(false)));
+            self.insert_found(pid, Stage::Looking(Search::new(false)), Some(hit.time));
             return Ok(0);
         };
         let (parent, discovery) = (recorded.link.number, Rc::clone(&recorded.discovery));
         let Some(number) = self.recorder.add_forked(hit, pid) else { return Ok(0) };
         let (since, link) = (Instant::now(), Link { number, target });
         let forked = Forked { since, link, parent, made: hit.time, discovery };
-        if !self.insert_found(pid, Stage::Forked(forked)) {
+        if !self.insert_found(pid, Stage::Forked(forked), Some(hit.time)) {
             self.recorder.remove(pid);
             return Ok(0);
         }
@@ -85,11 +92,10 @@ impl Recording<'_> {
     pub(super) fn adopt(&mut self, pid: u32) -> Result<()> {
         let Some(process) = self.processes.get_mut(&pid) else { return Ok(()) };
         let Stage::Forked(Forked { link, parent, made, discovery, .. }) = &process.stage else { return Ok(()) };
-        let (link, parent, discovery) = (*link, *parent, Rc::clone(discovery));
+        let (link, parent, made, discovery) = (*link, *parent, *made, Rc::clone(discovery));
         // Of a child that is gone already, `/proc` tells nothing any more; it had its parent's command line.
-        let start = made / (1_000_000_000 / rustix::param::clock_ticks_per_second());
-        let gone = Process { pid, start, inside: None, ..discovery.process.clone() };
-        let identity = Process::read(pid).unwrap_or(gone);
+        let gone = Process { pid, start: ticks(made), inside: None, ..discovery.process.clone() };
+        let identity = Process::read(pid).ok().filter(|_| !process.has_ended()).unwrap_or(gone);
         self.recorder.record(attach::process_record(&identity, discovery.python.as_ref(), link.number, parent));
         self.recorder.describe_forked(pid);
         let watch = discovery.frames().map(|frames| CodeWatch::forked(pid, link.target, frames.layout));
@@ -154,9 +160,11 @@ impl Recording<'_> {
     /// Gives back what belonged to a process.
     pub(super) fn forget(&mut self, pid: u32, stage: Stage, reason: Reason) -> Result<()> {
         let Some(link) = stage.link() else { return Ok(()) };
+        // It may have ended while it was made a target.
+        self.kernel.remove_target_if(pid, link.target)?;
         if let Stage::Recorded(mut recorded) = stage {
             self.recorder.end(pid, reason);
-            kernel::detach_later(recorded.take_probes());
+            self.kernel.detach(recorded.take_probes());
             if recorded.told && !self.detached {
                 self.kernel.remove_space(link.target)?;
             }
