@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- What was not freed, by what ended (`exit` of the process, `close` of the device, `stop` of the recording, `source` of what was
+-- What was not freed, by what ended (`exit` of the process, `exec` of another program, `close` of the device, `stop` of the recording, `source` of what was
 -- imported) and the site of the allocation, most bytes first. Without a site: allocated before the recording, or in a gap.
 
 WITH ended AS (
@@ -7,6 +7,7 @@ WITH ended AS (
         CASE
             WHEN steps.verdict = 'bulk' THEN 'close'
             WHEN processes.reason IN ('exited', 'dead') THEN 'exit'
+            WHEN processes.reason = 'executed' THEN 'exec'
             WHEN processes.origin IS NOT NULL THEN 'source'
             ELSE 'stop'
         END AS held_until,

@@ -190,7 +190,8 @@ impl Gate {
     fn notices(&self, sorted: &Sorted<'_>) -> Vec<String> {
         let mut notices = self.suppressions.notices(&sorted.used, self.today);
         if let Some(baseline) = &self.baseline {
-            notices.extend(baseline.notices(&sorted.known));
+            let suppressed = sorted.suppressed.iter().map(|it| &it.finding);
+            notices.extend(baseline.notices(sorted.known.iter().chain(suppressed)));
         }
         notices
     }

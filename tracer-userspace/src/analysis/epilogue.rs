@@ -73,7 +73,9 @@ impl Epilogue {
     /// What to read of the trace's events for the tests, sites and times that are selected, and entries that come behind what
     /// these parts have. `None` if that is not known, or all of them are to be read.
     pub fn parts(&mut self, selection: &mut Selection) -> Option<(Vec<Run>, Vec<Entry>)> {
-        if !selection.filter().needs_definitions() || self.segments.is_empty() {
+        let filter = selection.filter();
+        // What segments have is told by where it happened.
+        if !filter.needs_definitions() || filter.by_allocation || self.segments.is_empty() {
             return None;
         }
         let held = self.folds.held_findings.all()?.into_iter().filter(Entry::is_at_end).collect();

@@ -17,6 +17,7 @@ use super::{
     Integrity, Ranking, Site, Suspect, VerdictCount,
     by_verdict::ByVerdict,
     cause::{self, Facts, Functions, Signs},
+    filter::origin_of,
     names::{self, Named},
     sites::Sites,
 };
@@ -245,7 +246,7 @@ impl SiteSum {
         self.possible += u64::from(outcome.certainty == Certainty::Possible);
         self.bytes = self.bytes.saturating_add(outcome.buffer.size);
         *self.verdicts.of(outcome.verdict) += 1;
-        *self.tests.entry(outcome.moment.test).or_default() += 1;
+        *self.tests.entry(origin_of(outcome).test).or_default() += 1;
         *self.places.entry(places).or_default() += 1;
         self.signs.add(outcome);
         self.example(Example::of(outcome));

@@ -41,6 +41,9 @@ pub struct Filter {
     pub since: Option<u64>,
     /// Before this time, in the same.
     pub until: Option<u64>,
+    /// Whether what became of a buffer belongs where the buffer was allocated, whoever did it: of a view of what was held,
+    /// until whatever end.
+    pub by_allocation: bool,
 }
 
 /// A device by class and id, or by id alone.
@@ -209,11 +212,10 @@ impl Selection {
         &self.filter
     }
 
-    /// Whether what was reported of buffers with this origin is selected, by all but the time.
-    pub(super) fn takes_origin(&self, origin: &Origin, device: Device) -> bool {
+    /// Whether what was counted of buffers with this origin is selected, by all but the time.
+    pub(super) fn takes_origin(&self, origin: &Origin, device: Option<Device>) -> bool {
         let Origin { buffer_type, test, stack, .. } = *origin;
-        self.filter.device.is_none_or(|query| query.matches(device))
-            && self.filter.buffer_type.is_none_or(|wanted| wanted == buffer_type)
+        self.filter.takes_memory(device, buffer_type)
             && self.tests.as_ref().is_none_or(|tests| tests.contains(&test))
             && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&stack))
     }
@@ -262,20 +264,27 @@ impl Selection {
             return true;
         }
         let imported = self.imported.contains(&entry.process());
-        let time = match entry {
-            // Without threads, what happened is not told from what nobody did by its thread.
-            Entry::Outcome(outcome) if imported && outcome.verdict != Verdict::Held => outcome.moment.time,
-            _ => origin(entry).time,
-        };
+        let time = self.origin(entry).time;
         let time = if imported { time.saturating_mul(UNIT) } else { time };
         since.is_none_or(|since| time >= since) && until.is_none_or(|until| time < until)
+    }
+
+    fn origin(&self, entry: &Entry) -> Moment {
+        match entry {
+            Entry::Outcome(outcome) if self.filter.by_allocation => outcome.buffer.allocated.unwrap_or_default(),
+            // Without threads, what happened is not told from what nobody did by its thread.
+            Entry::Outcome(outcome) if outcome.verdict != Verdict::Held && self.imported.contains(&entry.process()) => {
+                outcome.moment
+            }
+            _ => origin(entry),
+        }
     }
 
     fn matches_place(&self, entry: &Entry) -> bool {
         if self.tests.is_none() && self.stacks.is_none() {
             return true;
         }
-        let moment = origin(entry);
+        let moment = self.origin(entry);
         self.tests.as_ref().is_none_or(|tests| tests.contains(&moment.test))
             && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&moment.stack))
     }

@@ -92,13 +92,11 @@ impl SummaryFold {
             sum.not_freed += row.not_freed;
             sum.freed_more += row.freed_more;
         }
-        Summary {
-            integrity: report.integrity,
-            findings: findings(self.counts, model),
-            tests: report.tests,
-            ran: model.definitions.tests().into_iter().map(str::to_owned).collect(),
-            balance,
-        }
+        let findings = findings(self.counts, model);
+        let mut ran: BTreeSet<String> = model.definitions.tests().into_iter().map(str::to_owned).collect();
+        // An id that was cut has no phase by which to tell that it is a test's.
+        ran.extend(findings.iter().filter_map(|finding| finding.test.as_deref()).map(str::to_owned));
+        Summary { integrity: report.integrity, findings, tests: report.tests, ran, balance }
     }
 
     fn outcome(&mut self, outcome: &Outcome) {

@@ -161,7 +161,7 @@ impl TimelineFold {
         }
         // Lines and nodes come after what has a time.
         let mut kept: Vec<Brief> = self.kept.into();
-        kept.sort_by_key(|brief| (integrity.clock(brief.process) != Clock::Time, brief.moment.time));
+        kept.sort_by_key(|brief| (integrity.clock(brief.process) != Clock::Time, brief.moment.time, brief.at_end()));
         let steps: Vec<Step> = kept.into_iter().map(|brief| make.named(brief)).collect();
         let numbers: BTreeSet<u32> = steps.iter().map(|step| step.stack).collect();
         let mut known = KnownStacks::new(&model.definitions);
@@ -224,6 +224,11 @@ impl Query {
 }
 
 impl Brief {
+    /// What nobody did comes last of what has a time: it is all at once, in the order of processes and buffers.
+    fn at_end(&self) -> Option<(u32, Option<u64>)> {
+        (self.what == What::End && self.moment.thread == 0).then_some((self.process, self.unique_id))
+    }
+
     fn of(entry: &Entry) -> Self {
         let (moment, bytes) = match entry {
             Entry::Allocation(Allocation { buffer, moment }) | Entry::Outcome(Outcome { buffer, moment, .. }) => {

@@ -16,9 +16,7 @@ use super::{
     read::{read, read_with_origins},
 };
 use crate::{
-    analysis::{
-        self, Baseline, CountedFold, CountedIn, Counts, Expectations, Filter, Gate, Summary, SummaryFold, Suppressions,
-    },
+    analysis::{self, Baseline, CountedFold, Counts, Expectations, Filter, Gate, Summary, SummaryFold, Suppressions},
     view,
 };
 
@@ -69,8 +67,8 @@ fn refuse_outputs(args: &Check) -> Result<()> {
 fn gate(args: &Check) -> Result<Gate> {
     let expectations = parse_file(args.expect.as_deref(), Expectations::parse)?.unwrap_or_default();
     let filter = args.scope.filter()?;
-    if expectations.are_about(CountedIn::Server) && (filter.since.is_some() || filter.until.is_some()) {
-        bail!("the server ledger has no times: --since and --until do not go with expectations of it");
+    if args.expect.is_some() && (filter.since.is_some() || filter.until.is_some()) {
+        bail!("expectations are of whole lives: --since and --until do not go with them");
     }
     Ok(Gate {
         rules: args.fail_on.clone(),
@@ -109,8 +107,11 @@ fn summary(paths: &[PathBuf], filter: Filter) -> Result<Summary> {
 
 fn summary_and_counts(paths: &[PathBuf], filter: Filter) -> Result<(Summary, Counts)> {
     let (mut fold, mut counts) = (SummaryFold::default(), CountedFold::default());
-    let (model, selection) = read_with_origins(paths, filter, |entry| {
-        fold.entry(entry);
+    let (model, selection) = read_with_origins(paths, filter, |entry, is_selected| {
+        if is_selected {
+            fold.entry(entry);
+        }
+        // What is expected of a buffer counts where it was allocated, wherever it is freed.
         counts.entry(entry);
     })?;
     let mut summary = fold.finish(&model);

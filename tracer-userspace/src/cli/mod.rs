@@ -15,6 +15,8 @@ mod record;
 mod redact;
 mod scope;
 mod summed;
+#[cfg(test)]
+mod tests;
 
 use std::{
     env,
@@ -36,7 +38,7 @@ const PROBLEMS: u8 = 1;
 const FAILURE: u8 = 2;
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Status {
     /// All is well.
     Done,

@@ -94,20 +94,21 @@ pub(super) fn write(args: &Export, out: &mut dyn Write) -> Result<Status> {
     let options = &args.profile;
     let filter = args.scope.filter()?;
     let now = Read::of(&args.traces.paths, &filter)?;
-    match (args.to, &options.against) {
-        (Format::Svg, against) => {
-            let before = against.as_ref().map(|side| Read::of(&side.0, &filter)).transpose()?;
+    let before = options.against.as_ref().map(|side| Read::of(&side.0, &filter)).transpose()?;
+    let status = before.iter().fold(warn(&now.model), |status, before| status.max(warn(&before.model)));
+    match args.to {
+        Format::Svg => {
             let (measure, unit) = (options.measure(), options.unit());
-            let remark = now.remark(&args.traces.paths, before.as_ref().zip(against.as_ref()));
+            let remark = now.remark(&args.traces.paths, before.as_ref().zip(options.against.as_ref()));
             let before = before.map(|before| before.folded(options)).transpose()?;
             let heading = Heading { measure, unit, remark };
             write_svg(&now.folded(options)?, before.as_ref(), &heading, out)?;
         }
-        (Format::Folded, against) => {
-            let before = against.as_ref().map(|side| Read::of(&side.0, &filter)?.folded(options)).transpose()?;
+        Format::Folded => {
+            let before = before.map(|before| before.folded(options)).transpose()?;
             write_folded(&now.folded(options)?, before.as_ref(), out)?;
         }
-        (Format::Speedscope, _) => {
+        Format::Speedscope => {
             write_speedscope(&now.profile, now.stacks(options), &names(&args.traces.paths), out)?;
         }
         _ => {
@@ -117,7 +118,7 @@ pub(super) fn write(args: &Export, out: &mut dyn Write) -> Result<Status> {
         }
     }
     out.flush().context("failed to write")?;
-    Ok(warn(&now.model))
+    Ok(status)
 }
 
 /// A run's profile, and what its numbers mean.

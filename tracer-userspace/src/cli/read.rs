@@ -55,7 +55,7 @@ pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
 }
 
 pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
-    let (filter, paths) = (args.scope.filter()?, &args.traces.paths);
+    let (filter, paths) = (Filter { by_allocation: true, ..args.scope.filter()? }, &args.traces.paths);
     let (fold, model, selection) = read_fold(paths, filter, HeldFold::default(), HeldFold::entry, Folds::held)?;
     let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
     let mut value = fold.finish(args.by.into(), ranking, &model);
@@ -121,7 +121,7 @@ fn read_fold<F>(
             return Ok((fold, summed.model, selection));
         }
     }
-    let (model, selection) = read_all(paths, filter, false, |it| entry(&mut fold, it))?;
+    let (model, selection) = read_all(paths, filter, |it| entry(&mut fold, it))?;
     Ok((fold, model, selection))
 }
 
@@ -137,16 +137,18 @@ pub(super) fn read(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entr
             return Ok((summed.model, selection));
         }
     }
-    read_all(paths, filter, false, sink)
+    read_all(paths, filter, sink)
 }
 
-/// The same, with what the server's ledger has by place of allocation.
+/// The same for all entries, with whether they are selected, and with what the server's ledger has by place of allocation.
 pub(super) fn read_with_origins(
     paths: &[PathBuf],
     filter: Filter,
-    sink: impl FnMut(&Entry),
+    mut sink: impl FnMut(&Entry, bool),
 ) -> Result<(Model, Selection)> {
-    read_all(paths, filter, true, sink)
+    let mut selection = select(paths, filter)?;
+    let model = model::read_with_origins(open(paths)?, &mut |entry| sink(entry, selection.takes(entry)));
+    Ok((model, selection))
 }
 
 /// The same for the buffers of a query, and no more of the traces than that takes.
@@ -202,22 +204,13 @@ fn select(paths: &[PathBuf], filter: Filter) -> Result<Selection> {
     Ok(filter.select(&known.definitions))
 }
 
-fn read_all(
-    paths: &[PathBuf],
-    filter: Filter,
-    origins: bool,
-    mut sink: impl FnMut(&Entry),
-) -> Result<(Model, Selection)> {
+fn read_all(paths: &[PathBuf], filter: Filter, mut sink: impl FnMut(&Entry)) -> Result<(Model, Selection)> {
     let mut selection = select(paths, filter)?;
-    let mut take = |entry: &Entry| {
+    let model = model::read(open(paths)?, &mut |entry| {
         if selection.takes(entry) {
             sink(entry);
         }
-    };
-    let model = match origins {
-        true => model::read_with_origins(open(paths)?, &mut take),
-        false => model::read(open(paths)?, &mut take),
-    };
+    });
     Ok((model, selection))
 }
 

@@ -91,6 +91,7 @@ impl Scope {
             verdicts: Vec::new(),
             since: self.since,
             until: self.until,
+            by_allocation: false,
         })
     }
 

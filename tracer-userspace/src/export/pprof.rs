@@ -72,8 +72,8 @@ struct Builder<'a> {
 /// What tells locations apart.
 #[derive(PartialEq, Eq, Hash)]
 enum Place {
-    /// Mapping and address: what was inlined there is always the same.
-    Native(u64, u64),
+    /// Mapping, address and innermost function: what was inlined there is always the same, unless two builds have one path.
+    Native(u64, u64, u64),
     /// Function and line.
     Other(u64, i64),
 }
@@ -149,7 +149,7 @@ impl<'a> Builder<'a> {
         let line: Vec<schema::Line> = lines.iter().map(|line| self.line(line)).collect();
         let place = match first.kind {
             LineKind::Python => Place::Other(line[0].function_id, line[0].line),
-            LineKind::Native | LineKind::Interpreter => Place::Native(mapping, first.address),
+            LineKind::Native | LineKind::Interpreter => Place::Native(mapping, first.address, line[0].function_id),
         };
         self.describe(mapping, &line);
         self.location(place, mapping, first.address, line)

@@ -366,7 +366,7 @@ mod tests {
             event 8 t=8 p=1 released uid=7 size=4096 page=2048 type=1
             event 11 t=11 p=1 allocated uid=10 size=64 type=1 hooked=1
             end process=1 time=12 reason=capture-ended
-            problem text="a.json: errors in the capture: 1 (node 9: Out of Memory)"
+            problem text="a.json: errors in the capture: 1 (node 9: “Out of Memory”)"
             counter name=import.nodes value=12
         "#]]
         .assert_eq(&items);

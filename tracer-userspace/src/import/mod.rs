@@ -17,6 +17,9 @@ use crate::trace::{Event, Item, Kind, Problem, Session};
 
 /// How many lines of a kind are quoted.
 const QUOTES: usize = 5;
+/// What stands before and behind a quote, and never in one: whoever shows the trace to others takes quotes out by them.
+pub(crate) const QUOTED_FROM: char = '“';
+pub(crate) const QUOTED_TO: char = '”';
 /// Most characters of a quote.
 const QUOTE: usize = 120;
 
@@ -110,7 +113,10 @@ impl Oddities {
         if self.quotes.len() < QUOTES {
             let cut = if text.chars().nth(QUOTE).is_some() { "…" } else { "" };
             let text: String = text.trim().chars().take(QUOTE).collect();
-            self.quotes.push(format!("{number}: {text}{cut}"));
+            self.quotes.push(format!(
+                "{number}: {QUOTED_FROM}{}{cut}{QUOTED_TO}",
+                text.replace([QUOTED_FROM, QUOTED_TO], "\"")
+            ));
         }
     }
 

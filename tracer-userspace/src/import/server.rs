@@ -295,11 +295,11 @@ tests/test_a.py PASSED
             end process=2 time=10 reason=dead
             loss after=9 before=12 count=1 cause=unreadable
             end process=1 time=12 reason=log-ended
-            problem text="a.log: messages that could not be read: 1 (line 4: Allocated 64 bytes of DRAM on dev)"
-            problem text="a.log: messages that name no device, and count as lost: 1 (line 11: buffer 0x3e7)"
-            problem text="a.log: allocations that the server refused for their type: 1 (line 12: buffer 0x400 on device 4)"
-            problem text="a.log: messages that contradict those before them, because the log lacks some: 1 (line 9: buffer 0x200 on device 4)"
-            problem text="a.log: lines that no allocation server prints: 1 (line 7: tests/test_a.py PASSED)"
+            problem text="a.log: messages that could not be read: 1 (line 4: “Allocated 64 bytes of DRAM on dev”)"
+            problem text="a.log: messages that name no device, and count as lost: 1 (line 11: “buffer 0x3e7”)"
+            problem text="a.log: allocations that the server refused for their type: 1 (line 12: “buffer 0x400 on device 4”)"
+            problem text="a.log: messages that contradict those before them, because the log lacks some: 1 (line 9: “buffer 0x200 on device 4”)"
+            problem text="a.log: lines that no allocation server prints: 1 (line 7: “tests/test_a.py PASSED”)"
             counter name=import.lines value=12
             counter name=import.other value=2
         "#]]

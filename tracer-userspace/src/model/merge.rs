@@ -170,6 +170,11 @@ impl Merge {
         &self.processes
     }
 
+    /// Gives a process its number.
+    pub(super) fn know(&mut self, process: u32) {
+        self.process(process);
+    }
+
     fn time(&self, time: u64) -> u64 {
         time.saturating_add(self.shift)
     }

@@ -133,6 +133,7 @@ impl Reading {
         if !sums.processes.starts_with(self.merge.processes()) {
             return None;
         }
+        sums.processes.iter().for_each(|&number| self.merge.know(number));
         (self.ledger, self.reported) = (Ledger::default(), Reported::default());
         let model = &mut self.model;
         model.events = sums.events;

@@ -20,7 +20,10 @@ use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::trace::{Frame, Item, Process, Record, Session, Text};
+use crate::{
+    import::{QUOTED_FROM, QUOTED_TO},
+    trace::{Frame, Item, Process, Record, Session, Text},
+};
 
 /// Digits of the words that stand for names: among ten thousand names, two are the same with a chance of 1 in 20,000.
 const DIGITS: usize = 10;
@@ -177,7 +180,18 @@ fn sentence(words: &mut Words, text: &str) -> String {
             _ => format!("{before}{}{after}", words.stand_in(core)),
         }
     };
-    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    without_quotes(text).split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// A sentence without what it quotes of what was imported, which may be anything.
+fn without_quotes(text: &str) -> String {
+    let mut parts = text.split(QUOTED_FROM);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let behind = part.split_once(QUOTED_TO).map_or("", |(_, behind)| behind);
+        out.push_str(&format!("{QUOTED_FROM}…{QUOTED_TO}{behind}"));
+    }
+    out
 }
 
 fn is_number(text: &str) -> bool {

@@ -412,7 +412,7 @@ impl<R: Read> Bodies<R> {
         };
         let (file, minimum) = (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([m0, m1]));
         if file < MINIMUM || minimum > VERSION {
-            return Err(ReadError::OtherVersion { file, tool: VERSION });
+            return Err(ReadError::OtherVersion { file: file.max(minimum), tool: VERSION });
         }
         let seam = Seam { offset: HEAD, checksum: Checksum::default() };
         Ok(Self { input, seam, bytes: Vec::new(), cut: false })

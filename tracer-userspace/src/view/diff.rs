@@ -46,10 +46,11 @@ pub fn diff(diff: &Diff, top: usize) -> String {
 }
 
 fn headline(diff: &Diff) -> String {
-    let of = |kinds: &[ChangeKind]| told(diff.changes.iter().filter(|it| kinds.contains(&it.what)));
+    let step = |change: &Change| change.before.abs_diff(change.after);
+    let of = |kinds: &[ChangeKind]| told(diff.changes.iter().filter(|it| kinds.contains(&it.what)), step);
     let gone = of(&[ChangeKind::Vanished, ChangeKind::Fewer]);
     let new = of(&[ChangeKind::Appeared, ChangeKind::More]);
-    let same = told(diff.unchanged.iter().chain(diff.changes.iter().filter(|it| it.after > 0)));
+    let same = told(diff.unchanged.iter().chain(diff.changes.iter().filter(|it| it.after > 0)), |it| it.after);
     let (word, rest) = match diff.conclusion {
         Conclusion::Clean => ("Clean", "neither run has a finding".to_owned()),
         Conclusion::Fixed if same.is_empty() => ("Fixed", format!("{gone} gone, nothing left, nothing new")),
@@ -69,13 +70,12 @@ fn headline(diff: &Diff) -> String {
     }
 }
 
-/// By how much findings changed (or how many there are, if they did not), by verdict: `2 repeat at 1 site`.
-fn told<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
+/// How many findings these are, by verdict: `2 repeat at 1 site`.
+fn told<'a>(changes: impl Iterator<Item = &'a Change>, count_of: impl Fn(&Change) -> u64) -> String {
     let mut verdicts: BTreeMap<Verdict, (u64, Vec<&str>)> = BTreeMap::new();
     for change in changes {
         let (sum, sites) = verdicts.entry(change.verdict).or_default();
-        let step = change.before.abs_diff(change.after);
-        *sum += if step == 0 { change.after } else { step };
+        *sum += count_of(change);
         if !sites.contains(&change.site.id.as_str()) {
             sites.push(&change.site.id);
         }

@@ -16,6 +16,11 @@ pub fn junit(check: &Check) -> String {
         let text = check.doubts.join("\n");
         cases.push(Case { class: "check", name: "strict".to_owned(), failure: Some((headline(check), text)) });
     }
+    if check.integrity.damaged {
+        let message = "a trace is damaged: what is behind is missing".to_owned();
+        let text = check.integrity.problems.join("\n");
+        cases.push(Case { class: "check", name: "damaged".to_owned(), failure: Some((message, text)) });
+    }
     let failures = cases.iter().filter(|case| case.failure.is_some()).count();
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     out.push_str(&format!("<testsuite name=\"tt-buftrace\" tests=\"{}\" failures=\"{failures}\">\n", cases.len()));

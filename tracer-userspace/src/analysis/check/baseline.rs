@@ -77,13 +77,15 @@ impl Baseline {
         format!("{head}{body}")
     }
 
+    /// Whether it has a finding. Of one without a stack it is not known where it is, so that it may be any.
     pub(super) fn has(&self, finding: &Finding) -> bool {
-        self.known.iter().any(|known| known.site == finding.site.id && known.verdict == finding.verdict.name())
+        !finding.site.frames.is_empty()
+            && self.known.iter().any(|known| known.site == finding.site.id && known.verdict == finding.verdict.name())
     }
 
     /// What it has and the run has not.
-    pub(super) fn notices(&self, found: &[Finding]) -> Vec<String> {
-        let found: BTreeSet<_> = found.iter().map(|it| (it.verdict.name(), it.site.id.as_str())).collect();
+    pub(super) fn notices<'a>(&self, found: impl Iterator<Item = &'a Finding>) -> Vec<String> {
+        let found: BTreeSet<_> = found.map(|it| (it.verdict.name(), it.site.id.as_str())).collect();
         let gone = self.known.iter().filter(|it| !found.contains(&(it.verdict.as_str(), it.site.as_str())));
         gone.map(|it| format!("the baseline's {} at site {} ({}) was not found", it.verdict, it.site, it.name))
             .collect()

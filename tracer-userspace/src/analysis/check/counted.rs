@@ -65,6 +65,11 @@ impl Key {
         Self { process, device: Some(device), buffer_type, address, test, stack }
     }
 
+    fn origin(self) -> Origin {
+        let Self { process, buffer_type, address, test, stack, .. } = self;
+        Origin { process, buffer_type, address, test, stack }
+    }
+
     fn row(self, count: &Count, sites: &mut Sites) -> Counted {
         Counted {
             process: self.process,
@@ -99,8 +104,8 @@ impl CountedFold {
         }
     }
 
-    /// Ends in rows of both ledgers, in no order that matters. Of the server ledger, those that a filter takes, and none
-    /// unless the traces were read [for it](crate::model::read_with_origins).
+    /// Ends in rows of both ledgers, in no order that matters, of the allocations that a filter takes; of the server ledger there
+    /// are none unless the traces were read [for it](crate::model::read_with_origins).
     #[must_use]
     pub fn finish(self, model: &Model, selection: &Selection) -> Counts {
         let mut sites = Sites::new(&model.definitions);
@@ -108,12 +113,15 @@ impl CountedFold {
         let has_lost = |process: u32| losses.contains(&0) || losses.contains(&process);
         let mut allocator = Vec::new();
         for (key, mut count) in self.counts {
+            if !selection.takes_origin(&key.origin(), key.device) {
+                continue;
+            }
             count.possible |= count.unseen && has_lost(key.process);
             allocator.push(key.row(&count, &mut sites));
         }
         let mut server = Vec::new();
         for (&(origin, device), tally) in model.server.origins() {
-            if selection.takes_origin(&origin, device) {
+            if selection.takes_origin(&origin, Some(device)) {
                 let (allocations, frees, possible) = (tally.allocations, tally.frees, has_lost(origin.process));
                 let count = Count { allocations, frees, possible, unseen: false };
                 server.push(Key::of(origin, device).row(&count, &mut sites));

@@ -129,12 +129,6 @@ impl Expectations {
         self.0.is_empty()
     }
 
-    /// Whether one is about a ledger.
-    #[must_use]
-    pub fn are_about(&self, ledger: CountedIn) -> bool {
-        self.0.iter().any(|expectation| expectation.ledger == ledger)
-    }
-
     /// Holds them against what was counted; `strict` if numbers that may be wrong count too.
     pub(super) fn hold(&self, counts: &Counts, strict: bool) -> Vec<Expected> {
         let counted = |expectation: &Expectation| match expectation.ledger {
@@ -156,7 +150,7 @@ impl Expectation {
         Ok(Self {
             buffer_type: number.transpose()?.map(names::buffer_type),
             site: site.transpose()?,
-            test: raw.test.as_deref().map(Pattern::new),
+            test: raw.test.as_deref().map(Pattern::parse).transpose().map_err(|problem| what(&problem))?,
             ledger: raw.ledger,
             allocations: raw.allocations,
             frees: raw.frees,

@@ -95,7 +95,7 @@ impl Suppression {
             verdict: verdict.as_deref().map(known).transpose()?,
             expires: date(expires).ok_or_else(|| what("`expires` is a day, like 2027-01-31"))?,
             site: SitePattern::parse(&site).map_err(|problem| what(&problem))?,
-            test: test.as_deref().map(Pattern::new),
+            test: test.as_deref().map(Pattern::parse).transpose().map_err(|problem| what(&problem))?,
             reason,
         })
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ExcessKind;
 use crate::{
-    analysis::{Ranking, names},
+    analysis::{Ranking, filter::origin_of, names},
     model::{Certainty, Definitions, Device, Outcome, Verdict},
 };
 
@@ -67,7 +67,7 @@ impl Sums {
     pub(super) fn add(&mut self, kind: ExcessKind, outcome: &Outcome) {
         let owner = outcome.owner();
         let (device, buffer_type) = (owner.device, owner.buffer_type);
-        let key = Key { kind, test: outcome.moment.test, device, buffer_type, verdict: outcome.verdict };
+        let key = Key { kind, test: origin_of(outcome).test, device, buffer_type, verdict: outcome.verdict };
         self.0.entry(key).or_default().merge(Sum {
             count: 1,
             possible: u64::from(outcome.certainty == Certainty::Possible),

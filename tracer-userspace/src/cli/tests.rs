@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Commands on small traces, as users run them.
+
+use std::{fs, path::Path};
+
+use clap::Parser as _;
+use tempfile::TempDir;
+
+use super::{Status, args::Args, dispatch};
+use crate::trace::{Writer, text};
+
+/// Two tests, a function that allocates and one that frees.
+const NAMES: &str = "process id=1 pid=7\nborder process=1 next_unique_id=1\n\
+    text id=1 text=\"t.py::one (call)\"\ntext id=2 text=\"t.py::two (call)\"\n\
+    frame id=1 address=0x1\nsymbol frame=1 function=\"make()\"\nframe id=2 address=0x2\nsymbol frame=2 function=\"drop()\"\n\
+    stack id=1 frames=1 end=complete\nstack id=2 frames=2 end=complete\n";
+const END: &str = "end process=1 time=90 reason=exited\n";
+
+/// Test one allocates a buffer.
+fn allocated(id: u32) -> String {
+    format!(
+        "event {id} t={id} p=1 tid=7 request uid={id} size=64 stack=1 class=mesh\n\
+         event {id} t={id} p=1 tid=7 allocated uid={id} owns=1 size=64 address={:#x} class=mesh allocator=9\n",
+        id << 12
+    )
+}
+
+/// Test two frees it, and so often again.
+fn freed(id: u32, again: usize) -> String {
+    let address = id << 12;
+    let free = |status| {
+        format!("event 60 t=60 p=1 tid=7 free uid={id} size=64 address={address:#x} owns=1 status={status} stack=2\n")
+    };
+    let released = format!("event 61 t=60 p=1 tid=7 released uid={id} size=64 address={address:#x} allocator=9\n");
+    [free(1), released, free(2).repeat(again)].concat()
+}
+
+fn begin_test(text: u32) -> String {
+    format!("event 50 t={} p=1 tid=7 test-begin text={text}\n", 10 * text)
+}
+
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn trace(&self, name: &str, parts: &[&str]) {
+        let mut writer = Writer::create(&self.0.path().join(name)).expect("created");
+        let lines = [&[NAMES], parts, &[END]].concat().concat();
+        text::parse(&lines).expect("parsed").into_iter().for_each(|item| writer.item(item));
+        writer.flush().expect("written");
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).expect("written");
+    }
+
+    /// What a command says, whose words are files where there are some of that name.
+    fn run(&self, command: &str) -> (Status, String) {
+        let path = |word: &str| Some(self.0.path().join(word)).filter(|path| word.contains('.') && Path::exists(path));
+        let word = |word: &str| path(word).map_or(word.to_owned(), |path| path.display().to_string());
+        let words = ["tt-buftrace".to_owned()].into_iter().chain(command.split(' ').map(word));
+        let mut out = Vec::new();
+        let status = dispatch(Args::try_parse_from(words).expect("parsed").command, &mut out).expect("done");
+        (status, String::from_utf8(out).expect("UTF-8"))
+    }
+}
+
+#[test]
+fn what_was_held_until_its_device_closed_is_of_the_test_that_allocated_it() {
+    let files = Files::new();
+    let closed = "event 70 t=70 p=1 tid=7 bulk object=9\n";
+    files.trace("a.ttb", &[&begin_test(1), &allocated(11), &allocated(12), &begin_test(2), closed]);
+    for (filter, buffers) in [("--test one", 2), ("--test two", 0), ("--site make", 2), ("--until 0.00000005", 2)] {
+        let (_, text) = files.run(&format!("held a.ttb {filter} --json"));
+        let held: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let count: u64 = held["totals"].as_array().expect("rows").iter().filter_map(|row| row["count"].as_u64()).sum();
+        assert_eq!(count, buffers, "{filter}: {text}");
+    }
+}
+
+#[test]
+fn a_test_whose_id_was_cut_is_one() {
+    let files = Files::new();
+    let cut = "text id=3 text=\"t.py::long…\"\n";
+    files.trace("a.ttb", &[cut, &begin_test(3), &allocated(31), &freed(31, 1)]);
+    assert_eq!(files.run("check a.ttb --fail-on excess/test").0, Status::Problems);
+    assert_eq!(files.run("check a.ttb --fail-on excess/test>1").0, Status::Done);
+}
+
+#[test]
+fn an_expectation_is_of_whole_lives_whatever_is_selected() {
+    let files = Files::new();
+    files.trace("a.ttb", &[&begin_test(1), &allocated(11), &begin_test(2), &freed(11, 0)]);
+    files.write("e.toml", "[[expect]]\nname = \"each is freed\"\nallocations = 1\nfrees = 1\n");
+    for filter in ["", " --site make", " --test one", " --device 0"] {
+        assert_eq!(files.run(&format!("check a.ttb --expect e.toml{filter}")).0, Status::Done, "{filter}");
+    }
+    // Nothing is about a buffer that another test or function allocates.
+    for filter in [" --site drop", " --test two"] {
+        assert_eq!(files.run(&format!("check a.ttb --expect e.toml{filter}")).0, Status::Problems, "{filter}");
+    }
+}
+
+#[test]
+fn what_is_left_is_told_apart_from_what_is_gone() {
+    let files = Files::new();
+    files.trace("a.ttb", &[&begin_test(1), &allocated(11), &begin_test(2), &freed(11, 9)]);
+    files.trace("b.ttb", &[&begin_test(1), &allocated(11), &begin_test(2), &freed(11, 1)]);
+    let (_, text) = files.run("diff a.ttb b.ttb");
+    assert!(text.contains("8 repeat at 1 site gone, 1 repeat at 1 site left"), "{text}");
+}
+
+#[test]
+fn a_finding_without_a_stack_is_not_known_by_another_one() {
+    let files = Files::new();
+    let unnamed = |id| freed(id, 1).replace(" stack=2", "");
+    files.trace("a.ttb", &[&begin_test(1), &allocated(11), &unnamed(11)]);
+    files.trace("b.ttb", &[&begin_test(2), &allocated(22), &unnamed(22)]);
+    assert_eq!(files.run("check b.ttb --fail-on excess --baseline a.ttb").0, Status::Problems);
+    files.trace("a.ttb", &[&begin_test(1), &allocated(11), &freed(11, 1)]);
+    files.trace("b.ttb", &[&begin_test(2), &allocated(22), &freed(22, 1)]);
+    assert_eq!(files.run("check b.ttb --fail-on excess --baseline a.ttb").0, Status::Done);
+}
