@@ -150,7 +150,7 @@ fn what_cannot_be_imported_is_refused_and_what_is_damaged_is_said() -> Result<()
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let shown = text(&["report", path(&trace)])?;
     assert!(shown.contains("1 event, 1 lost in 1 gap (unreadable)"), "{shown}");
-    assert!(shown.contains("messages that could not be read: 1 (line 2: ✗ [PID 1] Freed buf)"), "{shown}");
+    assert!(shown.contains("messages that could not be read: 1 (line 2: “✗ [PID 1] Freed buf”)"), "{shown}");
     Ok(())
 }
 

@@ -83,7 +83,7 @@ pub struct ExcessSite {
 pub enum ExcessKind {
     /// A free beyond the allocations.
     Excess,
-    /// A free when the memory was gone with its device or allocator.
+    /// A free for which no allocator was called, mostly as the memory was gone with its device.
     Late,
     /// A forked child's free of its copy.
     Inherited,

@@ -123,12 +123,15 @@ impl Verdict {
                 PAST,
             ),
             Self::AfterClose => (
-                "Usually none, the memory was gone already. In some releases the destructor calls a dangling allocator.",
+                "Usually none, the memory was gone already; but where the device is open, it stays taken: a leak. In some releases the destructor calls a dangling allocator.",
                 &[
                     "Tensors outlive the fixture that closes the device: locals of a failed test are kept by pytest.",
                     "A cache at module level is destroyed when the interpreter exits.",
                 ],
-                &["`excess`, below the late sites: what kept the buffer.", "Whether the test failed: its locals stay."],
+                &[
+                    "`excess`, below the late sites: what kept the buffer, or that its memory was not given back.",
+                    "Whether the test failed: its locals stay.",
+                ],
                 GAP,
             ),
             Self::Marked => (

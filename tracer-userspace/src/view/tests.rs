@@ -74,6 +74,7 @@ fn the_report_counts() {
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
         19 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
         Memory
           device  type  allocated    bytes  freed   bytes  live    bytes     peak        at  in
@@ -187,6 +188,7 @@ fn the_timeline_of_an_address() {
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
         19 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
             0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one (call)
             0.001005  FREE #1    buffer 10  mesh0 DRAM 0x100400  4096 B  released  in t.py::one (call)
@@ -206,6 +208,7 @@ fn the_timeline_of_a_buffer_with_stacks() {
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
         19 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
             0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one (call)
               #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
@@ -233,6 +236,7 @@ fn the_sites_of_excess() {
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
         19 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
         Site 1: 1 excess free (1 repeat)
           0a94d40f7912 ? (libtt_metal)
@@ -253,13 +257,15 @@ fn the_sites_of_excess() {
             #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
             #2 main python3.12+0x600
 
-        Late frees, no excess: the memory was gone with its device or allocator
+        Late frees, no excess: no allocator was called, mostly as the memory was gone with its device
 
         Late site 1: 1 late free (1 after-close)
           b777b1d0c592 tt::tt_metal::distributed::MeshBuffer::create
           1 in t.py::two
           e.g. buffer 12 (mesh0, DRAM 0x100400, process 1)
-          cause: no known pattern
+          cause: a buffer was freed, and its memory was not given back (not-given-back)
+            this free: no allocator was called, and none has released everything since buffer 12 was allocated: unless mesh0 is gone otherwise, its memory stays taken
+            look at whether the device is open: once a process has closed one of several devices, ttnn 0.69 and 0.81 call no allocator for the others, whose memory stays taken until they close, though reports here count it as freed
           this free:
             #0 tt::tt_metal::Buffer::deallocate_impl() libtt_metal.so+0x4000
             #1 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
@@ -295,6 +301,7 @@ fn what_is_held_by_site_and_by_device() {
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
         19 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
+        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
         Never freed until the process ended: 1 buffer, 2.0 MiB, 1 of them only possible
 

@@ -79,6 +79,17 @@ impl Facts<'_> {
         Some(told + &by)
     }
 
+    pub(super) fn not_given_back(&self) -> Option<String> {
+        let signed = self.signs.get(Sign::NotGivenBack)?;
+        Some(format!(
+            "{}: no allocator was called, and none has released everything since buffer {} was allocated: unless {} is gone \
+             otherwise, its memory stays taken",
+            self.of_all(signed),
+            signed.buffer.unique_id,
+            device(&signed.buffer)
+        ))
+    }
+
     /// How many of the frees it is about.
     fn of_all(&self, signed: &Signed) -> String {
         match (signed.count, self.count) {

@@ -42,6 +42,8 @@ pub enum Cause {
     ForkedChild,
     /// A tensor outlived its device.
     OutlivedDevice,
+    /// A free reached no allocator, although its device was not seen to close.
+    NotGivenBack,
 }
 
 /// A cause that the evidence speaks for.
@@ -79,6 +81,7 @@ const RULES: [(Cause, Rule); Cause::ALL.len()] = [
     (Cause::GraphCapture, |facts| facts.graph_capture()),
     (Cause::ForkedChild, |facts| facts.forked_child()),
     (Cause::OutlivedDevice, |facts| facts.outlived_device()),
+    (Cause::NotGivenBack, |facts| facts.not_given_back()),
 ];
 
 /// The causes that the facts of a site speak for.
@@ -88,7 +91,7 @@ pub(super) fn suspects(facts: &Facts<'_>) -> Vec<Suspect> {
 
 impl Cause {
     /// All causes, in the order in which they are told.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ProgramCache,
         Self::Cache,
         Self::ProgramPool,
@@ -98,6 +101,7 @@ impl Cause {
         Self::GraphCapture,
         Self::ForkedChild,
         Self::OutlivedDevice,
+        Self::NotGivenBack,
     ];
 
     /// The name in output, the same as in JSON.
@@ -113,6 +117,7 @@ impl Cause {
             Self::GraphCapture => "graph-capture",
             Self::ForkedChild => "forked-child",
             Self::OutlivedDevice => "outlived-device",
+            Self::NotGivenBack => "not-given-back",
         }
     }
 
@@ -170,6 +175,12 @@ impl Cause {
                 "a tensor outlived its device",
                 "The free comes after the bulk release by which its device closed, or when the device object was gone.",
                 "who holds the tensor: a cache, a module global, or pytest, which keeps the locals of a failed test",
+            ),
+            Self::NotGivenBack => (
+                "a buffer was freed, and its memory was not given back",
+                "No allocator was called, and the buffer's own has not released everything since the allocation.",
+                "whether the device is open: once a process has closed one of several devices, ttnn (0.66 to 0.81) calls no \
+                 allocator for the others, whose memory stays taken until they close, though reports here count it as freed",
             ),
         };
         CauseWords { cause: self, meaning, evidence, look }

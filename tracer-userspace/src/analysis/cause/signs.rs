@@ -25,6 +25,8 @@ pub(super) enum Sign {
     Closed,
     /// Its device object was gone, and nothing told of a close.
     Gone,
+    /// No allocator was called for an owner, and none had released everything.
+    NotGivenBack,
 }
 
 /// The frees that have a sign.
@@ -79,6 +81,9 @@ fn signs(outcome: &Outcome) -> impl Iterator<Item = Sign> {
     let late = match outcome.verdict {
         Verdict::AfterClose | Verdict::Marked if before(Verdict::Bulk) => Some(Sign::Closed),
         Verdict::Marked => Some(Sign::Gone),
+        Verdict::AfterClose if outcome.previous == Previous::None && outcome.buffer.allocated.is_some() => {
+            Some(Sign::NotGivenBack)
+        }
         _ => None,
     };
     [alias(outcome), phantom, copy.then_some(Sign::Copy), late].into_iter().flatten()

@@ -62,6 +62,8 @@ pub(super) struct Account {
     unseen_ends: Option<u64>,
     /// Events that cannot be, given those before.
     contradictions: u64,
+    /// Frees of owners that reached no allocator, although nothing is known to have released the memory before.
+    not_given_back: u64,
 }
 
 /// What a child gets from its parent.
@@ -91,6 +93,7 @@ impl Account {
             gaps: gaps.count,
             unseen_ends: None,
             contradictions: 0,
+            not_given_back: 0,
         }
     }
 
@@ -132,6 +135,14 @@ impl Account {
             problems.push(format!(
                 "process {process}: the object of {} events could not be read; they count as lost",
                 self.unreadable
+            ));
+        }
+        if self.not_given_back > 0 {
+            let frees = if self.not_given_back == 1 { "free" } else { "frees" };
+            problems.push(format!(
+                "process {process}: {} {frees} reached no allocator, though none had released everything: while the device is open, \
+                 the memory stays taken, but counts as freed here (`explain not-given-back`)",
+                self.not_given_back
             ));
         }
         if self.contradictions > 0 {

@@ -206,6 +206,11 @@ impl Account {
         let certainty = both(outcome.certainty, since);
         self.forget_block(&outcome.buffer);
         let verdict = origin.verdict(&Effect::Silent).unwrap_or(outcome.verdict);
+        let allocated = outcome.buffer.allocated.map_or(u64::MAX, |moment| moment.time);
+        let may_be_gone = self.unseen_ends.is_some_and(|time| time >= allocated);
+        if origin == Origin::Owner && certainty == Certainty::Confirmed && !may_be_gone {
+            self.not_given_back = self.not_given_back.saturating_add(1);
+        }
         self.decide(&Outcome { verdict, certainty, ..outcome }, sink);
     }
 
