@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::{
-    target::{can_have_ttnn, record, ttnn_pytest},
+    target::{can_have_ttnn, record, ttnn, ttnn_pytest},
     tool::{can_probe, json, path},
 };
 
@@ -54,6 +54,30 @@ fn check(version: &str) -> Result<()> {
     let kept = kept.with_context(|| format!("{evidence:?}"))?;
     assert!(kept.contains("; pytest let go of it, in "), "{kept}");
     Ok(())
+}
+
+/// Five tensors are freed on a device that is open, and ttnn itself says that their memory stays taken.
+fn check_two_devices(version: &str) -> Result<()> {
+    if !can_probe() || !can_have_ttnn() {
+        return Ok(());
+    }
+    let (_target, trace) = record(ttnn(version, &["two_devices.py"])?)?;
+    let excess = json(&["excess", path(&trace)])?;
+    let [site] = excess["late"].as_array().map(Vec::as_slice).context("sites")? else { panic!("{excess}") };
+    assert_eq!((&site["count"], &site["causes"][0]["cause"]), (&json!(5), &json!("not-given-back")), "{site}");
+    let problems = excess["integrity"]["problems"].to_string();
+    assert!(problems.contains("5 frees reached no allocator"), "{problems}");
+    Ok(())
+}
+
+#[test]
+fn ttnn_0_66_keeps_memory_after_another_device_closed() -> Result<()> {
+    check_two_devices("0.66.0")
+}
+
+#[test]
+fn ttnn_0_81_keeps_memory_after_another_device_closed() -> Result<()> {
+    check_two_devices("0.81.1")
 }
 
 #[test]

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frees on a device that is open, after another one was closed: ttnn's own count of what is allocated goes on growing."""
+
+import pathlib
+import sys
+
+import ttnn
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lookalike"))
+
+import attach  # noqa: E402
+
+TENSORS = 5
+
+attach.wait_for_tracer()
+device = ttnn.open_device(device_id=0)
+ttnn.close_device(ttnn.open_device(device_id=1))
+
+
+def taken():
+    return ttnn.get_memory_view(device, ttnn.BufferType.L1).total_bytes_allocated_per_bank
+
+
+for _ in range(TENSORS):
+    before = taken()
+    tensor = ttnn.empty((1, 1, 64, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, device, ttnn.L1_MEMORY_CONFIG)
+    ttnn.deallocate(tensor)
+    assert taken() > before, "the memory was given back"
