@@ -265,7 +265,7 @@ fn the_sites_of_excess() {
           e.g. buffer 12 (mesh0, DRAM 0x100400, process 1)
           cause: a buffer was freed, and its memory was not given back (not-given-back)
             this free: no allocator was called, and none has released everything since buffer 12 was allocated: unless mesh0 is gone otherwise, its memory stays taken
-            look at whether the device is open: once a process has closed one of several devices, ttnn 0.69 and 0.81 call no allocator for the others, whose memory stays taken until they close, though reports here count it as freed
+            look at whether the device is open: once a process has closed one of several devices, ttnn (0.66 to 0.81) calls no allocator for the others, whose memory stays taken until they close, though reports here count it as freed
           this free:
             #0 tt::tt_metal::Buffer::deallocate_impl() libtt_metal.so+0x4000
             #1 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
