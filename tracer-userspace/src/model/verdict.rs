@@ -19,7 +19,7 @@ pub enum Verdict {
     StolenFree,
     /// Two live owners in one allocator share bytes.
     Overlap,
-    /// The buffer was freed after its allocator or device was gone.
+    /// No allocator was called for a free: mostly the allocator or device was gone.
     AfterClose,
     /// The buffer was only marked, because its device was gone.
     Marked,
@@ -135,7 +135,7 @@ impl Verdict {
             }
             Self::StolenFree => "released memory that by then belonged to another live buffer",
             Self::Overlap => "shares bytes with another live buffer of the same allocator",
-            Self::AfterClose => "freed when its allocator or device was gone; no allocator was called",
+            Self::AfterClose => "freed without a call of an allocator: its device was gone, or the memory leaked",
             Self::Marked => "only marked as deallocated, because its device was gone",
             Self::Bulk => "released with everything else of its allocator, e.g. when the device closed",
             Self::Failed => "requested but never allocated, e.g. out of memory",

@@ -85,7 +85,7 @@ fn the_report_counts() {
           verdict      confirmed  possible  meaning
           released             1         0  freed once by its owner, and the allocator got the memory back
           repeat               1         0  freed again although it was deallocated already; the call had no effect
-          after-close          1         0  freed when its allocator or device was gone; no allocator was called
+          after-close          1         0  freed without a call of an allocator: its device was gone, or the memory leaked
           failed               1         0  requested but never allocated, e.g. out of memory
           pre-attach           1         0  freed here, allocated before the recording began
           held                 0         1  still live at the end

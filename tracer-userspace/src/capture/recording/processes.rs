@@ -68,6 +68,13 @@ impl Recording<'_> {
         if !self.options.follow || !self.processes.contains_key(&hit.tgid) {
             return Ok(0);
         }
+        if let Some(child) = self.processes.get(&pid)
+            && let Some(link) = child.stage.link()
+            && !child.has_ended()
+        {
+            // It was looked for where hits were lost, and found before the one that tells of its making.
+            return Ok(link.number);
+        }
         if let Some(before) = self.processes.remove(&pid) {
             // It had this number until now.
             self.forget(pid, before.stage, Reason::Exited)?;
