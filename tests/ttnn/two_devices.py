@@ -11,11 +11,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lookali
 
 import attach  # noqa: E402
 
-TENSORS = 5
+BEFORE, SINCE = 2, 3
 
+truth = attach.Truth()
 attach.wait_for_tracer()
 device = ttnn.open_device(device_id=0)
-ttnn.close_device(ttnn.open_device(device_id=1))
+other = ttnn.open_device(device_id=1)
 
 
 def taken():
@@ -26,11 +27,18 @@ def make():
     return ttnn.empty((1, 1, 64, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, device, ttnn.L1_MEMORY_CONFIG)
 
 
-for _ in range(TENSORS):
+def free(tensor):
     before = taken()
-    ttnn.deallocate(make())
-    assert taken() > before, "the memory was given back"
-# What a free was is told by what its thread does next.
+    ttnn.deallocate(tensor)
+    return before - taken()
+
+
+assert free(make()) > 0, "the memory was not given back"
+tensors = [make() for _ in range(BEFORE)]
+ttnn.close_device(other)
+for tensor in tensors + [make() for _ in range(SINCE)]:
+    assert free(tensor) == 0, "the memory was given back"
 kept = make()
+truth.write("taken", bytes=taken())
 # To close the device now, or to let the interpreter do that, aborts the process in some releases.
 os._exit(0)

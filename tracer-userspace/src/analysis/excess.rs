@@ -33,7 +33,9 @@ pub struct Excess {
     pub integrity: Integrity,
     /// Sites of frees beyond the allocations, as ranked.
     pub sites: Vec<ExcessSite>,
-    /// Sites of late frees (after-close, marked), which are no excess.
+    /// Sites of frees that leaked, which are no excess.
+    pub leaks: Vec<ExcessSite>,
+    /// Sites of late frees (after-close, marked), which are none either.
     pub late: Vec<ExcessSite>,
     /// Sites of frees in forked children of what their parents allocated, which are none either, but look like it where
     /// processes are not told apart.
@@ -83,7 +85,9 @@ pub struct ExcessSite {
 pub enum ExcessKind {
     /// A free beyond the allocations.
     Excess,
-    /// A free for which no allocator was called, mostly as the memory was gone with its device.
+    /// A free for which no allocator was called, although the memory was still taken.
+    Leak,
+    /// A free when the memory was gone with its device.
     Late,
     /// A forked child's free of its copy.
     Inherited,
@@ -131,6 +135,7 @@ struct Places {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 enum Before {
     Free(Verdict, u32),
+    Close(u32),
     None,
     Forgotten,
     Unseen,
@@ -178,8 +183,8 @@ impl ExcessFold {
         let integrity = Integrity::of(model);
         if let Some(by) = by {
             let (groups, hidden) = self.groups.finish(by, ranking, &model.definitions);
-            let [sites, late, inherited] = Default::default();
-            return Excess { integrity, sites, late, inherited, by: Some(by), groups, hidden };
+            let [sites, leaks, late, inherited] = Default::default();
+            return Excess { integrity, sites, leaks, late, inherited, by: Some(by), groups, hidden };
         }
         let mut sites = Sites::new(&model.definitions);
         let mut sums: BTreeMap<(ExcessKind, String), (Rc<Site>, SiteSum)> = BTreeMap::new();
@@ -196,13 +201,13 @@ impl ExcessFold {
         }
         let (mut hidden, mut functions) = (0, Functions::default());
         let mut stacks = KnownStacks::new(&model.definitions);
-        let [sites, late, inherited] = [ExcessKind::Excess, ExcessKind::Late, ExcessKind::Inherited].map(|kind| {
+        let [sites, leaks, late, inherited] = ExcessKind::ALL.map(|kind| {
             let mut ranked = kinds.remove(&kind).unwrap_or_default();
             ranked.sort_by_key(|(_, sum)| (ranking.key(sum.count, sum.bytes, sum.first), sum.first));
             hidden += ranking.cut(&mut ranked);
             ranked.into_iter().map(|(site, sum)| sum.finish(site, &mut stacks, &mut functions)).collect()
         });
-        Excess { integrity, sites, late, inherited, by, groups: Vec::new(), hidden }
+        Excess { integrity, sites, leaks, late, inherited, by, groups: Vec::new(), hidden }
     }
 }
 
@@ -218,12 +223,16 @@ impl ExcessSite {
 }
 
 impl ExcessKind {
+    /// All kinds, the gravest first.
+    pub const ALL: [Self; 4] = [Self::Excess, Self::Leak, Self::Late, Self::Inherited];
+
     /// That of a verdict; none if it is no finding about a free.
     #[must_use]
     pub fn of(verdict: Verdict) -> Option<Self> {
         match verdict {
             // Both owners of shared bytes were allocated, and freed so far by neither.
             Verdict::Overlap => None,
+            Verdict::Leaked => Some(Self::Leak),
             Verdict::AfterClose | Verdict::Marked => Some(Self::Late),
             Verdict::Inherited => Some(Self::Inherited),
             _ => matches!(verdict.colour(), Colour::Excess | Colour::Red).then_some(Self::Excess),
@@ -236,6 +245,7 @@ impl SiteSum {
         let previous = match outcome.previous {
             Previous::None => Before::None,
             Previous::Free(moment, verdict) => Before::Free(verdict, moment.stack),
+            Previous::Close(moment) => Before::Close(moment.stack),
             Previous::Forgotten => Before::Forgotten,
             Previous::Unseen => Before::Unseen,
         };
@@ -324,13 +334,14 @@ impl Before {
     fn verdict(self) -> Option<Verdict> {
         match self {
             Self::Free(verdict, _) => Some(verdict),
-            Self::None | Self::Forgotten | Self::Unseen => None,
+            Self::Close(_) | Self::None | Self::Forgotten | Self::Unseen => None,
         }
     }
 
     fn resolve(self, stacks: &mut KnownStacks<'_>) -> Place {
         let (what, stack) = match self {
             Self::Free(verdict, stack) => (verdict.name(), stacks.get(stack)),
+            Self::Close(stack) => ("none, but a device was closed before", stacks.get(stack)),
             Self::None => ("none", None),
             Self::Forgotten => ("not known: too long before, or not in the recording", None),
             Self::Unseen => ("not in the recording", None),

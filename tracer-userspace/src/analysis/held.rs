@@ -15,7 +15,7 @@ use super::{
     names::{self, Named},
     sites::Sites,
 };
-use crate::model::{Certainty, Definitions, Entry, KnownStacks, Model, Outcome, Verdict};
+use crate::model::{Certainty, Definitions, Entry, KnownStacks, Model, Outcome, Previous, Verdict};
 
 /// Buffers that were live when something ended, in groups.
 #[derive(Clone, Debug, Serialize)]
@@ -71,6 +71,8 @@ pub struct HeldTotal {
     pub count: u64,
     /// Of these, how many may have been freed in a gap of the recording, or after it.
     pub possible: u64,
+    /// Of these, how many were freed, but their memory stayed taken.
+    pub leaked: u64,
     /// Their bytes.
     pub bytes: u64,
 }
@@ -88,6 +90,8 @@ pub struct HeldGroup {
     pub count: u64,
     /// Of these, how many may have been freed in a gap of the recording, or after it.
     pub possible: u64,
+    /// Of these, how many were freed, but their memory stayed taken.
+    pub leaked: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Nanoseconds from the first allocation to its end; `null` if it was not seen, or if its source has no times.
@@ -124,6 +128,7 @@ struct Key {
 struct Sum {
     count: u64,
     possible: u64,
+    leaked: u64,
     bytes: u64,
     /// Oldest and youngest age.
     ages: Option<(u64, u64)>,
@@ -235,7 +240,8 @@ impl Groups<'_> {
         for group in self.groups.values() {
             totals.entry(group.until).or_default().merge(group.sum.clone());
         }
-        let total = |(until, Sum { count, possible, bytes, .. })| HeldTotal { until, count, possible, bytes };
+        let total =
+            |(until, Sum { count, possible, leaked, bytes, .. })| HeldTotal { until, count, possible, leaked, bytes };
         totals.into_iter().map(total).collect()
     }
 }
@@ -248,6 +254,7 @@ impl Group {
             site: self.site,
             count: self.sum.count,
             possible: self.sum.possible,
+            leaked: self.sum.leaked,
             bytes: self.sum.bytes,
             oldest: self.sum.ages.map(|(oldest, _)| oldest),
             youngest: self.sum.ages.map(|(_, youngest)| youngest),
@@ -264,6 +271,7 @@ impl Sum {
         Self {
             count: 1,
             possible: u64::from(outcome.certainty == Certainty::Possible),
+            leaked: u64::from(matches!(outcome.previous, Previous::Free(_, Verdict::Leaked))),
             bytes: outcome.buffer.size,
             ages: age.map(|age| (age, age)),
             first: origin_of(outcome).time,
@@ -275,6 +283,7 @@ impl Sum {
         self.first = if self.count == 0 { other.first } else { self.first.min(other.first) };
         self.count = self.count.saturating_add(other.count);
         self.possible = self.possible.saturating_add(other.possible);
+        self.leaked = self.leaked.saturating_add(other.leaked);
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.ages = match (self.ages, other.ages) {
             (Some((oldest, youngest)), Some((older, younger))) => Some((oldest.max(older), youngest.min(younger))),

@@ -34,13 +34,14 @@ const LIFE: &str = "Possible if the process went on after the recording, or if e
 
 impl Verdict {
     /// All verdicts.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Released,
         Self::Repeat,
         Self::AliasFree,
         Self::StaleFree,
         Self::StolenFree,
         Self::Overlap,
+        Self::Leaked,
         Self::AfterClose,
         Self::Marked,
         Self::Bulk,
@@ -122,16 +123,19 @@ impl Verdict {
                 &["`timeline --address`: both buffers, and what happened to the block before."],
                 PAST,
             ),
+            Self::Leaked => (
+                "The device runs out of memory sooner, though the program freed what it should. The buffer counts as live until its allocator releases everything.",
+                &["Another device of the process was closed: ttnn then takes those that are open for closed, too."],
+                &["`excess`, below the leaks: who closed a device before.", "`live` and `held`: how much it comes to."],
+                "Always confirmed: where events were lost, such a free is only possibly after-close.",
+            ),
             Self::AfterClose => (
-                "Usually none, the memory was gone already; but where the device is open, it stays taken: a leak. In some releases the destructor calls a dangling allocator.",
+                "Usually none, the memory was gone already. In some releases the destructor calls a dangling allocator.",
                 &[
                     "Tensors outlive the fixture that closes the device: locals of a failed test are kept by pytest.",
                     "A cache at module level is destroyed when the interpreter exits.",
                 ],
-                &[
-                    "`excess`, below the late sites: what kept the buffer, or that its memory was not given back.",
-                    "Whether the test failed: its locals stay.",
-                ],
+                &["`excess`, below the late sites: what kept the buffer.", "Whether the test failed: its locals stay."],
                 GAP,
             ),
             Self::Marked => (

@@ -19,6 +19,8 @@ pub(super) struct Ended {
     pub(super) buffer: Buffer,
     pub(super) moment: Moment,
     pub(super) verdict: Verdict,
+    /// Whether it had been freed before, and leaked.
+    pub(super) leaked: bool,
 }
 
 /// Ended buffers by their unique id, of two generations: of the last [`REMEMBERED`] events that are full, and since then.
@@ -71,12 +73,17 @@ impl Recent {
             // Of which more is known by now. At its address, another buffer's may have come since.
             Some(known) if known.is_the_same_as(&ended) => *known = ended,
             Some(_) => {
-                self.young.remove(unique_id);
-                self.old.remove(unique_id);
+                self.remove(unique_id);
                 self.young.push(ended);
             }
             None => self.young.push(ended),
         }
+    }
+
+    /// Takes a buffer's end back.
+    pub(super) fn remove(&mut self, unique_id: u64) {
+        self.young.remove(unique_id);
+        self.old.remove(unique_id);
     }
 
     pub(super) fn get(&self, unique_id: u64) -> Option<&Ended> {

@@ -19,7 +19,9 @@ pub enum Verdict {
     StolenFree,
     /// Two live owners in one allocator share bytes.
     Overlap,
-    /// No allocator was called for a free: mostly the allocator or device was gone.
+    /// No allocator was called for a free, although the buffer's own has not taken the memory back.
+    Leaked,
+    /// The buffer was freed after its allocator or device was gone.
     AfterClose,
     /// The buffer was only marked, because its device was gone.
     Marked,
@@ -45,7 +47,7 @@ pub enum Verdict {
 pub enum Colour {
     /// As it should be.
     Normal,
-    /// Worth a look: late, held or failed.
+    /// Worth a look: late, leaked, held or failed.
     Yellow,
     /// A free beyond the allocations, without effect on memory.
     Excess,
@@ -98,6 +100,7 @@ impl Verdict {
             Self::StaleFree => "stale-free",
             Self::StolenFree => "stolen-free",
             Self::Overlap => "overlap",
+            Self::Leaked => "leaked",
             Self::AfterClose => "after-close",
             Self::Marked => "marked",
             Self::Bulk => "bulk",
@@ -115,7 +118,7 @@ impl Verdict {
     pub const fn colour(self) -> Colour {
         match self {
             Self::Released | Self::Bulk | Self::Phantom | Self::PreAttach | Self::Inherited => Colour::Normal,
-            Self::AfterClose | Self::Marked | Self::Failed | Self::Held => Colour::Yellow,
+            Self::Leaked | Self::AfterClose | Self::Marked | Self::Failed | Self::Held => Colour::Yellow,
             Self::Repeat | Self::AliasFree | Self::Unmatched => Colour::Excess,
             Self::StaleFree | Self::StolenFree | Self::Overlap => Colour::Red,
         }
@@ -135,7 +138,8 @@ impl Verdict {
             }
             Self::StolenFree => "released memory that by then belonged to another live buffer",
             Self::Overlap => "shares bytes with another live buffer of the same allocator",
-            Self::AfterClose => "freed without a call of an allocator: its device was gone, or the memory leaked",
+            Self::Leaked => "freed, but its allocator was not called; the memory stays taken until the device closes",
+            Self::AfterClose => "freed when its allocator or device was gone; no allocator was called",
             Self::Marked => "only marked as deallocated, because its device was gone",
             Self::Bulk => "released with everything else of its allocator, e.g. when the device closed",
             Self::Failed => "requested but never allocated, e.g. out of memory",

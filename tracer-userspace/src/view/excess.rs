@@ -41,7 +41,7 @@ pub fn excess_site(site: &ExcessSite, frames: Frames) -> String {
 
 fn sites(excess: &Excess, frames: Frames, out: &mut String) {
     // Of each kind at least one is shown, unless none is.
-    let shows_any = !excess.late.is_empty() || !excess.inherited.is_empty();
+    let shows_any = [&excess.leaks, &excess.late, &excess.inherited].into_iter().any(|sites| !sites.is_empty());
     if excess.sites.is_empty() && (shows_any || excess.hidden == 0) {
         out.push_str("\nNo excess frees.\n");
     }
@@ -49,10 +49,15 @@ fn sites(excess: &Excess, frames: Frames, out: &mut String) {
         out.push_str(&format!("\nSite {}: {}", index + 1, count(site.count, "excess free")));
         show_site(site, frames, out);
     }
+    if !excess.leaks.is_empty() {
+        out.push_str("\nLeaks, no excess: frees for which no allocator was called, so that the memory stays taken\n");
+    }
+    for (index, site) in excess.leaks.iter().enumerate() {
+        out.push_str(&format!("\nLeak site {}: {}", index + 1, count(site.count, "free")));
+        show_site(site, frames, out);
+    }
     if !excess.late.is_empty() {
-        out.push_str(
-            "\nLate frees, no excess: no allocator was called, mostly as the memory was gone with its device\n",
-        );
+        out.push_str("\nLate frees, no excess: no allocator was called, as the memory was gone with its device\n");
     }
     for (index, site) in excess.late.iter().enumerate() {
         out.push_str(&format!("\nLate site {}: {}", index + 1, count(site.count, "late free")));
@@ -84,6 +89,7 @@ fn groups(excess: &Excess, by: ExcessGrouping, out: &mut String) {
     for group in &excess.groups {
         let kind = match group.kind {
             ExcessKind::Excess => "excess",
+            ExcessKind::Leak => "leak",
             ExcessKind::Late => "late",
             ExcessKind::Inherited => "in a child",
         };

@@ -29,7 +29,7 @@ pub fn held(held: &Held, frames: Frames) -> String {
             "{}: {buffers}, {}{}\n",
             what(total.until),
             bytes(total.bytes),
-            possible(total.possible)
+            doubts(total.possible, total.leaked)
         ));
     }
     match held.by {
@@ -51,7 +51,7 @@ fn sites(held: &Held, frames: Frames, out: &mut String) {
         if let Some(ages) = ages(group) {
             out.push_str(&format!(", {ages} old"));
         }
-        out.push_str(&format!("{}\n", possible(group.possible)));
+        out.push_str(&format!("{}\n", doubts(group.possible, group.leaked)));
         for (test, count) in group.tests.iter().take(TESTS) {
             out.push_str(&format!("  {count} of {}\n", escape(test)));
         }
@@ -88,8 +88,9 @@ fn ages(group: &HeldGroup) -> Option<String> {
     Some(if oldest == youngest { oldest } else { format!("{youngest} to {oldest}") })
 }
 
-fn possible(number: u64) -> String {
-    if number > 0 { format!(", {number} of them only possible") } else { String::new() }
+fn doubts(possible: u64, leaked: u64) -> String {
+    let told = [(possible, "only possible"), (leaked, "freed, but leaked")];
+    told.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!(", {number} of them {what}")).collect()
 }
 
 fn what(until: Until) -> &'static str {

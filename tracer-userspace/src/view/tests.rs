@@ -44,18 +44,19 @@ event 10 t=1502000 p=1 tid=40 released uid=3 address=0x100800 status=1 class=mes
 event 11 t=1600000 p=1 tid=40 test-end
 event 12 t=2000000 p=1 tid=40 test-begin text=3
 event 13 t=2001000 p=1 tid=41 free uid=10 size=4096 address=0x100400 status=2 stack=3
-event 14 t=2002000 p=1 tid=40 request uid=12 size=4096 class=mesh stack=1
-event 15 t=2003000 p=1 tid=40 allocated uid=12 size=4096 address=0x100400 class=mesh allocator=0xb
-event 16 t=2004000 p=1 tid=40 free uid=12 size=4096 address=0x100400 status=1 stack=2
-event 17 t=2005000 p=1 tid=40 request uid=13 size=99999999 class=mesh stack=1
-event 18 t=2006000 p=1 tid=40 free uid=13 size=99999999 stack=2
+event 14 t=2001500 p=1 tid=41 free uid=10 size=4096 address=0x100400 status=2 stack=3
+event 15 t=2002000 p=1 tid=40 request uid=12 size=4096 class=mesh stack=1
+event 16 t=2003000 p=1 tid=40 allocated uid=12 size=4096 address=0x100400 class=mesh allocator=0xb
+event 17 t=2004000 p=1 tid=40 free uid=12 size=4096 address=0x100400 status=1 stack=2
+event 18 t=2005000 p=1 tid=40 request uid=13 size=99999999 class=mesh stack=1
+event 19 t=2006000 p=1 tid=40 free uid=13 size=99999999 stack=2
 loss process=1 after=2006000 before=2009000 count=2 cause=ring-full
-event 21 t=2009000 p=1 tid=40 test-end
+event 22 t=2009000 p=1 tid=40 test-end
 symbol frame=1 function="tt::tt_metal::Buffer::deallocate_impl()" offset=0x0
 symbol frame=2 function="tt::tt_metal::distributed::MeshBuffer::create(std::variant<int> const&, int)" offset=0x10 file="/src/mesh_buffer.cpp" line=77
 symbol frame=2 function="std::__1::make_shared<tt::tt_metal::Buffer, int, long>(int&&)" file="/usr/include/memory" line=5
 symbol frame=3 function="main" offset=0x20
-counter name=sent value=21
+counter name=sent value=22
 end process=1 time=3000000 reason=exited
 "##;
 
@@ -72,23 +73,22 @@ fn the_report_counts() {
     expect![[r#"
         Start 2024-12-31 23:59:59 UTC, times in seconds after it
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
-        19 events, 2 lost in 1 gap (ring-full)
+        20 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
-        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
         Memory
           device  type  allocated    bytes  freed   bytes  live    bytes     peak        at  in
-          mesh0   DRAM          2   8192 B      2  8192 B     0      0 B   4096 B  0.001002  t.py::one
+          mesh0   DRAM          2   8192 B      1  4096 B     1   4096 B   4096 B  0.001002  t.py::one
           mesh0   L1            1  2.0 MiB      0     0 B     1  2.0 MiB  2.0 MiB  0.001004  t.py::one
 
         Verdicts
-          verdict      confirmed  possible  meaning
-          released             1         0  freed once by its owner, and the allocator got the memory back
-          repeat               1         0  freed again although it was deallocated already; the call had no effect
-          after-close          1         0  freed without a call of an allocator: its device was gone, or the memory leaked
-          failed               1         0  requested but never allocated, e.g. out of memory
-          pre-attach           1         0  freed here, allocated before the recording began
-          held                 0         1  still live at the end
+          verdict     confirmed  possible  meaning
+          released            1         0  freed once by its owner, and the allocator got the memory back
+          repeat              2         0  freed again although it was deallocated already; the call had no effect
+          leaked              1         0  freed, but its allocator was not called; the memory stays taken until the device closes
+          failed              1         0  requested but never allocated, e.g. out of memory
+          pre-attach          1         0  freed here, allocated before the recording began
+          held                0         2  still live at the end
 
         Balance of addresses as reported to the graph tracker (device number and address alone)
           device  addresses  allocs = frees  not freed  freed more  unknown  excess  which were
@@ -105,12 +105,12 @@ fn the_report_counts() {
 
         Addresses freed more often than allocated
           device  type   address  allocs  frees  excess  which were
-          mesh0   DRAM  0x100400       2      3      +1  1 repeat
+          mesh0   DRAM  0x100400       2      3      +1  2 repeat
 
         Tests
           test       allocs  frees    bytes      left  verdicts
           t.py::one       2      2  2.0 MiB  +2.0 MiB  1 released, 1 pre-attach, 1 held
-          t.py::two       1      1   4096 B       0 B  1 repeat, 1 after-close, 1 failed
+          t.py::two       1      0   4096 B   +4096 B  2 repeat, 1 leaked, 1 failed, 1 held
 
         Held at the peak
                 at  device  type          buffers    bytes  in each bank  site                                                         in
@@ -122,7 +122,8 @@ fn the_report_counts() {
         Failed requests, and what was held then
                 at  device  type               buffers     bytes  in each bank  site                                                         in
           0.002006  mesh0   DRAM  requested          1  95.4 MiB             -  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::two
-                                  held in all        0       0 B           0 B
+                                  held in all        1    4096 B             -
+                                  held               1    4096 B             -  b777b1d0c592  tt::tt_metal::distributed::MeshBuffer::create  t.py::two
     "#]]
     .assert_eq(&report(&fold.finish(10, &model)));
 }
@@ -186,15 +187,16 @@ fn the_timeline_of_an_address() {
     expect![[r#"
         Start 2024-12-31 23:59:59 UTC, times in seconds after it
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
-        19 events, 2 lost in 1 gap (ring-full)
+        20 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
-        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
             0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one (call)
             0.001005  FREE #1    buffer 10  mesh0 DRAM 0x100400  4096 B  released  in t.py::one (call)
             0.002001  FREE #2    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two (call)
+            0.002001  FREE #3    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two (call)
             0.002003  ALLOC #2   buffer 12  mesh0 DRAM 0x100400  4096 B  in t.py::two (call)
-            0.002004  FREE #3    buffer 12  mesh0 DRAM 0x100400  4096 B  after-close  in t.py::two (call)
+            0.002004  FREE #4    buffer 12  mesh0 DRAM 0x100400  4096 B  leaked  in t.py::two (call)
+            0.003000  END        buffer 12  mesh0 DRAM 0x100400  4096 B  held (possible)
     "#]]
     .assert_eq(&timeline(&value, StackChoice::Hide));
 }
@@ -206,9 +208,8 @@ fn the_timeline_of_a_buffer_with_stacks() {
     expect![[r#"
         Start 2024-12-31 23:59:59 UTC, times in seconds after it
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
-        19 events, 2 lost in 1 gap (ring-full)
+        20 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
-        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
             0.001002  ALLOC #1   buffer 10  mesh0 DRAM 0x100400  4096 B  in t.py::one (call)
               #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
@@ -219,6 +220,10 @@ fn the_timeline_of_a_buffer_with_stacks() {
               #1 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
               … 2 more (--frames all)
             0.002001  FREE #2    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two (call)
+              #0 ? libtt_metal.so+0x4100
+              #1 ? 0x7f0012345678
+              (the stack ends here: no-module)
+            0.002001  FREE #3    buffer 10  mesh0 DRAM 0x100400  4096 B  repeat  in t.py::two (call)
               #0 ? libtt_metal.so+0x4100
               #1 ? 0x7f0012345678
               (the stack ends here: no-module)
@@ -234,13 +239,12 @@ fn the_sites_of_excess() {
     expect![[r#"
         Start 2024-12-31 23:59:59 UTC, times in seconds after it
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
-        19 events, 2 lost in 1 gap (ring-full)
+        20 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
-        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
-        Site 1: 1 excess free (1 repeat)
+        Site 1: 2 excess frees (2 repeat)
           0a94d40f7912 ? (libtt_metal)
-          1 in t.py::two
+          2 in t.py::two
           e.g. buffer 10 (mesh0, DRAM 0x100400, process 1)
           cause: no known pattern
           this free:
@@ -257,15 +261,13 @@ fn the_sites_of_excess() {
             #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
             #2 main python3.12+0x600
 
-        Late frees, no excess: no allocator was called, mostly as the memory was gone with its device
+        Leaks, no excess: frees for which no allocator was called, so that the memory stays taken
 
-        Late site 1: 1 late free (1 after-close)
+        Leak site 1: 1 free (1 leaked)
           b777b1d0c592 tt::tt_metal::distributed::MeshBuffer::create
           1 in t.py::two
           e.g. buffer 12 (mesh0, DRAM 0x100400, process 1)
-          cause: a buffer was freed, and its memory was not given back (not-given-back)
-            this free: no allocator was called, and none has released everything since buffer 12 was allocated: unless mesh0 is gone otherwise, its memory stays taken
-            look at whether the device is open: once a process has closed one of several devices, ttnn (0.66 to 0.81) calls no allocator for the others, whose memory stays taken until they close, though reports here count it as freed
+          cause: no known pattern
           this free:
             #0 tt::tt_metal::Buffer::deallocate_impl() libtt_metal.so+0x4000
             #1 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
@@ -299,16 +301,16 @@ fn what_is_held_by_site_and_by_device() {
     expect![[r#"
         Start 2024-12-31 23:59:59 UTC, times in seconds after it
         Process 1: pid 4711, python -m pytest \u{1b}[2J, exited at 0.003000
-        19 events, 2 lost in 1 gap (ring-full)
+        20 events, 2 lost in 1 gap (ring-full)
         ! probe marked (_ZN2tt8tt_metal6Buffer19mark_as_deallocatedEv) is not attached: no such symbol
-        ! process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
 
-        Never freed until the process ended: 1 buffer, 2.0 MiB, 1 of them only possible
+        Never freed until the process ended: 2 buffers, 2.0 MiB, 2 of them only possible, 1 of them freed, but leaked
 
         Site b777b1d0c592: tt::tt_metal::distributed::MeshBuffer::create
-          1 buffer, 2.0 MiB, at exit, 1 ms old, 1 of them only possible
+          2 buffers, 2.0 MiB, at exit, 997 µs to 1 ms old, 2 of them only possible, 1 of them freed, but leaked
           1 of t.py::one
-          e.g. buffer 11 (mesh0, L1 0x17f800, process 1)
+          1 of t.py::two
+          e.g. buffer 11 (mesh0, L1 0x17f800, process 1), buffer 12 (mesh0, DRAM 0x100400, process 1)
             #0 std::make_shared<…>(…) (/usr/include/memory:5) [inlined]
             #1 tt::tt_metal::distributed::MeshBuffer::create(…) (/src/mesh_buffer.cpp:77) libtt_metal.so+0x5010
             … 1 more (--frames all)
@@ -317,10 +319,10 @@ fn what_is_held_by_site_and_by_device() {
     let table = held(&value(Grouping::Device), Frames::All);
     let begin = table.find("Never freed").unwrap_or(0);
     expect![[r#"
-        Never freed until the process ended: 1 buffer, 2.0 MiB, 1 of them only possible
+        Never freed until the process ended: 2 buffers, 2.0 MiB, 2 of them only possible, 1 of them freed, but leaked
 
           until    device  buffers  possible    bytes  age
-          at exit  mesh0         1         1  2.0 MiB  1 ms
+          at exit  mesh0         2         2  2.0 MiB  997 µs to 1 ms
     "#]]
     .assert_eq(&table[begin..]);
 }
@@ -462,6 +464,7 @@ fn a_timeline_is_in_the_order_of_time_whenever_its_steps_were_decided() {
         (30, "alloc", 2, Some(2)),
         (40, "free", 2, Some(2)),
         (50, "alloc", 3, Some(3)),
+        (60, "end", 0, Some(1)),
         (60, "end", 0, Some(3)),
     ];
     assert_eq!(told, expected);

@@ -79,15 +79,10 @@ impl Facts<'_> {
         Some(told + &by)
     }
 
-    pub(super) fn not_given_back(&self) -> Option<String> {
-        let signed = self.signs.get(Sign::NotGivenBack)?;
-        Some(format!(
-            "{}: no allocator was called, and none has released everything since buffer {} was allocated: unless {} is gone \
-             otherwise, its memory stays taken",
-            self.of_all(signed),
-            signed.buffer.unique_id,
-            device(&signed.buffer)
-        ))
+    pub(super) fn other_device_closed(&self) -> Option<String> {
+        let signed = self.signs.get(Sign::LeakedSinceClose)?;
+        let (frees, close) = (self.of_all(signed), self.close(signed));
+        Some(format!("{frees}: the process had closed another device than {} before{close}", device(&signed.buffer)))
     }
 
     /// How many of the frees it is about.

@@ -42,8 +42,8 @@ pub enum Cause {
     ForkedChild,
     /// A tensor outlived its device.
     OutlivedDevice,
-    /// A free reached no allocator, although its device was not seen to close.
-    NotGivenBack,
+    /// Another device of the process was closed.
+    OtherDeviceClosed,
 }
 
 /// A cause that the evidence speaks for.
@@ -81,7 +81,7 @@ const RULES: [(Cause, Rule); Cause::ALL.len()] = [
     (Cause::GraphCapture, |facts| facts.graph_capture()),
     (Cause::ForkedChild, |facts| facts.forked_child()),
     (Cause::OutlivedDevice, |facts| facts.outlived_device()),
-    (Cause::NotGivenBack, |facts| facts.not_given_back()),
+    (Cause::OtherDeviceClosed, |facts| facts.other_device_closed()),
 ];
 
 /// The causes that the facts of a site speak for.
@@ -101,7 +101,7 @@ impl Cause {
         Self::GraphCapture,
         Self::ForkedChild,
         Self::OutlivedDevice,
-        Self::NotGivenBack,
+        Self::OtherDeviceClosed,
     ];
 
     /// The name in output, the same as in JSON.
@@ -117,7 +117,7 @@ impl Cause {
             Self::GraphCapture => "graph-capture",
             Self::ForkedChild => "forked-child",
             Self::OutlivedDevice => "outlived-device",
-            Self::NotGivenBack => "not-given-back",
+            Self::OtherDeviceClosed => "other-device-closed",
         }
     }
 
@@ -176,11 +176,11 @@ impl Cause {
                 "The free comes after the bulk release by which its device closed, or when the device object was gone.",
                 "who holds the tensor: a cache, a module global, or pytest, which keeps the locals of a failed test",
             ),
-            Self::NotGivenBack => (
-                "a buffer was freed, and its memory was not given back",
-                "No allocator was called, and the buffer's own has not released everything since the allocation.",
-                "whether the device is open: once a process has closed one of several devices, ttnn (0.66 to 0.81) calls no \
-                 allocator for the others, whose memory stays taken until they close, though reports here count it as freed",
+            Self::OtherDeviceClosed => (
+                "another device of the process was closed",
+                "The free reached no allocator, though the buffer's own has not released everything, and a device was closed before.",
+                "who closes one of several devices while others are in use: ttnn (0.66 to 0.81) then calls no allocator for the \
+                 others any more, and what is freed on them stays taken until they are closed, too",
             ),
         };
         CauseWords { cause: self, meaning, evidence, look }

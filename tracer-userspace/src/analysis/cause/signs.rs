@@ -25,8 +25,8 @@ pub(super) enum Sign {
     Closed,
     /// Its device object was gone, and nothing told of a close.
     Gone,
-    /// No allocator was called for an owner, and none had released everything.
-    NotGivenBack,
+    /// It leaked, and the process had closed a device.
+    LeakedSinceClose,
 }
 
 /// The frees that have a sign.
@@ -39,7 +39,7 @@ pub(super) struct Signed {
     pub(super) owner: Option<Buffer>,
     /// The free.
     pub(super) moment: Moment,
-    /// The free before.
+    /// The free before, or the close.
     pub(super) before: Option<Moment>,
 }
 
@@ -51,7 +51,7 @@ impl Signs {
     /// Adds those of the next free.
     pub(in crate::analysis) fn add(&mut self, outcome: &Outcome) {
         let before = match outcome.previous {
-            Previous::Free(moment, _) => Some(moment),
+            Previous::Free(moment, _) | Previous::Close(moment) => Some(moment),
             _ => None,
         };
         for sign in signs(outcome) {
@@ -81,9 +81,7 @@ fn signs(outcome: &Outcome) -> impl Iterator<Item = Sign> {
     let late = match outcome.verdict {
         Verdict::AfterClose | Verdict::Marked if before(Verdict::Bulk) => Some(Sign::Closed),
         Verdict::Marked => Some(Sign::Gone),
-        Verdict::AfterClose if outcome.previous == Previous::None && outcome.buffer.allocated.is_some() => {
-            Some(Sign::NotGivenBack)
-        }
+        Verdict::Leaked if matches!(outcome.previous, Previous::Close(_)) => Some(Sign::LeakedSinceClose),
         _ => None,
     };
     [alias(outcome), phantom, copy.then_some(Sign::Copy), late].into_iter().flatten()

@@ -23,7 +23,9 @@ use self::{
 };
 use super::Export;
 use crate::{
-    analysis::{Cause, ExcessFold, ExcessSite, Filter, Grouping, HeldFold, Order, Ranking, ReportFold, Selected},
+    analysis::{
+        Cause, ExcessFold, ExcessKind, ExcessSite, Filter, Grouping, HeldFold, Order, Ranking, ReportFold, Selected,
+    },
     model::{Colour, Entry, Model, Verdict},
     trace::escape,
 };
@@ -52,7 +54,7 @@ struct Facts<'a> {
     report: Value,
     excess: Value,
     /// Of each site of `excess`: this free, the free before, the allocation.
-    excess_stacks: [Vec<[usize; 3]>; 3],
+    excess_stacks: [Vec<[usize; 3]>; ExcessKind::ALL.len()],
     held: Value,
     /// Of each group of `held`.
     held_stacks: Vec<usize>,
@@ -95,7 +97,8 @@ impl<W: Write> Export for Html<'_, W> {
         let mut excess = excess.finish(None, Ranking { order: Order::Count, top: Some(TOP) }, model);
         let mut places =
             |sites: &mut Vec<ExcessSite>| sites.iter_mut().map(|it| take_stacks(it, &mut stacks)).collect();
-        let excess_stacks = [&mut excess.sites, &mut excess.late, &mut excess.inherited].map(&mut places);
+        let excess_stacks =
+            [&mut excess.sites, &mut excess.leaks, &mut excess.late, &mut excess.inherited].map(&mut places);
         let mut held = held.finish(Grouping::Site, Ranking { order: Order::Bytes, top: Some(TOP) }, model);
         let allocations = held.groups.iter_mut().map(|group| group.allocation.as_mut().and_then(|it| it.stack.take()));
         let held_stacks = allocations.map(|lines| lines.map_or(0, |lines| stacks.add(Some(&lines)))).collect();

@@ -173,7 +173,8 @@ impl Rows {
             Previous::None => (0, None),
             Previous::Forgotten => (1, None),
             Previous::Unseen => (2, None),
-            Previous::Free(moment, verdict) => (3 + number(verdict), Some(moment)),
+            Previous::Close(moment) => (3, Some(moment)),
+            Previous::Free(moment, verdict) => (4 + number(verdict), Some(moment)),
         };
         let timed = |moment: Moment| (moment.time, Place::of(moment));
         self.events.push(EventRow {

@@ -96,6 +96,6 @@ fn allocation(outcome: &Outcome) -> Option<(u32, u64)> {
 fn before(outcome: &Outcome) -> Option<(u32, u64, u64)> {
     match outcome.previous {
         Previous::Free(moment, _) => Some((outcome.buffer.process, outcome.buffer.unique_id, moment.time)),
-        Previous::None | Previous::Forgotten | Previous::Unseen => None,
+        Previous::None | Previous::Close(_) | Previous::Forgotten | Previous::Unseen => None,
     }
 }

@@ -165,7 +165,7 @@ fn buffer(entry: &Entry) -> Option<&Buffer> {
 fn previous(outcome: &Outcome) -> Option<(&'static str, u32)> {
     match outcome.previous {
         Previous::Free(moment, verdict) => Some((verdict.name(), moment.stack)),
-        Previous::None | Previous::Forgotten | Previous::Unseen => None,
+        Previous::None | Previous::Close(_) | Previous::Forgotten | Previous::Unseen => None,
     }
 }
 

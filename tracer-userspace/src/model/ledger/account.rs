@@ -62,8 +62,10 @@ pub(super) struct Account {
     unseen_ends: Option<u64>,
     /// Events that cannot be, given those before.
     contradictions: u64,
-    /// Frees of owners that reached no allocator, although nothing is known to have released the memory before.
-    not_given_back: u64,
+    /// Whether a bulk release was told, so that others would be.
+    tells_bulk: bool,
+    /// The latest close of a device.
+    closed: Option<Moment>,
 }
 
 /// What a child gets from its parent.
@@ -93,7 +95,8 @@ impl Account {
             gaps: gaps.count,
             unseen_ends: None,
             contradictions: 0,
-            not_given_back: 0,
+            tells_bulk: false,
+            closed: None,
         }
     }
 
@@ -135,14 +138,6 @@ impl Account {
             problems.push(format!(
                 "process {process}: the object of {} events could not be read; they count as lost",
                 self.unreadable
-            ));
-        }
-        if self.not_given_back > 0 {
-            let frees = if self.not_given_back == 1 { "free" } else { "frees" };
-            problems.push(format!(
-                "process {process}: {} {frees} reached no allocator, though none had released everything: while the device is open, \
-                 the memory stays taken, but counts as freed here (`explain not-given-back`)",
-                self.not_given_back
             ));
         }
         if self.contradictions > 0 {
@@ -205,7 +200,7 @@ impl Account {
                 self.settle(pending, went_on, sink);
             }
             // What a close does to buffers is told by a bulk release, if that has a probe.
-            Kind::DeviceClose => self.unseen_ends = Some(event.time),
+            Kind::DeviceClose => (self.unseen_ends, self.closed) = (Some(event.time), Some(moment)),
             // A fork concerns the child's account; what follows an exec is another program's.
             Kind::Fork | Kind::Modules | Kind::Exec | Kind::CodeFreed => {}
             // They are no buffers.
@@ -245,14 +240,14 @@ impl Account {
         let mut buffer = self.buffer_on_device(event);
         (buffer.alias, buffer.allocated, buffer.bank_bytes) = (false, Some(moment), bank_bytes);
         if let Some(lost) = self.remove_live(event.unique_id, moment) {
-            self.contradictions = self.contradictions.saturating_add(1);
+            self.contradicted();
             self.end_unseen(lost.buffer, Verdict::Marked, moment, sink);
         }
         let overlapped = self.give(&buffer, moment, sink);
         if self.recent.ended_since(buffer.buffer_type, buffer.address, requested) {
             self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
         }
-        self.live.insert(Live { buffer, requested, robbed: None });
+        self.live.insert(Live { buffer, requested, freed: None });
         sink(&Entry::Allocation(Allocation { buffer, moment }));
         if let Some(other) = overlapped {
             let certainty = self.certainty_of_block(&other);
@@ -267,10 +262,17 @@ impl Account {
         let place = Place::of(buffer, buffer.generation)?;
         let mut overlapped = None;
         while let Some(live) = self.blocks.owner_in(place).and_then(|owner| self.live.get(owner)) {
-            let there = live.buffer;
-            if self.certainty_since_allocation(&there) == Certainty::Confirmed {
-                overlapped = Some(there);
-                break;
+            let (there, leaked) = (live.buffer, live.is_leaked());
+            match self.certainty_since_allocation(&there) {
+                // It was given back after all.
+                Certainty::Confirmed if leaked => {
+                    self.contradicted();
+                }
+                Certainty::Confirmed => {
+                    overlapped = Some(there);
+                    break;
+                }
+                Certainty::Possible => {}
             }
             self.remove_live(there.unique_id, moment);
             self.end_unseen(there, Verdict::Released, moment, sink);
@@ -346,6 +348,12 @@ impl Account {
 
     fn generation(&self, device: Option<Device>) -> u32 {
         device.and_then(|device| self.generations.get(&device)).copied().unwrap_or(0)
+    }
+
+    /// Counts an event that cannot be, given those before, and tells what its verdict is worth.
+    fn contradicted(&mut self) -> Certainty {
+        self.contradictions = self.contradictions.saturating_add(1);
+        Certainty::Possible
     }
 
     /// What a verdict about everything after `since` is worth.

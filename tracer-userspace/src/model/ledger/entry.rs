@@ -139,7 +139,7 @@ pub struct Outcome {
     pub moment: Moment,
     /// The free that took effect before this one.
     pub previous: Previous,
-    /// Whether this ended the buffer's life. A repeat, or a free after a bulk release, did not.
+    /// Whether this ended the buffer's life. A repeat, a free after a bulk release, or one that leaked, did not.
     pub ends: bool,
     /// The other buffer that it concerns: the owner at the address of an alias (the latest, if several devices have one
     /// there; the last one that was, if none is), the one that a stolen free robbed, the one that an allocation overlaps.
@@ -170,8 +170,10 @@ impl Outcome {
 pub enum Previous {
     /// There was none.
     None,
-    /// This one took effect.
+    /// This one took effect, or leaked.
     Free(Moment, Verdict),
+    /// There was none, but the process had closed a device, then and there.
+    Close(Moment),
     /// There was one, too many events ago to be remembered, or it is not in the recording.
     Forgotten,
     /// There was one that is not in the recording: before it began, or lost.

@@ -25,6 +25,8 @@ pub(super) enum Origin {
 pub(super) enum Effect {
     /// No allocator was called.
     Silent,
+    /// No allocator was called, and the buffer's own has not taken the block back.
+    Kept,
     /// The allocator took back the block that it had given to this buffer.
     Own,
     /// The allocator took back a block that it had given to another buffer.
@@ -38,19 +40,20 @@ pub(super) enum Effect {
 impl Origin {
     /// The verdict.
     ///
-    /// | freed | silent | its own block | another's block | nothing there |
-    /// |---|---|---|---|---|
-    /// | owner | after-close | released | stolen-free | stale-free |
-    /// | ended owner | after-close | – | stolen-free | stale-free |
-    /// | older owner | pre-attach, inherited | – | stolen-free | pre-attach, inherited |
-    /// | unseen owner | after-close | – | stolen-free | released |
-    /// | alias | after-close | – | stolen-free | as an alias that only reports |
+    /// | freed | silent | silent, block kept | its own block | another's block | nothing there |
+    /// |---|---|---|---|---|---|
+    /// | owner | after-close | leaked | released | stolen-free | stale-free |
+    /// | ended owner | after-close | – | – | stolen-free | stale-free |
+    /// | older owner | pre-attach, inherited | – | – | stolen-free | pre-attach, inherited |
+    /// | unseen owner | after-close | – | – | stolen-free | released |
+    /// | alias | after-close | – | – | stolen-free | as an alias that only reports |
     ///
     /// `None` stands for the last: what is at the address of an alias is no matter of one allocator.
     pub(super) fn verdict(self, effect: &Effect) -> Option<Verdict> {
         Some(match (self, effect) {
-            (Self::Older(verdict), Effect::Silent) => verdict,
-            (_, Effect::Silent) => Verdict::AfterClose,
+            (Self::Owner, Effect::Kept) => Verdict::Leaked,
+            (Self::Older(verdict), Effect::Silent | Effect::Kept) => verdict,
+            (_, Effect::Silent | Effect::Kept) => Verdict::AfterClose,
             (_, Effect::Theirs(_)) => Verdict::StolenFree,
             (Self::Owner, Effect::Own | Effect::Untraceable) => Verdict::Released,
             (Self::Owner, Effect::Nothing) => Verdict::StaleFree,

@@ -5,6 +5,7 @@ mod banks;
 mod forgotten;
 mod found;
 pub(in crate::model) mod histories;
+mod leaked;
 mod others;
 mod target;
 
@@ -59,6 +60,7 @@ fn show(entry: &Entry) -> String {
                 Previous::Free(moment, verdict) => {
                     format!(" after {} at {}", verdict.name(), moment.time)
                 }
+                Previous::Close(moment) => format!(" after a close at {}", moment.time),
                 Previous::Forgotten => " after something forgotten".to_owned(),
                 Previous::Unseen => " after something unseen".to_owned(),
             };
@@ -121,15 +123,15 @@ fn repeat_knows_the_free_before() {
 #[test]
 fn after_close_is_a_free_that_no_release_follows() {
     let events = "
-        event 3 t=20 p=1 tid=7 free uid=20 size=64 status=1 stack=2
-        event 4 t=30 p=1 tid=7 request uid=21 size=64 class=mesh";
+        event 3 t=15 p=1 tid=7 device-close class=mesh stack=5
+        event 4 t=20 p=1 tid=7 free uid=20 size=64 status=1 stack=2
+        event 5 t=30 p=1 tid=7 request uid=21 size=64 class=mesh";
     check(
         &[ALLOCATE, events].concat(),
         &expect![[r#"
             11 allocated 20 on mesh0 at 0x100 stack 1 test 0
-            20 after-close 20 on mesh0 at 0x100 stack 2
+            20 after-close possible 20 on mesh0 at 0x100 stack 2
             30 failed possible 21 on mesh0 at 0x0 stack 0
-            problem: process 1: 1 free reached no allocator, though none had released everything: while the device is open, the memory stays taken, but counts as freed here (`explain not-given-back`)
         "#]],
     );
 }

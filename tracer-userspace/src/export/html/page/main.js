@@ -72,7 +72,7 @@ function figures(data) {
 function filters(data, selection) {
   const names = (values) => [...new Set(values)].sort((a, b) => String(a).localeCompare(String(b), "en", { numeric: true }));
   const used = new Set(data.report.verdicts.map((row) => row.verdict));
-  const inUse = new Set([...data.excess.sites, ...data.excess.late, ...data.excess.inherited].map((it) => it.site.id).concat(data.held.groups.map((it) => it.site?.id)));
+  const inUse = new Set([...data.excess.sites, ...data.excess.leaks, ...data.excess.late, ...data.excess.inherited].map((it) => it.site.id).concat(data.held.groups.map((it) => it.site?.id)));
   const choices = {
     process: ["Process", names(data.memories.map((it) => it.process)).map((it) => [String(it), `${it}`])],
     device: ["Device", names(data.memories.map((it) => it.device ?? "unknown")).map((it) => [it, it])],
@@ -113,7 +113,7 @@ function filters(data, selection) {
 
 function legends(data) {
   const used = new Set(data.report.verdicts.map((row) => row.colour));
-  const words = { normal: "as it should be", yellow: "held, late or failed", excess: "excess free", red: "memory error" };
+  const words = { normal: "as it should be", yellow: "held, leaked, late or failed", excess: "excess free", red: "memory error" };
   replace(byId("legend"), Object.entries(words).filter(([colour]) => used.has(colour) || colour === "normal")
     .map(([colour, text]) => el("li", {}, el("span", { class: `swatch ${colour}` }), text)),
     data.event.time.length > 0 ? el("li", {}, el("span", { class: "diamond" }), "event without a life of its own: excess free, failed request, overlap") : null);

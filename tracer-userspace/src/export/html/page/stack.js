@@ -141,6 +141,7 @@ function openEvent(data, j) {
   const verdict = verdictOf(data, event.state[j]);
   const before = event.before[j];
   const absent = ["there was none", "too long ago to be remembered", "not in the recording"][before];
+  const known = ["none, but a device was closed before", ...data.verdicts.map((it) => it.name)][before - 3];
   const wasSeen = event.allocatedTime[j] > 0;
   const words = (time, test) => `${moment(time, process)}, ${testName(data, test)}`;
   openDialog(eventTitle(data, j), () => el("div", {},
@@ -148,8 +149,8 @@ function openEvent(data, j) {
     facts(eventFacts(data, j)),
     el("div", { class: "places" },
       place(data, { failed: "The request", overlap: "Found here", held: "The end", bulk: "The release" }[verdict.name] ?? "This free", words(event.time[j], event.test[j]), event.stack[j]),
-      place(data, before < 3 ? "The free before" : `The free before (${data.verdicts[before - 3].name})`,
-        before < 3 ? "" : words(event.beforeTime[j], event.beforeTest[j]), event.beforeStack[j], absent),
+      place(data, known === undefined ? "The free before" : `The free before (${known})`,
+        known === undefined ? "" : words(event.beforeTime[j], event.beforeTest[j]), event.beforeStack[j], absent),
       place(data, "The allocation", wasSeen ? words(event.allocatedTime[j] - 1, event.allocatedTest[j]) : "",
         event.allocatedStack[j], wasSeen ? undefined : "not in the recording"))));
 }

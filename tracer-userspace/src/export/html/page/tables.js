@@ -269,12 +269,13 @@ function excessItems(data, sites, stacks, what) {
 }
 
 function excessFindings(data, selection) {
-  const { excess, excess_stacks: [sites, late, inherited] } = data;
+  const { excess, excess_stacks: [sites, leaks, late, inherited] } = data;
   const more = excess.hidden > 0 ? ` ${count(excess.hidden)} more sites are not in this page.` : "";
   return [
     new Findings(selection, { id: "excess", title: "Excess frees", note: excess.sites.length ? `By the site that makes them, with the free before and the allocation.${more}` : null,
       empty: "No excess frees.", items: excessItems(data, excess.sites, sites, "free") }),
-    new Findings(selection, { id: "late", title: "Late frees", note: "No excess: no allocator was called, mostly as the memory was gone with its device.", items: excessItems(data, excess.late, late, "free") }),
+    new Findings(selection, { id: "leaks", title: "Leaks", note: "No excess: no allocator was called, so that the memory stays taken.", items: excessItems(data, excess.leaks, leaks, "free") }),
+    new Findings(selection, { id: "late", title: "Late frees", note: "No excess: no allocator was called, as the memory was gone with its device.", items: excessItems(data, excess.late, late, "free") }),
     new Findings(selection, { id: "inherited", title: "Frees in forked children", note: "No excess: the memory is their parent's, and stays as it is.", items: excessItems(data, excess.inherited, inherited, "free") }),
   ];
 }
@@ -295,6 +296,7 @@ function heldFindings(data, selection) {
       summary: siteHead({ name: group.name, id: group.site?.id ?? "" }, [chip(group.until === "close" ? normal : verdict, UNTIL[group.until])], `${plural(group.count, "buffer")}, ${bytes(group.bytes)}`),
       content: () => el("div", { class: "finding-body" },
         group.possible > 0 ? el("p", { class: "note" }, `${count(group.possible)} of them only possible`) : null,
+        group.leaked > 0 ? el("p", { class: "note" }, `${count(group.leaked)} of them freed, but leaked`) : null,
         group.oldest != null ? el("p", { class: "note" }, `${group.oldest === group.youngest ? "" : `${lasting(group.youngest)} to `}${lasting(group.oldest)} old`) : null,
         testList(group.tests), el("p", { class: "note" }, `For example ${group.examples.join("; ")}`),
         el("div", { class: "places" }, place(data, "The allocation", "", stacks[index], group.allocation?.what))),

@@ -121,6 +121,12 @@ impl Blocks {
         }
     }
 
+    /// Whether a block is given to an owner, as far as its allocator has told.
+    pub(super) fn is_given(&self, place: Place, unique_id: u64) -> bool {
+        let page = self.spaces.get(&place.space).and_then(|memory| memory.get(&place.page()));
+        page.is_some_and(|page| page.given.get(place.address) == Some(unique_id))
+    }
+
     /// Adds an owner, and returns what its allocator gave out in the page.
     fn own(&mut self, place: Place, unique_id: u64) -> &mut Few<u64, u64> {
         let Place { space, buffer_type, address, end } = place;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ends of buffers that no free makes, and of the account.
 
-use super::{Account, Blocks, Pending, both, end};
+use super::{Account, Blocks, Live, Pending, both, end};
 use crate::{
     model::{Buffer, Certainty, Entry, Moment, Outcome, Previous, Verdict, recent::Ended},
     trace::Event,
@@ -30,6 +30,9 @@ impl Account {
 
     /// The destructor of a deallocated owner: news only if nothing showed the deallocation.
     pub(super) fn destroyed(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
+        if self.live.get(event.unique_id).is_some_and(Live::is_leaked) {
+            return;
+        }
         if let Some(live) = self.remove_live(event.unique_id, moment) {
             let certainty = self.certainty_since_allocation(&live.buffer);
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Marked };
@@ -45,7 +48,7 @@ impl Account {
     /// A bulk release does not change the status, so somebody marked the buffer after it. After any other end, this is
     /// nothing new.
     fn late_mark(&mut self, ended: Ended, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        if ended.verdict == Verdict::Bulk {
+        if ended.verdict == Verdict::Bulk && !ended.leaked {
             let previous = Previous::Free(ended.moment, ended.verdict);
             let certainty = self.certainty_since_allocation(&ended.buffer);
             if let Some(ended) = self.recent.get_mut(ended.buffer.unique_id) {
@@ -58,6 +61,7 @@ impl Account {
 
     pub(super) fn bulk(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
         let allocator = event.object;
+        self.tells_bulk = true;
         if self.border != Some(0) {
             self.unseen_ends = Some(moment.time);
             self.emptied.insert(allocator);
@@ -67,8 +71,8 @@ impl Account {
             let Some(live) = self.remove_live(unique_id, moment) else { continue };
             let verdict = if live.buffer.phantom { Verdict::Phantom } else { Verdict::Bulk };
             // A free of its own may be among what was lost.
-            let certainty = self.certainty_of_block(&live.buffer);
-            self.decide(&Outcome { certainty, ..end(live.buffer, verdict, moment) }, sink);
+            let (certainty, previous) = (self.certainty_of_block(&live.buffer), live.previous());
+            self.decide(&Outcome { certainty, previous, ..end(live.buffer, verdict, moment) }, sink);
         }
     }
 
@@ -101,8 +105,8 @@ impl Account {
                 (false, false) => (Verdict::Held, Certainty::Possible),
             };
             let certainty = both(told, self.certainty_of_block(&live.buffer));
-            let moment = Moment { time, thread: 0, test: 0, stack: 0 };
-            sink(&Entry::Outcome(Outcome { certainty, ..end(live.buffer, verdict, moment) }));
+            let (moment, previous) = (Moment { time, thread: 0, test: 0, stack: 0 }, live.previous());
+            sink(&Entry::Outcome(Outcome { certainty, previous, ..end(live.buffer, verdict, moment) }));
         }
     }
 
@@ -112,10 +116,11 @@ impl Account {
     }
 
     pub(super) fn remember(&mut self, outcome: &Outcome) {
-        let Outcome { buffer, moment, verdict, .. } = *outcome;
+        let Outcome { buffer, moment, verdict, previous, .. } = *outcome;
         if buffer.allocated.is_none() {
             self.blocks.note_left(buffer.buffer_type, buffer.address, moment.time);
         }
-        self.recent.insert(Ended { buffer, moment, verdict });
+        let leaked = matches!(previous, Previous::Free(_, Verdict::Leaked));
+        self.recent.insert(Ended { buffer, moment, verdict, leaked });
     }
 }

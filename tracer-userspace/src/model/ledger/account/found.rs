@@ -37,7 +37,7 @@ impl Account {
         if let Some(place) = Place::of(&buffer, buffer.generation) {
             self.blocks.give_before(place, buffer.unique_id);
         }
-        self.live.insert(Live { buffer, requested: 0, robbed: None });
+        self.live.insert(Live { buffer, requested: 0, freed: None });
         sink(&Entry::Found(Found { buffer, time: it.time }));
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a free means to the account, and the release that follows it or does not.
 
-use super::{ALLOCATED, Account, Pending, Place, both, end};
+use super::{ALLOCATED, Account, Live, Pending, Place, both, end};
 use crate::{
     model::{
         Buffer, Certainty, Entry, Moment, Outcome, Previous, Verdict,
@@ -36,14 +36,13 @@ impl Account {
                 Buffer { found: true, .. } => (Verdict::PreAttach, Origin::Older(Verdict::PreAttach)),
                 _ => (Verdict::AfterClose, Origin::Owner),
             };
-            let robbed = |moment: Box<Moment>| Previous::Free(*moment, Verdict::StolenFree);
-            let previous = live.robbed.map_or(Previous::None, robbed);
-            // Of one that was found, a bulk release may be lost.
-            let certainty = match live.buffer.found {
-                true => self.certainty_since_allocation(&live.buffer),
-                false => Certainty::Confirmed,
+            // Of one that was found, a bulk release may be lost; one that leaked can't be allocated still.
+            let certainty = match (live.buffer.found, live.is_leaked()) {
+                (true, _) => self.certainty_since_allocation(&live.buffer),
+                (false, true) => self.contradicted(),
+                (false, false) => Certainty::Confirmed,
             };
-            return (Outcome { certainty, previous, ..end(live.buffer, verdict, moment) }, origin);
+            return (Outcome { certainty, previous: live.previous(), ..end(live.buffer, verdict, moment) }, origin);
         }
         if let Some(&ended) = self.recent.get(event.unique_id) {
             return (self.free_after_end(ended, moment), Origin::Ended);
@@ -65,19 +64,20 @@ impl Account {
     /// A bulk release leaves the status as it was; after any other end it cannot be "allocated".
     fn free_after_end(&mut self, ended: Ended, moment: Moment) -> Outcome {
         let (verdict, certainty) = match ended.verdict {
-            Verdict::Bulk => (Verdict::AfterClose, Certainty::Confirmed),
+            Verdict::Bulk if !ended.leaked => (Verdict::AfterClose, Certainty::Confirmed),
             Verdict::Phantom => (Verdict::Phantom, Certainty::Confirmed),
-            _ => (Verdict::AfterClose, Certainty::Possible),
+            _ => (Verdict::AfterClose, self.contradicted()),
         };
-        let contradiction = u64::from(certainty == Certainty::Possible);
-        self.contradictions = self.contradictions.saturating_add(contradiction);
         let previous = Previous::Free(ended.moment, ended.verdict);
         Outcome { certainty, previous, ends: false, ..end(ended.buffer, verdict, moment) }
     }
 
     /// A free of what is deallocated already.
     fn repeat(&mut self, event: &Event, moment: Moment, sink: &mut impl FnMut(&Entry)) {
-        let (buffer, previous) = if let Some(live) = self.remove_live(event.unique_id, moment) {
+        let leaked = self.live.get(event.unique_id).filter(|live| live.is_leaked());
+        let (buffer, previous) = if let Some(leaked) = leaked {
+            (leaked.buffer, leaked.previous())
+        } else if let Some(live) = self.remove_live(event.unique_id, moment) {
             self.end_unseen(live.buffer, Verdict::Marked, moment, sink);
             (live.buffer, Previous::Unseen)
         } else {
@@ -117,7 +117,7 @@ impl Account {
             // Its end was concluded from what came after it. But it is only now that the allocator frees its address,
             // whoever has that by now.
             if ended.moment.thread == 0 {
-                self.contradictions = self.contradictions.saturating_add(1);
+                self.contradicted();
                 self.add_gap(moment.time);
             }
             return;
@@ -204,14 +204,48 @@ impl Account {
         let unsure = !went_on || origin == Origin::Unseen;
         let since = if unsure { Certainty::Possible } else { self.certainty_since(outcome.moment.time) };
         let certainty = both(outcome.certainty, since);
-        self.forget_block(&outcome.buffer);
-        let verdict = origin.verdict(&Effect::Silent).unwrap_or(outcome.verdict);
-        let allocated = outcome.buffer.allocated.map_or(u64::MAX, |moment| moment.time);
-        let may_be_gone = self.unseen_ends.is_some_and(|time| time >= allocated);
-        if origin == Origin::Owner && certainty == Certainty::Confirmed && !may_be_gone {
-            self.not_given_back = self.not_given_back.saturating_add(1);
+        let may_leak = origin == Origin::Owner && outcome.previous == Previous::None;
+        let kept = if may_leak { self.keeps_block(&outcome.buffer) } else { Some(false) };
+        let (effect, certainty) = match (kept, certainty) {
+            (Some(true), Certainty::Confirmed) => (Effect::Kept, certainty),
+            (Some(false), _) => (Effect::Silent, certainty),
+            (Some(true) | None, _) => (Effect::Silent, Certainty::Possible),
+        };
+        let verdict = origin.verdict(&effect).unwrap_or(outcome.verdict);
+        let outcome = Outcome { verdict, certainty, ..outcome };
+        match verdict {
+            Verdict::Leaked => self.leaked(outcome, sink),
+            _ => {
+                self.forget_block(&outcome.buffer);
+                self.decide(&outcome, sink);
+            }
         }
-        self.decide(&Outcome { verdict, certainty, ..outcome }, sink);
+    }
+
+    /// Whether the allocator of a buffer that was not freed before has its block still, if that is known. Where bulk releases
+    /// are told, one would have told that it took it; else any device that closed may have been the buffer's.
+    fn keeps_block(&self, buffer: &Buffer) -> Option<bool> {
+        let place = Place::of(buffer, buffer.generation)?;
+        let allocated = buffer.allocated.map_or(0, |moment| moment.time);
+        let may_be_untold = self.unseen_ends.is_some_and(|time| time >= allocated) && !self.tells_bulk;
+        let is_known = self.certainty_since_allocation(buffer) == Certainty::Confirmed && !may_be_untold;
+        match self.blocks.is_given(place, buffer.unique_id) {
+            true => is_known.then_some(true),
+            false => Some(false),
+        }
+    }
+
+    /// A free that changes nothing about the memory: the owner of the block lives on.
+    fn leaked(&mut self, outcome: Outcome, sink: &mut impl FnMut(&Entry)) {
+        let Outcome { buffer, moment, verdict, .. } = outcome;
+        self.recent.remove(buffer.unique_id);
+        if let Some(place) = Place::of(&buffer, buffer.generation) {
+            self.blocks.give_before(place, buffer.unique_id);
+        }
+        // When it was asked for is forgotten by now.
+        self.live.insert(Live { buffer, requested: 0, freed: Some(Box::new((moment, verdict))) });
+        let previous = self.closed.map_or(Previous::None, Previous::Close);
+        sink(&Entry::Outcome(Outcome { previous, ends: false, ..outcome }));
     }
 
     /// Whether a buffer that is not known was there before recording began, or before the fork that made this process.

@@ -5,7 +5,7 @@ use foldhash::HashMap;
 use serde::{Deserialize, Serialize, Serializer};
 use slab::Slab;
 
-use crate::model::{Buffer, Moment, ids::Ids};
+use crate::model::{Buffer, Moment, Previous, Verdict, ids::Ids};
 
 /// A live owner.
 #[derive(Debug, Deserialize, Serialize)]
@@ -13,8 +13,20 @@ pub(super) struct Live {
     pub(super) buffer: Buffer,
     /// When it was asked for: buffers with a greater unique id were made later. 0 if that was not seen.
     pub(super) requested: u64,
-    /// The free of another buffer that released its block. Few have one.
-    pub(super) robbed: Option<Box<Moment>>,
+    /// The free of another buffer that released its block, or its own that leaked it. Few have one.
+    pub(super) freed: Option<Box<(Moment, Verdict)>>,
+}
+
+impl Live {
+    /// The free before whatever happens to it now.
+    pub(super) fn previous(&self) -> Previous {
+        self.freed.as_ref().map_or(Previous::None, |freed| Previous::Free(freed.0, freed.1))
+    }
+
+    /// Whether it was freed, and its allocator kept the memory.
+    pub(super) fn is_leaked(&self) -> bool {
+        matches!(self.previous(), Previous::Free(_, Verdict::Leaked))
+    }
 }
 
 /// Live owners, by their unique ids.
@@ -57,7 +69,7 @@ impl Owners {
     /// Notes that the free of another buffer released the block of an owner.
     pub(super) fn rob(&mut self, unique_id: u64, moment: Moment) {
         if let Some(owner) = self.by_id.get(unique_id) {
-            self.all[owner].robbed = Some(Box::new(moment));
+            self.all[owner].freed = Some(Box::new((moment, Verdict::StolenFree)));
         }
     }
 

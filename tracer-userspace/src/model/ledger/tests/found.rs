@@ -69,7 +69,7 @@ fn a_free_by_address_that_hits_one_robs_it() {
             40 stolen-free 3 on mesh0 at 0x100 stack 3 after stolen-free at 20 with 31
             99 held possible 4 on mesh0 at 0x200 stack 0
             99 held 20 on mesh0 at 0x300 stack 0
-            99 held 31 on mesh0 at 0x100 stack 0
+            99 held 31 on mesh0 at 0x100 stack 0 after stolen-free at 40
         "#]],
     );
 }

@@ -84,15 +84,15 @@ fn a_robbed_owner_and_the_next_one_overlap() {
     check(
         &[ALLOCATE, BULK, events, EXITED].concat(),
         &expect![[r#"
-        11 allocated 20 on mesh0 at 0x100 stack 1 test 0
-        15 bulk 20 on mesh0 at 0x100 stack 5
-        16 allocated 21 on mesh0 at 0x100 stack 6 test 0
-        20 stolen-free (ends nothing) 20 on mesh0 at 0x100 stack 2 after bulk at 15 with 21
-        22 allocated 22 on mesh0 at 0x100 stack 6 test 0
-        22 overlap (ends nothing) 22 on mesh0 at 0x100 stack 6 with 21
-        23 stolen-free 21 on mesh0 at 0x100 stack 3 after stolen-free at 20 with 22
-        99 held 22 on mesh0 at 0x100 stack 0
-    "#]],
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            15 bulk 20 on mesh0 at 0x100 stack 5
+            16 allocated 21 on mesh0 at 0x100 stack 6 test 0
+            20 stolen-free (ends nothing) 20 on mesh0 at 0x100 stack 2 after bulk at 15 with 21
+            22 allocated 22 on mesh0 at 0x100 stack 6 test 0
+            22 overlap (ends nothing) 22 on mesh0 at 0x100 stack 6 with 21
+            23 stolen-free 21 on mesh0 at 0x100 stack 3 after stolen-free at 20 with 22
+            99 held 22 on mesh0 at 0x100 stack 0 after stolen-free at 23
+        "#]],
     );
 }
 
@@ -265,11 +265,11 @@ fn a_device_that_is_opened_again_has_nothing_of_before() {
     check(
         &[before, free, EXITED].concat(),
         &expect![[r#"
-        10 allocated 20 on chip3 at 0x100 stack 0 test 0
-        13 allocated 21 on chip3 at 0x100 stack 0 test 0
-        20 stolen-free 20 on chip3 at 0x100 stack 0 with 21
-        99 held 21 on chip3 at 0x100 stack 0
-    "#]],
+            10 allocated 20 on chip3 at 0x100 stack 0 test 0
+            13 allocated 21 on chip3 at 0x100 stack 0 test 0
+            20 stolen-free 20 on chip3 at 0x100 stack 0 with 21
+            99 held 21 on chip3 at 0x100 stack 0 after stolen-free at 20
+        "#]],
     );
 }
 
@@ -281,10 +281,10 @@ fn a_pre_attach_owner_can_rob_as_well() {
     check(
         &[ALLOCATE, events, EXITED].concat(),
         &expect![[r#"
-        11 allocated 20 on mesh0 at 0x100 stack 1 test 0
-        20 stolen-free 3 on mesh0 at 0x100 stack 2 with 20
-        99 held 20 on mesh0 at 0x100 stack 0
-    "#]],
+            11 allocated 20 on mesh0 at 0x100 stack 1 test 0
+            20 stolen-free 3 on mesh0 at 0x100 stack 2 with 20
+            99 held 20 on mesh0 at 0x100 stack 0 after stolen-free at 20
+        "#]],
     );
 }
 
@@ -342,7 +342,7 @@ fn memory_is_that_of_live_buffers_and_of_some_that_were() {
     let mut most = [0; 6];
     let rounds = REMEMBERED;
     for uid in 0..rounds {
-        // Each lives for four rounds; one in seven reaches no allocator, one in nine is freed twice; meshes close.
+        // Each lives for four rounds; one in seven leaks until its mesh closes, of 1000 buffers; one in nine is freed twice.
         let (mesh, address) = (uid / 1000, 0x100 * (1 + uid));
         let old = uid.wrapping_sub(4);
         let old_address = address.wrapping_sub(0x400);
@@ -374,7 +374,8 @@ fn memory_is_that_of_live_buffers_and_of_some_that_were() {
         }
     }
     let [live, given, owners, addresses, left, recent] = most;
-    assert!(live <= 5 && given <= 5 && owners <= 5 && addresses <= 5 && left <= 5, "{most:?}");
+    let few = 5 + 1000 / 7;
+    assert!(live <= few && given <= few && owners <= few && addresses <= few && left <= few, "{most:?}");
     // Each round has three events at least, and ends one buffer.
     assert!(recent as u64 <= 2 * REMEMBERED / 3, "{most:?}");
 }

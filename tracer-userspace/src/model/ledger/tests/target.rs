@@ -56,6 +56,8 @@ pub(super) struct Device {
     pub(super) class: DeviceClass,
     id: u32,
     pub(super) open: bool,
+    /// Whether the target takes it for closed, although it is open: its allocator is not told of frees.
+    pub(super) silent: bool,
     /// Whether the object is there still.
     pub(super) exists: bool,
     pub(super) allocator: u64,
@@ -83,6 +85,8 @@ pub(super) struct Object {
     freeing: bool,
     /// Whether a bulk release took its memory.
     bulk: bool,
+    /// Whether it was freed and its allocator has its block still.
+    leaked: bool,
     /// Whether the recording has its allocation.
     seen: bool,
     /// Whether it is from before the recording, which found it.
@@ -183,7 +187,7 @@ impl World {
         match devices.iter_mut().find(|device| device.class == DeviceClass::Chip) {
             Some(device) if device.open => return,
             Some(device) => {
-                device.open = true;
+                (device.open, device.silent) = (true, false);
                 device.opened += 1;
             }
             None => devices.push(Device::new(DeviceClass::Chip, 0, allocator)),
@@ -249,6 +253,7 @@ impl World {
             base: None,
             freeing: false,
             bulk: false,
+            leaked: false,
             seen: false,
             found: false,
             emptied: false,
@@ -350,15 +355,27 @@ impl World {
         let phantom = it.hooked || it.size == 0;
         let mut times = vec![began];
         let mut verdict = if phantom { Verdict::Phantom } else { older.unwrap_or(Verdict::AfterClose) };
-        if process.devices[it.device].open && it.size != 0 {
+        let device = &process.devices[it.device];
+        let silent = device.silent && !it.hooked;
+        if silent
+            && device.open
+            && device.memory.get(&(it.buffer_type, it.address)).is_some_and(|block| block.1 == it.unique_id)
+        {
+            verdict = if it.owns && it.seen { Verdict::Leaked } else { verdict };
+        }
+        if device.open && !silent && it.size != 0 {
             times.push(self.tell(p, thread, Kind::Released, object));
             if !it.hooked {
                 verdict = self.take_back(p, object);
             }
         }
         let it = &mut self.processes[p].objects[object];
-        (it.status, it.freeing) = (2, false);
+        (it.status, it.freeing, it.leaked) = (2, false, verdict == Verdict::Leaked);
         self.truth(p, object, times, verdict);
+        if verdict == Verdict::Leaked {
+            // That the thread goes on is what tells.
+            self.tell(p, thread, Kind::Destroyed, object);
+        }
     }
 
     /// What a release by address does to memory.
@@ -406,7 +423,8 @@ impl World {
             let it = &mut process.objects[object];
             // What a thread is freeing is no more in the set.
             it.emptied |= it.found && it.device == device && !it.freeing && it.status == 1;
-            if live && it.device == device {
+            if (live || it.leaked) && it.device == device {
+                it.leaked = false;
                 it.bulk = true;
                 let verdict = if it.hooked { Verdict::Phantom } else { Verdict::Bulk };
                 if it.is_known() {
@@ -422,6 +440,15 @@ impl World {
         self.emit(p, thread, Kind::DeviceClose, |event| (event.device_class, event.device_id) = (class, id));
         self.release_all(p, thread, device);
         self.processes[p].devices[device].open = false;
+    }
+
+    /// Closes a device that nothing is on; the target then takes another one for closed, too.
+    pub(super) fn silence(&mut self, p: usize, thread: usize, device: usize) {
+        self.emit(p, thread, Kind::DeviceClose, |event| {
+            (event.device_class, event.device_id) = (DeviceClass::Mesh, 99)
+        });
+        self.emit(p, thread, Kind::Bulk, |event| event.object = 0xd);
+        self.processes[p].devices[device].silent = true;
     }
 
     /// Drops an owner whose device object is gone: it is only marked, by a call or inline, and destroyed.
@@ -467,7 +494,8 @@ impl World {
         child.forked_at = child.next_unique_id;
         child.threads = vec![None];
         for object in &mut child.objects {
-            (object.freeing, object.seen, object.found, object.emptied) = (false, false, false, false);
+            (object.freeing, object.seen, object.found, object.emptied, object.leaked) =
+                (false, false, false, false, false);
         }
         self.processes.push(child);
         self.emit(p, thread, Kind::Fork, |event| event.child = number);
@@ -483,7 +511,7 @@ impl World {
         for object in 0..self.processes[p].objects.len() {
             let process = &self.processes[p];
             let it = &process.objects[object];
-            let unmarked = it.owns && it.status == 1 && !it.bulk && it.is_known();
+            let unmarked = it.owns && (it.status == 1 || it.leaked) && !it.bulk && it.is_known();
             let verdict = if it.hooked { Verdict::Phantom } else { Verdict::Held };
             if unmarked {
                 self.truth(p, object, vec![self.clock], verdict);
@@ -495,7 +523,7 @@ impl World {
 
 impl Device {
     fn new(class: DeviceClass, id: u32, allocator: u64) -> Self {
-        Self { class, id, open: true, exists: true, allocator, memory: BTreeMap::new(), opened: 1 }
+        Self { class, id, open: true, exists: true, silent: false, allocator, memory: BTreeMap::new(), opened: 1 }
     }
 }
 
