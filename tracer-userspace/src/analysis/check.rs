@@ -14,7 +14,7 @@ use serde::Serialize;
 use time::Date;
 
 use super::{Finding, Integrity, Summary, diff::gaps};
-use crate::model::{Certainty, Colour};
+use crate::model::{Certainty, Colour, Verdict};
 
 pub use baseline::{Baseline, Known};
 pub use counted::{Counted, CountedFold, Counts};
@@ -132,8 +132,8 @@ impl Gate {
     fn sort<'a>(&self, findings: &'a [Finding]) -> Sorted<'a> {
         let mut sorted = Sorted::default();
         for finding in findings {
-            // Only what asks for attention can be known or suppressed; the rest is there to be counted.
-            let bad = finding.verdict.colour() != Colour::Normal;
+            // The rest is there to be counted.
+            let bad = self.minds(finding.verdict);
             if let Some((index, reason)) = self.suppressions.find(finding, self.today).filter(|_| bad) {
                 sorted.used.insert(index);
                 sorted.suppressed.push(Suppressed { finding: finding.clone(), reason: reason.to_owned() });
@@ -144,6 +144,11 @@ impl Gate {
             }
         }
         sorted
+    }
+
+    /// Whether what has a verdict can be known or suppressed: it asks for attention, or a rule for it.
+    fn minds(&self, verdict: Verdict) -> bool {
+        verdict.colour() != Colour::Normal || self.rules.iter().any(|rule| rule.subject.has(verdict))
     }
 
     fn rule(&self, rule: Rule, counting: &[&Finding], summary: &Summary) -> Ruling {
@@ -191,7 +196,7 @@ impl Gate {
         let mut notices = self.suppressions.notices(&sorted.used, self.today);
         if let Some(baseline) = &self.baseline {
             let suppressed = sorted.suppressed.iter().map(|it| &it.finding);
-            notices.extend(baseline.notices(sorted.known.iter().chain(suppressed)));
+            notices.extend(baseline.notices(sorted.known.iter().chain(suppressed), |verdict| self.minds(verdict)));
         }
         notices
     }

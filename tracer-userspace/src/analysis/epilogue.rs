@@ -74,8 +74,7 @@ impl Epilogue {
     /// these parts have. `None` if that is not known, or all of them are to be read.
     pub fn parts(&mut self, selection: &mut Selection) -> Option<(Vec<Run>, Vec<Entry>)> {
         let filter = selection.filter();
-        // What segments have is told by where it happened.
-        if !filter.needs_definitions() || filter.by_allocation || self.segments.is_empty() {
+        if !filter.needs_definitions() || self.segments.is_empty() {
             return None;
         }
         let held = self.folds.held_findings.all()?.into_iter().filter(Entry::is_at_end).collect();

@@ -23,8 +23,8 @@ const NAMED: usize = 8;
 
 /// What to look at; what is absent matches everything.
 ///
-/// An entry belongs to the time, test and site where it happened. What nobody did (a buffer that is live at the end)
-/// belongs where the buffer was allocated.
+/// An entry belongs to the time, test and site where it happened. What nobody did to a buffer itself (it is live at the
+/// end, or when its allocator releases everything) belongs where the buffer was allocated.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// The device that the buffer was allocated on.
@@ -41,9 +41,6 @@ pub struct Filter {
     pub since: Option<u64>,
     /// Before this time, in the same.
     pub until: Option<u64>,
-    /// Whether what became of a buffer belongs where the buffer was allocated, whoever did it: of a view of what was held,
-    /// until whatever end.
-    pub by_allocation: bool,
 }
 
 /// A device by class and id, or by id alone.
@@ -271,7 +268,6 @@ impl Selection {
 
     fn origin(&self, entry: &Entry) -> Moment {
         match entry {
-            Entry::Outcome(outcome) if self.filter.by_allocation => outcome.buffer.allocated.unwrap_or_default(),
             // Without threads, what happened is not told from what nobody did by its thread.
             Entry::Outcome(outcome) if outcome.verdict != Verdict::Held && self.imported.contains(&entry.process()) => {
                 outcome.moment
@@ -312,9 +308,11 @@ pub(super) fn origin(entry: &Entry) -> Moment {
 
 /// The same of an outcome.
 pub(super) fn origin_of(outcome: &Outcome) -> Moment {
-    match outcome.moment.thread {
-        0 => outcome.buffer.allocated.unwrap_or(outcome.moment),
-        _ => outcome.moment,
+    let nobody = outcome.moment.thread == 0 || outcome.verdict == Verdict::Bulk;
+    match outcome.buffer.allocated.filter(|_| nobody) {
+        Some(allocated) => allocated,
+        None if nobody => Moment { time: outcome.moment.time, ..Moment::default() },
+        None => outcome.moment,
     }
 }
 

@@ -91,9 +91,12 @@ impl Totals {
         if !is_free(outcome) || !outcome.ends || *verdict == Verdict::Inherited {
             return;
         }
-        let test = self.test(moment);
-        test.frees += 1;
-        test.bytes_freed = test.bytes_freed.saturating_add(buffer.size);
+        // What an allocator releases with everything else, no test freed.
+        if *verdict != Verdict::Bulk {
+            let test = self.test(moment);
+            test.frees += 1;
+            test.bytes_freed = test.bytes_freed.saturating_add(buffer.size);
+        }
         if known {
             let sum = self.memories.of(memory(buffer));
             sum.live.remove(buffer.allocated.as_ref(), load(buffer));

@@ -44,7 +44,11 @@ pub(super) fn check(args: &Check, out: &mut impl Write) -> Result<Status> {
     // What can't be written is still shown.
     out.flush()?;
     if let Some(path) = &args.write_baseline {
-        save(path, &Baseline::of(&summary).show())?;
+        let baseline = Baseline::of(&summary);
+        save(path, &baseline.show())?;
+        if !args.json {
+            writeln!(out, "wrote {} findings, for --baseline, to {}", baseline.count(), path.display())?;
+        }
     }
     if let Some(path) = &args.junit {
         save(path, &view::junit(&value))?;

@@ -55,7 +55,7 @@ pub(super) fn excess(args: &Excess, out: &mut impl Write) -> Result<Status> {
 }
 
 pub(super) fn held(args: &Held, out: &mut impl Write) -> Result<Status> {
-    let (filter, paths) = (Filter { by_allocation: true, ..args.scope.filter()? }, &args.traces.paths);
+    let (filter, paths) = (args.scope.filter()?, &args.traces.paths);
     let (fold, model, selection) = read_fold(paths, filter, HeldFold::default(), HeldFold::entry, Folds::held)?;
     let ranking = Ranking { order: args.sort.into(), top: Some(args.top) };
     let mut value = fold.finish(args.by.into(), ranking, &model);

@@ -82,6 +82,28 @@ fn what_was_held_until_its_device_closed_is_of_the_test_that_allocated_it() {
 }
 
 #[test]
+fn a_rule_finds_what_a_test_leaves_to_a_close_that_comes_later() {
+    let files = Files::new();
+    let close = "event 80 t=80 p=1 tid=7 bulk object=9 stack=2\n";
+    files.trace("t.ttb", &[&begin_test(1), &allocated(11), &begin_test(2), close]);
+    let (status, said) = files.run("check t.ttb --fail-on bulk/test");
+    assert!(status == Status::Problems && said.contains("t.py::one") && !said.contains("t.py::two"), "{said}");
+    assert_eq!(files.run("check t.ttb --fail-on bulk/test --baseline t.ttb").0, Status::Done);
+    let (_, rows) = files.run("report t.ttb");
+    let row = rows.lines().find(|line| line.contains("t.py::one ")).unwrap_or_default();
+    assert!(row.contains("64 B") && row.contains("1 bulk"), "{rows}");
+    assert!(!rows.contains("t.py::two"), "{rows}");
+    let (_, other) = files.run("report t.ttb --test two");
+    assert!(!other.contains("bulk"), "{other}");
+    // That the device took it back is no free; one that comes late is.
+    files.write("e.toml", "[[expect]]\nname = \"each is freed\"\nallocations = 1\nfrees = 1\n");
+    assert_eq!(files.run("check t.ttb --expect e.toml").0, Status::Problems);
+    let late = "event 81 t=81 p=1 tid=7 free uid=11 size=64 address=0xb000 owns=1 status=1 stack=2\n";
+    files.trace("late.ttb", &[&begin_test(1), &allocated(11), &begin_test(2), close, late]);
+    assert_eq!(files.run("check late.ttb --expect e.toml").0, Status::Done);
+}
+
+#[test]
 fn a_test_whose_id_was_cut_is_one() {
     let files = Files::new();
     let cut = "text id=3 text=\"t.py::long…\"\n";

@@ -13,7 +13,8 @@ use crate::{
 /// The version of the file, for a later tool that may have another.
 const VERSION: u32 = 1;
 
-/// What is known: verdicts other than normal, by their sites, in whichever test.
+/// What is known, by its sites, in whichever test: verdicts other than normal, and what only a device's close released, which
+/// a rule may be about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
@@ -41,7 +42,8 @@ impl Baseline {
     #[must_use]
     pub fn of(summary: &Summary) -> Self {
         let mut known: BTreeMap<(Verdict, &str), Known> = BTreeMap::new();
-        for finding in summary.findings.iter().filter(|it| it.verdict.colour() != Colour::Normal) {
+        let is_kept = |it: &&Finding| it.verdict.colour() != Colour::Normal || it.verdict == Verdict::Bulk;
+        for finding in summary.findings.iter().filter(is_kept) {
             let entry = known.entry((finding.verdict, &finding.site.id)).or_insert_with(|| Known {
                 verdict: finding.verdict.name().to_owned(),
                 site: finding.site.id.clone(),
@@ -77,17 +79,28 @@ impl Baseline {
         format!("{head}{body}")
     }
 
+    /// How many findings it has.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+
     /// Whether it has a finding. Of one without a stack it is not known where it is, so that it may be any.
     pub(super) fn has(&self, finding: &Finding) -> bool {
         !finding.site.frames.is_empty()
             && self.known.iter().any(|known| known.site == finding.site.id && known.verdict == finding.verdict.name())
     }
 
-    /// What it has and the run has not.
-    pub(super) fn notices<'a>(&self, found: impl Iterator<Item = &'a Finding>) -> Vec<String> {
+    /// What it has and the run has not, of verdicts that matter.
+    pub(super) fn notices<'a>(
+        &self,
+        found: impl Iterator<Item = &'a Finding>,
+        matters: impl Fn(Verdict) -> bool,
+    ) -> Vec<String> {
         let found: BTreeSet<_> = found.map(|it| (it.verdict.name(), it.site.id.as_str())).collect();
         let gone = self.known.iter().filter(|it| !found.contains(&(it.verdict.as_str(), it.site.as_str())));
-        gone.map(|it| format!("the baseline's {} at site {} ({}) was not found", it.verdict, it.site, it.name))
+        gone.filter(|it| Verdict::from_name(&it.verdict).is_some_and(&matters))
+            .map(|it| format!("the baseline's {} at site {} ({}) was not found", it.verdict, it.site, it.name))
             .collect()
     }
 }

@@ -7,7 +7,7 @@ use foldhash::{HashMap, HashSet};
 
 use crate::{
     analysis::{Selection, Site, names, sites::Sites},
-    model::{Buffer, Certainty, Colour, Device, Entry, Model, Moment, Origin, Outcome, Verdict},
+    model::{Buffer, Certainty, Device, Entry, Model, Moment, Origin, Outcome, Verdict},
 };
 
 /// The rows of both ledgers.
@@ -36,7 +36,7 @@ pub struct Counted {
     pub site: Rc<Site>,
     /// Allocations.
     pub allocations: u64,
-    /// Frees, also those beyond the allocations.
+    /// Frees, also those beyond the allocations. What a device's close releases, and what leaks, is none.
     pub frees: u64,
     /// Whether these numbers stand.
     pub certainty: Certainty,
@@ -137,11 +137,11 @@ impl CountedFold {
         let Some(allocated) = buffer.allocated.filter(|_| !buffer.phantom) else {
             return;
         };
-        let again = matches!(verdict.colour(), Colour::Excess | Colour::Red);
-        let no_free = matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Overlap);
-        let freed = !no_free && (again || outcome.ends);
+        // What its device's close released was not freed, unless it is later; what leaked is taken still.
+        let no_free =
+            matches!(verdict, Verdict::Held | Verdict::Failed | Verdict::Overlap | Verdict::Bulk | Verdict::Leaked);
         let count = self.count(buffer, &allocated);
-        count.frees += u64::from(freed);
+        count.frees += u64::from(!no_free);
         match verdict {
             Verdict::Held => count.unseen |= *certainty == Certainty::Possible,
             _ => count.possible |= *certainty == Certainty::Possible,
