@@ -182,7 +182,8 @@ fn verdicts_are_those_of_the_script(run: &Run, mark: &str) -> Result<()> {
         ("test_address_is_reused", json!({"released": 20})),
         ("test_out_of_memory", json!({"failed": 1})),
         ("test_out_of_l1", json!({"failed": 1})),
-        ("test_close_with_live_tensor", json!({"after-close": 1, "bulk": 1})),
+        // Which test left the tensor is not known: it is from before the recording.
+        ("test_close_with_live_tensor", json!({"after-close": 1})),
         ("test_released_before_close", json!({"released": 1})),
         ("test_first_address_again", json!({"released": 1})),
         ("test_free_after_close", json!({"after-close": 2, "bulk": 2})),

@@ -194,8 +194,7 @@ mod tests {
         }
         assert_eq!((parse_buffer_type("l1"), parse_buffer_type("TRACE")), (Ok(1), Ok(4)));
         assert_eq!(parse_excess_verdict("marked"), Ok(Verdict::Marked));
-        let refused =
-            "the verdicts are repeat, alias-free, stale-free, stolen-free, leaked, after-close, marked, inherited, unmatched";
+        let refused = "the verdicts are repeat, alias-free, stale-free, stolen-free, leaked, after-close, marked, inherited, unmatched";
         for wrong in ["held", "released", "overlap", "leak"] {
             assert_eq!(parse_excess_verdict(wrong), Err(refused.to_owned()));
         }

@@ -445,7 +445,7 @@ impl World {
     /// Closes a device that nothing is on; the target then takes another one for closed, too.
     pub(super) fn silence(&mut self, p: usize, thread: usize, device: usize) {
         self.emit(p, thread, Kind::DeviceClose, |event| {
-            (event.device_class, event.device_id) = (DeviceClass::Mesh, 99)
+            (event.device_class, event.device_id) = (DeviceClass::Mesh, 99);
         });
         self.emit(p, thread, Kind::Bulk, |event| event.object = 0xd);
         self.processes[p].devices[device].silent = true;
