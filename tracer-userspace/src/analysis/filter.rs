@@ -308,11 +308,11 @@ pub(super) fn origin(entry: &Entry) -> Moment {
 
 /// The same of an outcome.
 pub(super) fn origin_of(outcome: &Outcome) -> Moment {
-    let nobody = outcome.moment.thread == 0 || outcome.verdict == Verdict::Bulk;
-    match outcome.buffer.allocated.filter(|_| nobody) {
-        Some(allocated) => allocated,
-        None if nobody => Moment { time: outcome.moment.time, ..Moment::default() },
-        None => outcome.moment,
+    let Outcome { buffer, verdict, moment, .. } = *outcome;
+    match verdict {
+        Verdict::Bulk => buffer.allocated.unwrap_or(Moment { time: moment.time, ..Moment::default() }),
+        _ if moment.thread == 0 => buffer.allocated.unwrap_or(moment),
+        _ => moment,
     }
 }
 
