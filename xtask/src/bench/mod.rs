@@ -85,6 +85,10 @@ pub fn bench(parts: &[Part], large: bool) -> Result<()> {
     build_tool()?;
     fs::create_dir_all(folder())?;
     let parts = if parts.is_empty() { Part::value_variants() } else { parts };
+    let peers: Vec<Peer> =
+        Peer::ALL.into_iter().filter(|peer| parts.iter().any(|part| part.peers().contains(peer))).collect();
+    // Also installs those that are not there.
+    let machine = machine::describe(&peers);
     let mut failed = 0;
     let mut sections = Vec::new();
     for part in parts {
@@ -98,9 +102,7 @@ pub fn bench(parts: &[Part], large: bool) -> Result<()> {
             }
         }
     }
-    let peers: Vec<Peer> =
-        Peer::ALL.into_iter().filter(|peer| parts.iter().any(|part| part.peers().contains(peer))).collect();
-    let page = report::markdown(&machine::describe(&peers), &sections);
+    let page = report::markdown(&machine, &sections);
     let charts: Vec<Chart> = sections.into_iter().flat_map(|section| section.charts).collect();
     print!("{page}");
     fs::write(file("report.md"), page)?;
