@@ -84,18 +84,19 @@ def table(all_rows: list[TestRow], everything: bool) -> Iterator[tuple[str, dict
     if shown:
         yield f"{'allocs':>7} {'frees':>7} {'excess':>7} {'held':>10}  test", {}
     for row in shown:
-        odd_words = ", ".join(f"{count} {verdict}" for verdict, count in row.odd.items())
+        words = [f"{count} {verdict}" for verdict, count in row.odd.items()]
+        words += [f"{row.until_close} held until their device closed"] if row.until_close else []
         line = f"{row.allocations:>7} {row.frees:>7} {row.excess:>7} {size(row.held_bytes):>10}  {row.test}"
-        yield f"{line}  ({odd_words})" if odd_words else line, row.markup
+        yield f"{line}  ({', '.join(words)})" if words else line, row.markup
     if not everything and len(odd) > MOST_ROWS:
         yield f"and {len(odd) - MOST_ROWS} more such tests", {}
     rest = [row for row in all_rows if not row.is_odd]
     if rest and not everything:
         allocations, frees = sum(row.allocations for row in rest), sum(row.frees for row in rest)
-        others = f"{len(rest)} {'other ' if shown else ''}test{'s' if len(rest) > 1 else ''}"
+        others = counted(len(rest), "other test" if shown else "test")
         closed = sum(row.until_close for row in rest)
         also = f"; {closed} held until their device closed" if closed else ""
-        yield f"nothing odd in {others}: {allocations} allocations, {frees} frees{also}", {}
+        yield f"nothing odd in {others}: {counted(allocations, 'allocation')}, {counted(frees, 'free')}{also}", {}
 
 
 def problems(report: Json) -> list[str]:
@@ -138,6 +139,11 @@ def failures(check: Json) -> list[Failure]:
     if not check["passed"] and not found:
         found.append(Failure("tt-buftrace check, by its own file of defaults"))
     return found
+
+
+def counted(count: int, what: str) -> str:
+    """So many of it."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def size(count: int) -> str:

@@ -53,6 +53,18 @@ mesh.empty(4096).drop()
 mesh.close()
 ";
 
+/// Between two buffers, reports as freshly allocated what can't be that.
+const NONSENSE: &str = "
+import ctypes, attach, lookalike
+mesh = lookalike.MeshDevice(1)
+attach.wait_for_tracer()
+mesh.empty(4096).drop()
+tracker, buffer = ctypes.create_string_buffer(4096), ctypes.create_string_buffer(4096)
+lookalike.library._ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE(tracker, buffer)
+mesh.empty(4096).drop()
+mesh.close()
+";
+
 /// The trace numbers of the processes, by their ids.
 pub(crate) fn processes(items: &[Item]) -> BTreeMap<u32, (u32, u32)> {
     let process = |item: &Item| match item {
@@ -326,6 +338,38 @@ fn one_that_is_refused_does_not_keep_the_others_from_being_recorded() -> Result<
         let is_told = |item: &Item| matches!(item, Item::Record(Record::Problem(it)) if it.text.starts_with(&refused));
         assert!(items.iter().any(is_told), "{variants:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn one_whose_fields_make_no_sense_is_given_up_alone() -> Result<()> {
+    if !can_probe() {
+        return Ok(());
+    }
+    let targets =
+        [Target::start(lookalike("buffer", &["-c", NONSENSE]))?, Target::start(lookalike("buffer", &["-c", ONE]))?];
+    let trace = targets[0].path("trace.ttb");
+    let mut recorder = Recorder::attach(&["-p", &targets[0].pid(), "-p", &targets[1].pid(), "-o", path(&trace)])?;
+    recorder.wait_for("recording ")?;
+    let pids = [targets[0].pid, targets[1].pid];
+    for target in targets {
+        target.go()?;
+        target.finish()?.succeeded()?;
+    }
+    let (status, said) = recorder.finish()?;
+    let given_up = format!("process {} is not recorded: the derived field layout does not fit", pids[0]);
+    assert!(status.success() && said.contains(&given_up), "{said}");
+    let items = items(&trace)?;
+    let processes = processes(&items);
+    // What it did before that is there, and the other one whole.
+    for pid in pids {
+        let steps = steps_of(&items, processes[&pid].0);
+        assert_eq!(steps.iter().filter(|step| step.kind == Kind::Free).count(), 1, "{steps:?}");
+    }
+    let report = json(&["report", path(&trace)])?;
+    let reasons = report["integrity"]["processes"].as_array().context("no processes")?.iter().map(|it| &it["reason"]);
+    assert_eq!(reasons.collect::<Vec<_>>(), ["failed", "exited"]);
+    assert_eq!(run(&["check", "--strict", path(&trace)])?.status.code(), Some(1), "some of it is lost");
     Ok(())
 }
 

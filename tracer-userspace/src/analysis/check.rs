@@ -197,6 +197,11 @@ impl Gate {
         if let Some(baseline) = &self.baseline {
             let suppressed = sorted.suppressed.iter().map(|it| &it.finding);
             notices.extend(baseline.notices(sorted.known.iter().chain(suppressed), |verdict| self.minds(verdict)));
+            let placeless =
+                sorted.counting.iter().filter(|it| self.minds(it.verdict) && it.site.frames.is_empty()).count();
+            if placeless > 0 {
+                notices.push(format!("{placeless} findings have no stack, by which a baseline could know them"));
+            }
         }
         notices
     }

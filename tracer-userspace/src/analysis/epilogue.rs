@@ -78,7 +78,7 @@ impl Epilogue {
             return None;
         }
         let held = self.folds.held_findings.all()?.into_iter().filter(Entry::is_at_end).collect();
-        self.folds.report.show_devices(selection);
+        self.folds.report.show_memories(selection);
         Some((mem::take(&mut self.segments).runs(|origins| selection.may_take(origins)), held))
     }
 
@@ -94,10 +94,10 @@ impl Folds {
         self.report.entry(entry);
         self.excess.entry(entry);
         self.held.entry(entry);
-        if entry.device().is_none() || ExcessFold::takes(entry) {
+        if entry.memory().0.is_none() || ExcessFold::takes(entry) {
             self.excess_findings.add(entry);
         }
-        if entry.device().is_none() || HeldFold::takes(entry) {
+        if entry.memory().0.is_none() || HeldFold::takes(entry) {
             self.held_findings.add(entry);
         }
     }
@@ -109,13 +109,13 @@ impl Folds {
 
     /// That of excess frees.
     pub fn excess(&mut self, selection: &mut Selection) -> Option<ExcessFold> {
-        self.report.show_devices(selection);
+        self.report.show_memories(selection);
         self.excess_findings.fold(mem::take(&mut self.excess), selection, ExcessFold::entry)
     }
 
     /// That of what is held.
     pub fn held(&mut self, selection: &mut Selection) -> Option<HeldFold> {
-        self.report.show_devices(selection);
+        self.report.show_memories(selection);
         self.held_findings.fold(mem::take(&mut self.held), selection, HeldFold::entry)
     }
 }

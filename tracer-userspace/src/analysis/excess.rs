@@ -87,7 +87,7 @@ pub enum ExcessKind {
     Excess,
     /// A free for which no allocator was called, although the memory was still taken.
     Leak,
-    /// A free when the memory was gone with its device.
+    /// A free for which no allocator was called, mostly as the memory was gone with its device.
     Late,
     /// A forked child's free of its copy.
     Inherited,

@@ -27,7 +27,7 @@ const NAMED: usize = 8;
 /// end, or when its allocator releases everything) belongs where the buffer was allocated.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// The device that the buffer was allocated on.
+    /// The device that has the memory: of what an alias reports, the owner's.
     pub device: Option<DeviceQuery>,
     /// The type of memory, as the target numbers them.
     pub buffer_type: Option<u32>,
@@ -65,6 +65,10 @@ pub struct Selection {
     without_device: u64,
     /// Those of all entries, selected or not, if one is asked for.
     devices: BTreeSet<Device>,
+    /// The same of types of memory.
+    buffer_types: BTreeSet<u32>,
+    /// When the last recorded process ended, if all of them have.
+    end: Option<u64>,
 }
 
 /// What a view shows of its traces, where that is not everything.
@@ -112,8 +116,15 @@ impl Filter {
             definitions.stack_numbers().filter(matches).collect()
         });
         let imported = definitions.processes.iter().filter(|(_, process)| !process.origin.as_str().is_empty());
-        let imported = imported.map(|(&number, _)| number).collect();
-        Selection { filter: self, tests, stacks, imported, without_device: 0, devices: BTreeSet::new() }
+        let imported: HashSet<u32> = imported.map(|(&number, _)| number).collect();
+        let ended = |process: &u32| {
+            let time = definitions.ends.get(process)?.time;
+            Some(if imported.contains(process) { time.saturating_mul(UNIT) } else { time })
+        };
+        let ends: Option<Vec<u64>> = definitions.processes.keys().map(ended).collect();
+        let end = ends.and_then(|ends| ends.into_iter().max());
+        let (devices, buffer_types) = Default::default();
+        Selection { filter: self, tests, stacks, imported, without_device: 0, devices, buffer_types, end }
     }
 
     /// Takes what a user wrote, by the words of the options: `device mesh0, type L1, test test_a*, site Cache::clear`.
@@ -154,8 +165,6 @@ impl Filter {
     }
 
     fn words(&self) -> Vec<String> {
-        let exact = |time: u64| format!("{}.{:09}", time / UNIT, time % UNIT);
-        let shown = |time: u64| exact(time).trim_end_matches('0').trim_end_matches('.').to_owned();
         let verdicts: Vec<&str> = self.verdicts.iter().map(|verdict| verdict.name()).collect();
         [
             self.device.map(|device| format!("device {device}")),
@@ -175,17 +184,21 @@ impl Filter {
 impl Selection {
     /// Whether an entry is selected.
     pub fn takes(&mut self, entry: &Entry) -> bool {
-        self.sees(entry.device());
+        let (device, buffer_type) = entry.memory();
+        self.sees(device, buffer_type);
         self.matches_verdict(entry)
             && self.matches_time(entry)
             && self.matches_place(entry)
-            && self.takes_memory(entry.device(), entry.buffer_type(), 1)
+            && self.takes_memory(device, buffer_type, 1)
     }
 
-    /// Tells of a device that entries have, whether these are selected or not.
-    pub(super) fn sees(&mut self, device: Option<Device>) {
+    /// Tells of a memory that entries have, whether these are selected or not.
+    pub(super) fn sees(&mut self, device: Option<Device>, buffer_type: u32) {
         if self.filter.device.is_some() {
             self.devices.extend(device);
+        }
+        if self.filter.buffer_type.is_some() {
+            self.buffer_types.insert(buffer_type);
         }
     }
 
@@ -241,13 +254,17 @@ impl Selection {
     }
 
     fn unmatched(&self) -> Vec<String> {
-        let Filter { device, test, site, .. } = &self.filter;
+        let Filter { device, buffer_type, test, site, since, .. } = &self.filter;
         let device = device.filter(|query| !self.devices.iter().any(|&device| query.matches(device)));
         let device = device.map(|query| format!("no entry is of device {query}{}", instead(&self.devices)));
         let is_none = |numbers: &Option<HashSet<u32>>| numbers.as_ref().is_some_and(HashSet::is_empty);
         let test = test.as_ref().filter(|_| is_none(&self.tests)).map(|it| format!("no test matches {it}"));
         let site = site.as_ref().filter(|_| is_none(&self.stacks)).map(|it| format!("no site matches {it}"));
-        device.into_iter().chain(test).chain(site).collect()
+        let buffer_type = buffer_type.filter(|wanted| !self.buffer_types.contains(wanted));
+        let buffer_type = buffer_type.map(|number| format!("no entry is of type {}", names::buffer_type(number)));
+        let late = since.zip(self.end).filter(|(since, end)| since > end);
+        let late = late.map(|(since, end)| format!("nothing is since {}: all ends at {}", shown(since), shown(end)));
+        device.into_iter().chain(buffer_type).chain(test).chain(site).chain(late).collect()
     }
 
     fn matches_verdict(&self, entry: &Entry) -> bool {
@@ -284,6 +301,12 @@ impl Selection {
         self.tests.as_ref().is_none_or(|tests| tests.contains(&moment.test))
             && self.stacks.as_ref().is_none_or(|stacks| stacks.contains(&moment.stack))
     }
+}
+
+/// A time in its unit.
+fn shown(time: u64) -> String {
+    let exact = format!("{}.{:09}", time / UNIT, time % UNIT);
+    exact.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// What there is, the first few of it.
@@ -444,6 +467,38 @@ end process=1 time=3000 reason=exited
         assert_eq!(told.only, "device 0, type DRAM, until 2.5");
         assert_eq!(told.without_device, 1);
         assert!(selected(Filter::default()).1.is_none());
+    }
+
+    #[test]
+    fn what_a_chip_reports_of_a_mesh_is_the_meshs() {
+        let text = "process id=1 pid=7\nborder process=1 time=1\n\
+            event 1 t=10 p=1 tid=7 request uid=1 size=64 class=mesh id=2\n\
+            event 2 t=11 p=1 tid=7 allocated uid=1 size=64 address=0x100 owns=1 class=mesh id=2 allocator=0xa\n\
+            event 3 t=12 p=1 tid=7 released uid=5 size=64 address=0x100 status=1 class=chip id=3\n";
+        let frees = |device: &str| {
+            let device = Some(DeviceQuery::parse(device).expect("parsed"));
+            let mut selection = Filter { device, ..Filter::default() }.select(&Definitions::default());
+            let mut frees = 0;
+            read_text(text, &mut |entry| {
+                frees += u32::from(
+                    selection.takes(entry) && matches!(entry, Entry::Outcome(it) if it.verdict == Verdict::AliasFree),
+                );
+            });
+            (frees, selection.told().expect("not everything").unmatched)
+        };
+        assert_eq!(frees("mesh2"), (1, vec![]));
+        assert_eq!(frees("chip3"), (0, vec!["no entry is of device chip3, but of mesh2".to_owned()]));
+    }
+
+    #[test]
+    fn what_nothing_can_match_is_said() {
+        let unmatched = |filter: Filter| selected(filter).1.expect("not everything").unmatched;
+        let until = Filter { since: Some(3000), ..Filter::default() };
+        assert_eq!(unmatched(until.clone()), [""; 0]);
+        let behind = "nothing is since 0.000003001: all ends at 0.000003";
+        assert_eq!(unmatched(Filter { since: Some(3001), ..until }), [behind]);
+        assert_eq!(unmatched(Filter { buffer_type: Some(4), ..Filter::default() }), ["no entry is of type TRACE"]);
+        assert_eq!(unmatched(Filter { buffer_type: Some(1), ..Filter::default() }), [""; 0]);
     }
 
     #[test]

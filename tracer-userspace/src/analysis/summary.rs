@@ -11,7 +11,7 @@ use foldhash::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::{Integrity, ReportFold, Site, TestRow, filter::origin_of, names, sites::Sites};
-use crate::model::{Certainty, Entry, Model, Outcome, Verdict};
+use crate::model::{Certainty, Entry, Model, Moment, Outcome, Verdict};
 
 /// A run by verdict, site and test.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct Summary {
 pub struct Finding {
     /// The verdict.
     pub verdict: Verdict,
-    /// The site: that of the free or request, or of the allocation where there was none.
+    /// The site: that of the free or request, or of the allocation where there was none, or the free came late or leaked.
     pub site: Rc<Site>,
     /// The test, absent for what happened outside of any.
     pub test: Option<Rc<str>>,
@@ -100,13 +100,22 @@ impl SummaryFold {
     }
 
     fn outcome(&mut self, outcome: &Outcome) {
-        let origin = origin_of(outcome);
+        let origin = place(outcome);
         let count = self.counts.entry((outcome.verdict, origin.stack, origin.test)).or_default();
         match outcome.certainty {
             Certainty::Confirmed => count.confirmed += 1,
             Certainty::Possible => count.possible += 1,
         }
         count.bytes = count.bytes.saturating_add(outcome.buffer.size);
+    }
+}
+
+/// Where a finding belongs. Who lets go last of what outlived its device, or leaked, is often Python's collector of garbage,
+/// which may come in any line of any test: two runs of one program agree on the allocation alone.
+fn place(outcome: &Outcome) -> Moment {
+    match outcome.verdict {
+        Verdict::AfterClose | Verdict::Marked | Verdict::Leaked => outcome.buffer.allocated.unwrap_or(outcome.moment),
+        _ => origin_of(outcome),
     }
 }
 

@@ -45,8 +45,10 @@ pub struct Recorder {
     pub catalog: Catalog,
     /// By process id.
     processes: HashMap<u32, Recorded>,
-    /// The number of the latest process.
+    /// The number of the latest process, be it in the file or a child that did nothing on record.
     last_process: u32,
+    /// How many are in the file.
+    described: u32,
     /// How many modules are in the file.
     modules: u32,
     /// Ends that are not written yet.
@@ -64,7 +66,7 @@ pub struct Recorder {
     lost: u64,
     /// Hits of processes that are followed, but not recorded.
     others: u64,
-    /// Hits of processes that should be recorded, but were not heard of yet.
+    /// Hits of processes that should be recorded, but were not heard of yet, or have a layout that is not known.
     unplaced: u64,
     /// Ids of buffers that processes made before they were recorded, although they were waited for.
     made_before: u64,
@@ -96,6 +98,7 @@ impl Recorder {
             catalog: Catalog::new()?,
             processes: HashMap::new(),
             last_process: 0,
+            described: 0,
             modules: 0,
             ends: Vec::new(),
             texts: BTreeMap::new(),
@@ -175,7 +178,7 @@ impl Recorder {
     /// How many processes were recorded.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.last_process
+        self.described
     }
 
     /// What walking stacks in both ways came to.
@@ -250,14 +253,15 @@ impl Recorder {
     /// Returns the thread's stack end if it was learned from this hit.
     ///
     /// # Errors
-    /// If the fields of a fresh allocation cannot be what the layout says: recording on would record nonsense.
+    /// If the fields of a fresh allocation cannot be what the layout says: to record more of the process would be to record
+    /// nonsense. This hit is a loss then.
     pub fn hit(&mut self, raw: &RawHit, child: u32) -> Result<Option<u64>> {
         if event::is_of_probe(raw.kind) && !self.processes.contains_key(&raw.hit.tgid) {
             // It stays away, and is a loss at its place.
             self.unplaced += 1;
             return Ok(None);
         }
-        event::check_layout(raw)?;
+        event::check_layout(raw).inspect_err(|_| self.unplaced += 1)?;
         let mut stack_end = None;
         let event = self.event(raw, child, &mut stack_end);
         self.define();
@@ -285,6 +289,8 @@ impl Recorder {
 
     /// Adds a record.
     pub fn record(&mut self, record: impl Into<Record>) {
+        let record = record.into();
+        self.described += u32::from(matches!(record, Record::Process(_)));
         if let Some(writer) = &mut self.writer {
             writer.record(record);
         }
@@ -369,7 +375,8 @@ impl Recorder {
         self.others
     }
 
-    /// Hits of probes in processes of which nothing else is known, as the hit that told of their fork was lost: losses, too.
+    /// Hits of probes in processes of which nothing else is known, as the hit that told of their fork was lost, or whose
+    /// layout is not what it was derived to be: losses, too.
     #[must_use]
     pub fn unplaced(&self) -> u64 {
         self.unplaced

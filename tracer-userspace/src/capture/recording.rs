@@ -184,6 +184,7 @@ impl<'a> Recording<'a> {
             self.adopt_settled()?;
             self.probe_adopted();
             self.follow_modules()?;
+            self.tell_problems(tell);
             if let Some(child) = child {
                 // Else it stays a zombie.
                 child.try_wait().context("failed to wait for the command")?;
@@ -206,6 +207,11 @@ impl<'a> Recording<'a> {
                 last_events = events;
             }
         }
+    }
+
+    /// Tells the user what the file says of problems.
+    fn tell_problems(&mut self, tell: &mut dyn FnMut(Progress<'_>)) {
+        self.recorder.tally.take_untold().iter().for_each(|problem| tell(Progress::Problem(problem)));
     }
 
     /// How soon to look again if the kernel side does not call.
@@ -277,7 +283,7 @@ impl<'a> Recording<'a> {
             if !self.processes.contains_key(&process.pid)
                 && let Err(error) = self.add_root(process.pid)
             {
-                self.not_watched(process.pid, &error);
+                self.not_recorded(process.pid, &error);
             }
         }
         let mut found = Vec::new();
@@ -355,9 +361,17 @@ impl<'a> Recording<'a> {
             Sent::Text { sequence, text } => self.recorder.text(sequence, text),
             Sent::Hit(raw) => {
                 let child = if raw.kind == Kind::Fork { self.forked(&raw.hit)? } else { 0 };
-                if let Some(end) = self.recorder.hit(&raw, child)? {
-                    // Where that is not possible, copies are larger than they need be.
-                    let _ = self.kernel.set_stack_end(raw.hit.tid, end);
+                match self.recorder.hit(&raw, child) {
+                    Ok(Some(end)) => {
+                        // Where that is not possible, copies are larger than they need be.
+                        let _ = self.kernel.set_stack_end(raw.hit.tid, end);
+                    }
+                    Ok(None) => {}
+                    // It is no other process's fault.
+                    Err(error) if self.scan.is_some() || self.recorded().len() > 1 => {
+                        self.give_up(raw.hit.tgid, &error)?;
+                    }
+                    Err(error) => return Err(error),
                 }
                 self.look_at_owners(&raw);
                 if raw.kind == Kind::Exec {

@@ -215,7 +215,12 @@ async fn record_with(
         }
     }
     match recording.run(child, stop, tell).await {
-        Ok(reason) => Ok((reason, recording.end(reason)?)),
+        Ok(reason) => {
+            let mut summary = recording.end(reason)?;
+            let untold = summary.as_mut().map(|summary| summary.tally.take_untold());
+            untold.iter().flatten().for_each(|problem| tell(Progress::Problem(problem)));
+            Ok((reason, summary))
+        }
         Err(error) => {
             recording.fail(&error);
             Err(error)

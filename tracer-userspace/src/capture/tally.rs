@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the events add up to while they are recorded: for the progress line and the summary, not for verdicts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+};
 
 use crate::{
     trace::{Event, Kind, PYTHON_STACKS, STACKS},
@@ -27,6 +30,8 @@ pub struct Tally {
     /// Size and allocator, by process and unique id.
     live: HashMap<(u32, u64), (u64, u64)>,
     problems: BTreeSet<String>,
+    /// Those that the user was not told yet.
+    untold: Vec<String>,
 }
 
 impl Tally {
@@ -93,8 +98,17 @@ impl Tally {
         self.problems.iter().cloned().collect()
     }
 
-    /// Whether a problem is told for the first time.
+    /// Notes a problem. Whether it is a new one.
     pub fn problem(&mut self, text: &str) -> bool {
-        self.problems.insert(text.to_string())
+        let new = self.problems.insert(text.to_owned());
+        if new {
+            self.untold.push(text.to_owned());
+        }
+        new
+    }
+
+    /// The problems since this was last asked.
+    pub fn take_untold(&mut self) -> Vec<String> {
+        mem::take(&mut self.untold)
     }
 }

@@ -38,6 +38,9 @@ pub(super) fn check(args: &Check, out: &mut impl Write) -> Result<Status> {
         true => (summary(&args.traces.paths, filter)?, Counts::default()),
         false => summary_and_counts(&args.traces.paths, filter)?,
     };
+    if let Some(selected) = summary.integrity.selected.as_ref().filter(|it| !it.unmatched.is_empty()) {
+        bail!("nothing is checked by {}: {}", selected.only, selected.unmatched.join("; "));
+    }
     let value = gate.check(&summary, &counts);
     let text = if args.json { view::json("check", &value) } else { view::check(&value) };
     out.write_all(text.as_bytes())?;

@@ -98,7 +98,9 @@ impl Watched {
     }
 
     fn running(&self) -> Vec<(u32, u32)> {
-        self.reading.iter().flat_map(Reading::running_tests).collect()
+        let ends = &self.model().definitions.ends;
+        let running = self.reading.iter().flat_map(Reading::running_tests);
+        running.filter(|(process, _)| !ends.contains_key(process)).collect()
     }
 
     fn model(&self) -> &Model {

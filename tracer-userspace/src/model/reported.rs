@@ -6,7 +6,8 @@
 //! may lack messages, so that nothing of it is more than possible:
 //!
 //! - a further allocation at a live address is taken for an alias, without memory of its own;
-//! - a free that leaves others behind is an alias's, the last one releases the block;
+//! - a free that leaves others behind is the latest alias's, and a phantom as that is: the server counts references, and its
+//!   sums are even; the last one releases the block;
 //! - a free at an address that was never allocated is of a buffer from before; at one that is free by now, it is
 //!   unmatched: a repeat, an alias, another owner or a lost allocation, and the source cannot tell which.
 
@@ -39,8 +40,8 @@ type Place = (Device, u64);
 #[derive(Debug)]
 struct Block {
     buffer: Buffer,
-    /// Allocations beyond the first that were not freed yet.
-    aliases: u64,
+    /// Those that were allocated beyond it, and not freed yet.
+    aliases: Vec<Buffer>,
 }
 
 impl Reported {
@@ -116,27 +117,28 @@ impl Reported {
     fn allocated_at(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
         self.numbered += 1;
         let moment = moment(event);
-        let buffer = Buffer { unique_id: self.numbered, allocated: Some(moment), ..buffer(event) };
-        let alias = self.blocks.contains_key(&place(event));
-        let block = self.blocks.entry(place(event)).or_insert(Block { buffer, aliases: 0 });
-        if alias {
-            block.aliases = block.aliases.saturating_add(1);
+        let mut buffer = Buffer { unique_id: self.numbered, allocated: Some(moment), ..buffer(event) };
+        if let Some(block) = self.blocks.get_mut(&place(event)) {
+            buffer.phantom = true;
+            block.aliases.push(buffer);
         } else {
+            self.blocks.insert(place(event), Block { buffer, aliases: Vec::new() });
             self.places.entry(event.process).or_default().insert(place(event));
         }
-        sink(&Entry::Allocation(Allocation { buffer: Buffer { phantom: buffer.phantom || alias, ..buffer }, moment }));
+        sink(&Entry::Allocation(Allocation { buffer, moment }));
     }
 
     fn released_at(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
         let (place, moment) = (place(event), moment(event));
         let mut previous = Previous::None;
-        let (buffer, verdict, ends) = match self.blocks.get_mut(&place) {
-            Some(block) if block.aliases > 0 => {
-                block.aliases -= 1;
-                (block.buffer, Verdict::AliasFree, false)
+        let mut is_block = true;
+        let (buffer, verdict, ends) = match self.blocks.get_mut(&place).map(|block| (block.buffer, block.aliases.pop()))
+        {
+            Some((_, Some(alias))) => {
+                is_block = false;
+                (alias, Verdict::Phantom, true)
             }
-            Some(block) => {
-                let buffer = block.buffer;
+            Some((buffer, None)) => {
                 self.blocks.remove(&place);
                 if let Some(places) = self.places.get_mut(&buffer.process) {
                     places.remove(&place);
@@ -154,7 +156,7 @@ impl Reported {
                 }
             },
         };
-        if verdict != Verdict::AliasFree {
+        if is_block {
             self.ended.insert(place, (buffer, moment, verdict));
         }
         let certainty = Certainty::Possible;
@@ -253,7 +255,7 @@ mod tests {
         expect![[r#"
             1 p1 allocated 1
             2 p1 allocated 2 without memory
-            3 p1 alias-free 1 of 64 Possible
+            3 p1 phantom 2 of 64 Possible
             4 p1 released 1 of 64 Possible
             5 p1 unmatched 1 of 64 Possible
             6 p2 pre-attach 3 of 0 Possible

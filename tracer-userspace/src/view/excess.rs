@@ -57,7 +57,9 @@ fn sites(excess: &Excess, frames: Frames, out: &mut String) {
         show_site(site, frames, out);
     }
     if !excess.late.is_empty() {
-        out.push_str("\nLate frees, no excess: no allocator was called, as the memory was gone with its device\n");
+        out.push_str(
+            "\nLate frees, no excess: no allocator was called, mostly as the memory was gone with its device\n",
+        );
     }
     for (index, site) in excess.late.iter().enumerate() {
         out.push_str(&format!("\nLate site {}: {}", index + 1, count(site.count, "late free")));

@@ -12,6 +12,9 @@ use crate::{
     model::{Buffer, Definitions, Line, LineKind, StackLines, Verdict},
 };
 
+/// How many closes of devices are named.
+const CLOSES: usize = 3;
+
 /// What is known of a site.
 pub(in crate::analysis) struct Facts<'a> {
     /// Frees.
@@ -51,8 +54,9 @@ impl Facts<'_> {
         let signed = self.signs.get(Sign::Phantom).filter(|signed| signed.buffer.size > 0)?;
         let buffer = signed.buffer;
         Some(format!(
-            "{}: there is no memory behind buffer {}, whose allocation of {} bytes was only pretended",
+            "{}: there is no memory behind {}buffer {}, whose allocation of {} bytes was only pretended",
             self.of_all(signed),
+            example(signed),
             buffer.unique_id,
             buffer.size
         ))
@@ -61,28 +65,42 @@ impl Facts<'_> {
     pub(super) fn forked_child(&self) -> Option<String> {
         let signed = self.signs.get(Sign::Copy)?;
         let Buffer { process, unique_id, .. } = signed.buffer;
-        Some(format!("{}: process {process} is a fork, and buffer {unique_id} is older than it", self.of_all(signed)))
+        let example = example(signed);
+        Some(format!(
+            "{}: {example}process {process} is a fork, and buffer {unique_id} is older than it",
+            self.of_all(signed)
+        ))
     }
 
     pub(super) fn outlived_device(&self) -> Option<String> {
-        let told = match (self.signs.get(Sign::Closed), self.signs.get(Sign::Gone)) {
-            (Some(closed), _) => {
-                format!("{}: {} was closed before{}", self.of_all(closed), device(&closed.buffer), self.close(closed))
-            }
-            (None, Some(gone)) => {
-                format!("{}: {} was gone by then", self.of_all(gone), device(&gone.buffer))
-            }
-            (None, None) => return None,
-        };
-        let late = self.signs.get(Sign::Closed).or(self.signs.get(Sign::Gone));
+        let (closed, gone) = (self.signs.closes(Sign::Closed), self.signs.closes(Sign::Gone));
+        let was_closed =
+            |signed: &Signed| format!("{} was closed before{}", device(&signed.buffer), self.close(signed));
+        let was_gone = |signed: &Signed| format!("{} was gone by then", device(&signed.buffer));
+        let told =
+            if closed.is_empty() { self.by_close(&gone, was_gone)? } else { self.by_close(&closed, was_closed)? };
+        let late = closed.first().or(gone.first());
         let by = late.and_then(|signed| self.let_go(signed)).map(|by| format!("; {by}")).unwrap_or_default();
         Some(told + &by)
     }
 
     pub(super) fn other_device_closed(&self) -> Option<String> {
-        let signed = self.signs.get(Sign::LeakedSinceClose)?;
-        let (frees, close) = (self.of_all(signed), self.close(signed));
-        Some(format!("{frees}: the process had closed another device than {} before{close}", device(&signed.buffer)))
+        self.by_close(&self.signs.closes(Sign::LeakedSinceClose), |signed| {
+            format!(
+                "the process had closed another device than {} before{}",
+                device(&signed.buffer),
+                self.close(signed)
+            )
+        })
+    }
+
+    /// What is to be said of the frees of each close, for the first few of these; `None` if there is none.
+    fn by_close(&self, closes: &[&Signed], say: impl Fn(&Signed) -> String) -> Option<String> {
+        let said = closes.iter().take(CLOSES).map(|signed| format!("{}: {}", self.of_all(signed), say(signed)));
+        let rest = closes.iter().skip(CLOSES).fold(0, |sum: u64, signed| sum.saturating_add(signed.count));
+        let rest = (rest > 0).then(|| format!("{rest} more after other closes"));
+        let said: Vec<String> = said.chain(rest).collect();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     /// How many of the frees it is about.
@@ -97,8 +115,9 @@ impl Facts<'_> {
     fn alias(&self, signed: &Signed) -> Option<String> {
         let owner = signed.owner.as_ref()?;
         let Buffer { unique_id, .. } = signed.buffer;
+        let example = example(signed);
         Some(format!(
-            "buffer {unique_id} on {} owns nothing, {:#x} is the memory of buffer {} on {}",
+            "{example}buffer {unique_id} on {} owns nothing, {:#x} is the memory of buffer {} on {}",
             names::device(signed.buffer.device)?,
             signed.buffer.address,
             owner.unique_id,
@@ -128,6 +147,11 @@ impl Facts<'_> {
         let place = place(python.filter(|line| over && site::is_of_pytest(line))?);
         Some(format!("pytest let go of it, in {place}, when the test that allocated it was over"))
     }
+}
+
+/// What is said before the first of several.
+fn example(signed: &Signed) -> &'static str {
+    if signed.count > 1 { "e.g. " } else { "" }
 }
 
 fn device(buffer: &Buffer) -> String {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the frees of a site have in common that no stack shows: counted while the entries are read.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Buffer, Moment, Outcome, Previous, Verdict},
+    model::{Buffer, Device, Moment, Outcome, Previous, Verdict},
     trace::DeviceClass,
 };
 
@@ -29,6 +29,15 @@ pub(super) enum Sign {
     LeakedSinceClose,
 }
 
+/// What frees with a sign have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+struct Close {
+    /// The device of the buffers.
+    device: Option<Device>,
+    /// The stack and the test in which a device was closed before.
+    by: Option<(u32, u32)>,
+}
+
 /// The frees that have a sign.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Signed {
@@ -43,9 +52,9 @@ pub(super) struct Signed {
     pub(super) before: Option<Moment>,
 }
 
-/// The signs of a site's frees.
+/// The signs of a site's frees: those of late ones by what was closed.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(in crate::analysis) struct Signs(BTreeMap<Sign, Signed>);
+pub(in crate::analysis) struct Signs(BTreeMap<(Sign, Close), Signed>);
 
 impl Signs {
     /// Adds those of the next free.
@@ -57,7 +66,9 @@ impl Signs {
         for sign in signs(outcome) {
             let (buffer, owner, moment) = (outcome.buffer, outcome.other, outcome.moment);
             let first = Signed { count: 0, buffer, owner, moment, before };
-            self.0.entry(sign).or_insert(first).count += 1;
+            let by = before.map(|moment| (moment.stack, moment.test));
+            let close = if sign.is_late() { Close { device: buffer.device, by } } else { Close::default() };
+            self.0.entry((sign, close)).or_insert(first).count += 1;
         }
     }
 
@@ -69,8 +80,24 @@ impl Signs {
         }
     }
 
+    /// Those of a sign, which is not about a close.
     pub(super) fn get(&self, sign: Sign) -> Option<&Signed> {
-        self.0.get(&sign)
+        self.0.get(&(sign, Close::default()))
+    }
+
+    /// Those of a sign by what was closed, the most first.
+    pub(super) fn closes(&self, sign: Sign) -> Vec<&Signed> {
+        let mut closes: Vec<&Signed> =
+            self.0.iter().filter(|((it, _), _)| *it == sign).map(|(_, signed)| signed).collect();
+        closes.sort_by_key(|signed| Reverse(signed.count));
+        closes
+    }
+}
+
+impl Sign {
+    /// Whether it is of frees that come after a close.
+    fn is_late(self) -> bool {
+        matches!(self, Self::Closed | Self::Gone | Self::LeakedSinceClose)
     }
 }
 

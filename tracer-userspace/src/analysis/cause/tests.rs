@@ -114,7 +114,7 @@ fn aliases_are_told_by_whose_device_they_are_on() {
     // A chip that reports when the owner is gone is harmless, and told all the same.
     let late = "event 5 t=30 p=1 tid=7 released uid=3 size=64 address=0x100 status=1 class=chip id=4";
     let [first] = of("f", &alias("chip", 3, late)).try_into().expect("one cause");
-    assert!(first.starts_with("mesh-and-chip: all 2 frees: buffer 2 on chip3"), "{first}");
+    assert!(first.starts_with("mesh-and-chip: all 2 frees: e.g. buffer 2 on chip3"), "{first}");
 }
 
 #[test]
@@ -192,6 +192,31 @@ fn tensors_that_outlive_their_device() {
     let dropped = events(gone).lines().filter(|line| !line.contains("bulk")).collect::<Vec<_>>().join("\n") + "\n";
     let late: Vec<_> = excess("f", &dropped).late.iter().map(causes).collect();
     assert_eq!(late, [["outlived-device: this free: mesh0 was gone by then"]]);
+}
+
+#[test]
+fn late_frees_of_one_site_are_told_by_the_close_that_each_came_after() {
+    let mut events = "event 1 t=10 p=1 tid=7 test-begin text=1\n".to_owned();
+    for (id, mesh) in [(1, 0), (2, 3), (3, 3)] {
+        events += &format!(
+            "event {n} t={n} p=1 tid=7 request uid={id} size=64 class=mesh id={mesh} stack=2
+             event {m} t={m} p=1 tid=7 allocated uid={id} size=64 address={id}00 owns=1 class=mesh id={mesh} allocator={mesh}\n",
+            n = 10 + 2 * id,
+            m = 11 + 2 * id,
+        );
+    }
+    events += "event 20 t=20 p=1 tid=7 bulk object=0 stack=1
+        event 21 t=21 p=1 tid=7 test-begin text=2
+        event 22 t=22 p=1 tid=7 bulk object=3 stack=2\n";
+    for id in [1, 2, 3] {
+        events +=
+            &format!("event 3{id} t=3{id} p=1 tid=7 free uid={id} size=64 address={id}00 owns=1 status=1 stack=2\n");
+    }
+    events += "event 40 t=40 p=1 tid=7 thread-exit\n";
+    let late: Vec<_> = excess("f", &events).late.iter().map(causes).collect();
+    let told = "outlived-device: 2 of 3 frees: mesh3 was closed before, by Model.offload (m.py:12), in t.py::one (teardown); \
+        1 of 3 frees: mesh0 was closed before, by Model.unload (m.py:33), in t.py::one (call)";
+    assert_eq!(late, [[told]]);
 }
 
 #[test]

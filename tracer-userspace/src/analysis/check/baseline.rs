@@ -38,11 +38,13 @@ pub struct Known {
 }
 
 impl Baseline {
-    /// What a run found.
+    /// What a run found, but for what has no stack: of that it is not known where it is.
     #[must_use]
     pub fn of(summary: &Summary) -> Self {
         let mut known: BTreeMap<(Verdict, &str), Known> = BTreeMap::new();
-        let is_kept = |it: &&Finding| it.verdict.colour() != Colour::Normal || it.verdict == Verdict::Bulk;
+        let is_kept = |it: &&Finding| {
+            (it.verdict.colour() != Colour::Normal || it.verdict == Verdict::Bulk) && !it.site.frames.is_empty()
+        };
         for finding in summary.findings.iter().filter(is_kept) {
             let entry = known.entry((finding.verdict, &finding.site.id)).or_insert_with(|| Known {
                 verdict: finding.verdict.name().to_owned(),
@@ -61,6 +63,9 @@ impl Baseline {
     ///
     /// What is wrong with it, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Err("it is empty".to_owned());
+        }
         let baseline: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         if baseline.version != VERSION {
             return Err(format!("it has version {}, and this tt-buftrace reads version {VERSION}", baseline.version));

@@ -65,18 +65,18 @@ impl ReportFold {
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
-        let memory = (entry.process(), entry.device(), entry.buffer_type());
-        self.parts.of(memory).entry(entry, &mut self.failed);
+        let (device, buffer_type) = entry.memory();
+        self.parts.of((entry.process(), device, buffer_type)).entry(entry, &mut self.failed);
     }
 
-    /// Tells a selection of the devices that the entries have.
-    pub(in crate::analysis) fn show_devices(&self, selection: &mut Selection) {
-        self.parts.iter().for_each(|((_, device, _), _)| selection.sees(*device));
+    /// Tells a selection of the memories that the entries are about.
+    pub(in crate::analysis) fn show_memories(&self, selection: &mut Selection) {
+        self.parts.iter().for_each(|((_, device, buffer_type), _)| selection.sees(*device, *buffer_type));
     }
 
     /// Of all entries, leaves those of a selection that takes whole memories.
     pub(in crate::analysis) fn select(self, selection: &mut Selection) -> Self {
-        self.show_devices(selection);
+        self.show_memories(selection);
         let mut parts = self.parts.into_all();
         parts.retain(|&((_, device, buffer_type), ref part)| selection.takes_memory(device, buffer_type, part.entries));
         Self { parts: parts.into(), failed: self.failed, ..Self::new(selection.filter()) }

@@ -87,7 +87,7 @@ pub(super) fn check_layout(raw: &RawHit) -> Result<()> {
     if !plausible {
         bail!(
             "the derived field layout does not fit this target: an allocated buffer has status {}, type {}, owns {}, \
-             hooked {}; nothing more is recorded, please report the library's build id",
+             hooked {}; please report the library's build id",
             hit.status,
             hit.buffer_type,
             hit.owns,

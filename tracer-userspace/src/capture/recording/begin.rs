@@ -36,23 +36,30 @@ impl Recording<'_> {
         };
         let hopeless = wanted && !self.recorder.has_begun() && !self.processes.iter().any(looking);
         // What failed because the process ended is no failure.
-        let Some(process) = self.processes.get_mut(&pid).filter(|process| !process.is_ending(pid)) else {
+        if self.processes.get(&pid).is_none_or(|process| process.is_ending(pid)) {
             return Ok(());
-        };
+        }
         if hopeless {
             // Of a file that can't be begun, `doctor` knows nothing.
             let hint = || format!("failed to record (`tt-buftrace doctor -p {pid}` says more)");
             return Err(if self.place.is_some() { error.context(hint()) } else { error });
         }
-        process.root = false;
-        let stage = mem::replace(&mut process.stage, Stage::Refused);
-        if stage.link().is_some() {
-            self.kernel.remove_target(pid)?;
-            self.forget(pid, stage, Reason::Failed)?;
+        self.give_up(pid, &error)?;
+        self.tell_problems(tell);
+        Ok(())
+    }
+
+    /// Records nothing more of a process.
+    pub(super) fn give_up(&mut self, pid: u32, error: &anyhow::Error) -> Result<()> {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.root = false;
+            let stage = mem::replace(&mut process.stage, Stage::Refused);
+            if stage.link().is_some() {
+                self.kernel.remove_target(pid)?;
+                self.forget(pid, stage, Reason::Failed)?;
+            }
         }
-        let text = format!("process {pid} is not recorded: {error:#}");
-        tell(Progress::Problem(&text));
-        self.recorder.problems(vec![text]);
+        self.not_recorded(pid, error);
         Ok(())
     }
 
@@ -64,8 +71,9 @@ impl Recording<'_> {
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<()> {
         match self.record(pid, Rc::new(discovery)) {
-            Ok((discovery, problems)) => {
-                problems.iter().for_each(|problem| tell(Progress::Problem(problem)));
+            Ok((discovery, no_probe)) => {
+                self.tell_problems(tell);
+                no_probe.iter().for_each(|problem| tell(Progress::Problem(problem)));
                 tell(Progress::Attached(&discovery));
                 Ok(())
             }
@@ -74,7 +82,7 @@ impl Recording<'_> {
     }
 
     /// Attaches to a process, and only then begins the file: a recording that can't begin leaves an earlier trace as it
-    /// is. Returns what the user is to be told.
+    /// is. Returns what the user is to be told of probes that are not there.
     fn record(&mut self, pid: u32, discovery: Rc<Discovery>) -> Result<(Rc<Discovery>, Vec<String>)> {
         let Self { kernel, recorder, modules, sites, options, place, .. } = self;
         let layout = discovery.layout()?;
@@ -150,15 +158,14 @@ impl Recording<'_> {
             }
             Err(error) => problems.push(format!("buffers from before the recording are not told apart: {error:#}")),
         }
-        recorder.problems(problems.clone());
+        recorder.problems(problems);
         recorder.flush()?;
         if let Some(Followed { stage: Stage::Recorded(recorded), .. }) = self.processes.get_mut(&pid) {
             recorded.snapshots = snapshots;
         }
-        problems.extend(no_probe);
         // All was looked into, above all for names.
         discovery.modules.iter().for_each(Module::rest);
         self.recorder.catalog.files.modules().iter().for_each(|code| code.module.rest());
-        Ok((discovery, problems))
+        Ok((discovery, no_probe))
     }
 }

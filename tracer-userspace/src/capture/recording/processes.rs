@@ -54,11 +54,11 @@ impl Recording<'_> {
 
     /// Follows a process that nobody named, if its end can be watched.
     fn insert_found(&mut self, pid: u32, stage: Stage, made: Option<u64>) -> bool {
-        self.insert(pid, false, stage, made).inspect_err(|error| self.not_watched(pid, error)).is_ok()
+        self.insert(pid, false, stage, made).inspect_err(|error| self.not_recorded(pid, error)).is_ok()
     }
 
-    /// Tells of a process that can't be followed.
-    pub(super) fn not_watched(&mut self, pid: u32, error: &anyhow::Error) {
+    /// Tells of a process that can't be recorded, or not any longer.
+    pub(super) fn not_recorded(&mut self, pid: u32, error: &anyhow::Error) {
         self.recorder.problems(vec![format!("process {pid} is not recorded: {error:#}")]);
     }
 

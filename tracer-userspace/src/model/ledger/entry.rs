@@ -58,6 +58,15 @@ impl Entry {
         }
     }
 
+    /// Device and type of the memory that it is about; see [`Outcome::owner`].
+    #[must_use]
+    pub fn memory(&self) -> (Option<Device>, u32) {
+        match self {
+            Self::Outcome(outcome) => (outcome.owner().device, outcome.owner().buffer_type),
+            _ => (self.device(), self.buffer_type()),
+        }
+    }
+
     /// The buffer's device address.
     #[must_use]
     pub fn address(&self) -> u64 {

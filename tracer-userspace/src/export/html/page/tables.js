@@ -275,7 +275,7 @@ function excessFindings(data, selection) {
     new Findings(selection, { id: "excess", title: "Excess frees", note: excess.sites.length ? `By the site that makes them, with the free before and the allocation.${more}` : null,
       empty: "No excess frees.", items: excessItems(data, excess.sites, sites, "free") }),
     new Findings(selection, { id: "leaks", title: "Leaks", note: "No excess: no allocator was called, so that the memory stays taken.", items: excessItems(data, excess.leaks, leaks, "free") }),
-    new Findings(selection, { id: "late", title: "Late frees", note: "No excess: no allocator was called, as the memory was gone with its device.", items: excessItems(data, excess.late, late, "free") }),
+    new Findings(selection, { id: "late", title: "Late frees", note: "No excess: no allocator was called, mostly as the memory was gone with its device.", items: excessItems(data, excess.late, late, "free") }),
     new Findings(selection, { id: "inherited", title: "Frees in forked children", note: "No excess: the memory is their parent's, and stays as it is.", items: excessItems(data, excess.inherited, inherited, "free") }),
   ];
 }
