@@ -158,7 +158,7 @@ fn eight_chips_report_as_scripted() -> Result<()> {
                 if owner == 1 {
                     assert_eq!(site["causes"][0]["cause"], "mesh-and-chip", "{variant} {test}");
                     let evidence = site["causes"][0]["evidence"].as_str().unwrap_or_default();
-                    assert!(evidence.starts_with(&format!("all {chips} frees: buffer ")), "{evidence}");
+                    assert!(evidence.starts_with(&format!("all {chips} frees: e.g. buffer ")), "{evidence}");
                     assert!(
                         evidence.contains(" on chip0 owns nothing, 0x") && evidence.contains(" on mesh"),
                         "{evidence}"

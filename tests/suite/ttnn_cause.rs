@@ -15,12 +15,12 @@ const LATE: [(&str, &[(&str, &str)]); 2] = [
         "test_program_cache_is_cleared_after_close",
         &[
             ("program-cache", "MeshDeviceImpl::disable_and_clear_program_cache (#"),
-            ("outlived-device", ", by Mesh.close (tensors.py:"),
+            ("outlived-device", "close (tensors.py:"),
         ],
     ),
     (
         "test_program_cache_goes_with_its_device",
-        &[("program-cache", "<ProgramCache>::"), ("outlived-device", ", by Mesh.close (tensors.py:")],
+        &[("program-cache", "ProgramCache"), ("outlived-device", "close (tensors.py:")],
     ),
 ];
 

@@ -114,6 +114,10 @@ fn show_site(site: &ExcessSite, frames: Frames, out: &mut String) {
     if site.tests.len() > TESTS {
         out.push_str(&format!("  … and in {} more tests\n", site.tests.len() - TESTS));
     }
+    let outside = site.count.saturating_sub(site.tests.values().fold(0, |sum, count| sum.saturating_add(*count)));
+    if outside > 0 && !site.tests.is_empty() {
+        out.push_str(&format!("  {outside} outside of tests\n"));
+    }
     out.push_str(&format!("  e.g. {}\n", escape(&site.examples.join(", "))));
     show_causes(&site.causes, out);
     let free = Place { what: "no stack".to_owned(), stack: site.free.clone() };

@@ -110,10 +110,10 @@ mod tests {
               A container of shared pointers, or of tensors, is destroyed or emptied with buffers in it.
 
             Evidence
-              One of the two frees is made below a container's destructor, clear or erase; its elements are named.
+              This free, or the one before it, is made below a container's destructor, clear or erase; its elements are named.
 
             Where to look
-              What the container holds by then, and what deallocates the same buffers by hand.
+              What the container holds by then: buffers whose device is closed, or that are deallocated by hand besides.
         "#]]
         .assert_eq(&explain_cause(&Cause::Container.explain()));
     }

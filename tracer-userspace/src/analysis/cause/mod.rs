@@ -133,23 +133,24 @@ impl Cause {
         let (meaning, evidence, look) = match self {
             Self::ProgramCache => (
                 "the program cache of a device is cleared, with buffers that its programs hold",
-                "One of the two frees is made below a function that clears a program cache.",
-                "what else frees these buffers, and whether the cache is cleared before the device closes",
+                "This free, or the one before it, is made below a function that clears a program cache.",
+                "whether the cache is cleared before the device closes, and what else frees these buffers",
             ),
             Self::Cache => (
-                "a cache is cleared that holds buffers which are freed elsewhere too",
-                "One of the two frees is made below a function that clears a cache, or a cache's own clear or destructor.",
-                "which of the two should free: take the buffer out of the cache where it is deallocated by hand",
+                "a cache is cleared with buffers in it",
+                "This free, or the one before it, is made below a function that clears a cache, or a cache's own clear or destructor.",
+                "whether the cache is cleared before the device closes, and what else frees these buffers: take one out where it is \
+                 deallocated by hand",
             ),
             Self::ProgramPool => (
                 "a program gives up its pool of buffers",
-                "One of the two frees is made below the destructor of Program or ProgramImpl, or its release_buffers.",
+                "This free, or the one before it, is made below the destructor of Program or ProgramImpl, or its release_buffers.",
                 "who assigned the buffer to the program, and deallocates it besides",
             ),
             Self::Container => (
                 "a container of shared pointers, or of tensors, is destroyed or emptied with buffers in it",
-                "One of the two frees is made below a container's destructor, clear or erase; its elements are named.",
-                "what the container holds by then, and what deallocates the same buffers by hand",
+                "This free, or the one before it, is made below a container's destructor, clear or erase; its elements are named.",
+                "what the container holds by then: buffers whose device is closed, or that are deallocated by hand besides",
             ),
             Self::MeshAndChip => (
                 "a mesh buffer is cleaned up on the mesh's level and on the chips' for one allocation",
