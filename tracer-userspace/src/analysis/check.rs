@@ -13,7 +13,10 @@ use foldhash::HashMap;
 use serde::Serialize;
 use time::Date;
 
-use super::{Finding, Integrity, Summary, diff::gaps};
+use super::{
+    Finding, Integrity, Summary,
+    diff::{gaps, stopped},
+};
 use crate::model::{Certainty, Colour, Verdict};
 
 pub use baseline::{Baseline, Known};
@@ -108,7 +111,8 @@ impl Gate {
     #[must_use]
     pub fn check(&self, summary: &Summary, counts: &Counts) -> Check {
         let sorted = self.sort(&summary.findings);
-        let doubts = gaps(&summary.integrity, "the run");
+        let mut doubts = gaps(&summary.integrity, "the run");
+        doubts.extend(stopped(&summary.integrity, "the run"));
         let rules: Vec<Ruling> = self.rules.iter().map(|rule| self.rule(*rule, &sorted.counting, summary)).collect();
         let expectations: Vec<Expected> = self.expectations.hold(counts, self.strict);
         let unsure = !doubts.is_empty()
@@ -200,7 +204,7 @@ impl Gate {
             let placeless =
                 sorted.counting.iter().filter(|it| self.minds(it.verdict) && it.site.frames.is_empty()).count();
             if placeless > 0 {
-                notices.push(format!("{placeless} findings have no stack, by which a baseline could know them"));
+                notices.push(format!("findings without a stack, which no baseline can know: {placeless}"));
             }
         }
         notices

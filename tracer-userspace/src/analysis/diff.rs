@@ -186,6 +186,8 @@ struct Side<'a> {
     tests: BTreeMap<Option<&'a str>, TestSum>,
     /// Why what this side does not show may have happened all the same.
     gaps: Vec<String>,
+    /// The same of what may have happened when it was not recorded any more.
+    stopped: Option<String>,
 }
 
 impl<'a> Sides<'a> {
@@ -209,7 +211,8 @@ impl<'a> Sides<'a> {
             ChangeKind::Same | ChangeKind::Fewer | ChangeKind::Vanished | ChangeKind::Untested => (before, &self.after),
         };
         let exact = [before, after].into_iter().flatten().all(|finding| finding.site.exact);
-        let stands = exact && less_side.gaps.is_empty() && more.is_some_and(|finding| finding.possible == 0);
+        let whole = less_side.gaps.is_empty() && (less_side.stopped.is_none() || less_side.has_whole(verdict, test));
+        let stands = exact && whole && more.is_some_and(|finding| finding.possible == 0);
         let here = self.after.count(id, test);
         Some(Change {
             what,
@@ -249,7 +252,12 @@ impl<'a> Sides<'a> {
     }
 
     fn doubts(&self, changes: &[Change], unchanged: &[Change]) -> Vec<String> {
-        let mut doubts: Vec<String> = self.before.gaps.iter().chain(&self.after.gaps).cloned().collect();
+        let sides = [&self.before, &self.after];
+        let mut doubts: Vec<String> = sides.iter().flat_map(|side| &side.gaps).cloned().collect();
+        let told: Vec<&Change> = changes.iter().chain(unchanged).collect();
+        let is_whole =
+            |side: &&Side<'_>| !told.is_empty() && told.iter().all(|it| side.has_whole(it.verdict, it.test.as_deref()));
+        doubts.extend(sides.into_iter().filter(|side| !is_whole(side)).filter_map(|side| side.stopped.clone()));
         let untested = changes.iter().filter(|it| it.what == ChangeKind::Untested).count();
         if untested > 0 && untested < changes.len() {
             doubts.push(format!("the later run did not get to the tests of {untested} findings"));
@@ -291,7 +299,16 @@ impl<'a> Side<'a> {
             findings: bad.map(|finding| (finding.key(), finding)).collect(),
             tests: summary.tests.iter().map(|row| (row.test.as_deref(), sum(row))).collect(),
             gaps: gaps(&summary.integrity, name),
+            stopped: stopped(&summary.integrity, name),
         }
+    }
+
+    /// Whether a recording that was stopped has all that a test does of a kind: the test was over, and it is not what may come
+    /// later of its buffers.
+    fn has_whole(&self, verdict: Verdict, test: Option<&str>) -> bool {
+        let later = matches!(verdict, Verdict::Held | Verdict::Marked | Verdict::AfterClose | Verdict::Leaked);
+        let is_over = |test: &str| self.summary.ran.contains(test) && !self.summary.unfinished.contains(test);
+        !later && test.is_some_and(is_over)
     }
 
     /// How many findings there are at a site in a test, whatever the verdict.
@@ -334,15 +351,18 @@ pub(super) fn gaps(integrity: &Integrity, name: &str) -> Vec<String> {
     if ends(None) > 0 {
         gaps.push(format!("a recording of {name} has no end: it is still being made, or was cut"));
     }
-    if ends(Some("interrupted")) > 0 {
-        gaps.push(format!("a recording of {name} was stopped while the process went on"));
-    }
     if ends(Some("failed")) > 0 {
         gaps.push(format!("a recording of {name} failed"));
     }
     let unmatched = integrity.selected.iter().flat_map(|selected| &selected.unmatched);
     gaps.extend(unmatched.map(|what| format!("{what} in {name}")));
     gaps
+}
+
+/// That a run went on without being recorded, as a sentence.
+pub(super) fn stopped(integrity: &Integrity, name: &str) -> Option<String> {
+    let stopped = integrity.processes.iter().any(|it| it.reason.as_deref() == Some("interrupted"));
+    stopped.then(|| format!("a recording of {name} was stopped while the process went on"))
 }
 
 fn conclude(changes: &[Change], unchanged: &[Change], other_tests: bool) -> Conclusion {

@@ -11,7 +11,7 @@ use foldhash::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::{Integrity, ReportFold, Site, TestRow, filter::origin_of, names, sites::Sites};
-use crate::model::{Certainty, Entry, Model, Moment, Outcome, Verdict};
+use crate::model::{Certainty, Entry, Model, Moment, Outcome, TestSpan, Verdict};
 
 /// A run by verdict, site and test.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Summary {
     pub tests: Vec<TestRow>,
     /// The tests that ran, whether or not they touched a buffer.
     pub ran: BTreeSet<String>,
+    /// Of these, the ones that were not over when a recording was stopped, or was cut.
+    pub unfinished: BTreeSet<String>,
     /// The balance of addresses by device and type of memory, over all processes.
     pub balance: BTreeMap<(String, String), BalanceSum>,
 }
@@ -96,7 +98,8 @@ impl SummaryFold {
         let mut ran: BTreeSet<String> = model.definitions.tests().into_iter().map(str::to_owned).collect();
         // An id that was cut has no phase by which to tell that it is a test's.
         ran.extend(findings.iter().filter_map(|finding| finding.test.as_deref()).map(str::to_owned));
-        Summary { integrity: report.integrity, findings, tests: report.tests, ran, balance }
+        let (tests, unfinished) = (report.tests, unfinished(model));
+        Summary { integrity: report.integrity, findings, tests, ran, unfinished, balance }
     }
 
     fn outcome(&mut self, outcome: &Outcome) {
@@ -108,6 +111,20 @@ impl SummaryFold {
         }
         count.bytes = count.bytes.saturating_add(outcome.buffer.size);
     }
+}
+
+/// The tests of which the recording does not have the end.
+fn unfinished(model: &Model) -> BTreeSet<String> {
+    let definitions = &model.definitions;
+    let end =
+        |process| definitions.ends.get(&process).filter(|end| !matches!(end.reason.as_str(), "exited" | "executed"));
+    let is_open = |span: &&TestSpan| {
+        let cut = !definitions.ends.contains_key(&span.process);
+        cut && span.end.is_none() || end(span.process).is_some_and(|it| span.end.is_none_or(|end| end >= it.time))
+    };
+    let open = model.spans.spans.iter().filter(is_open);
+    let test = |span: &TestSpan| definitions.test(&Moment { test: span.text, ..Moment::default() }).map(str::to_owned);
+    open.filter_map(test).collect()
 }
 
 /// Where a finding belongs. Who lets go last of what outlived its device, or leaked, is often Python's collector of garbage,

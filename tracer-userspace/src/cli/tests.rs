@@ -47,8 +47,12 @@ impl Files {
     }
 
     fn trace(&self, name: &str, parts: &[&str]) {
+        self.trace_until(name, parts, END);
+    }
+
+    fn trace_until(&self, name: &str, parts: &[&str], end: &str) {
         let mut writer = Writer::create(&self.0.path().join(name)).expect("created");
-        let lines = [&[NAMES], parts, &[END]].concat().concat();
+        let lines = [&[NAMES], parts, &[end]].concat().concat();
         text::parse(&lines).expect("parsed").into_iter().for_each(|item| writer.item(item));
         writer.flush().expect("written");
     }
@@ -59,12 +63,21 @@ impl Files {
 
     /// What a command says, whose words are files where there are some of that name.
     fn run(&self, command: &str) -> (Status, String) {
+        self.dispatch(command).expect("done")
+    }
+
+    /// Why a command could not be done.
+    fn fail(&self, command: &str) -> String {
+        format!("{:#}", self.dispatch(command).map(|_| ()).expect_err("not done"))
+    }
+
+    fn dispatch(&self, command: &str) -> anyhow::Result<(Status, String)> {
         let path = |word: &str| Some(self.0.path().join(word)).filter(|path| word.contains('.') && Path::exists(path));
         let word = |word: &str| path(word).map_or(word.to_owned(), |path| path.display().to_string());
         let words = ["tt-buftrace".to_owned()].into_iter().chain(command.split(' ').map(word));
         let mut out = Vec::new();
-        let status = dispatch(Args::try_parse_from(words).expect("parsed").command, &mut out).expect("done");
-        (status, String::from_utf8(out).expect("UTF-8"))
+        let status = dispatch(Args::try_parse_from(words).expect("parsed").command, &mut out)?;
+        Ok((status, String::from_utf8(out).expect("UTF-8")))
     }
 }
 
@@ -142,7 +155,70 @@ fn a_finding_without_a_stack_is_not_known_by_another_one() {
     files.trace("a.ttb", &[&begin_test(1), &allocated(11), &unnamed(11)]);
     files.trace("b.ttb", &[&begin_test(2), &allocated(22), &unnamed(22)]);
     assert_eq!(files.run("check b.ttb --fail-on excess --baseline a.ttb").0, Status::Problems);
+    // Nor does a file pretend to have it.
+    files.write("known.toml", "");
+    assert!(files.fail("check b.ttb --fail-on excess --baseline known.toml").ends_with("it is empty"));
+    let (_, said) = files.run("check b.ttb --fail-on excess --write-baseline known.toml");
+    assert!(said.contains("wrote 0 findings"), "{said}");
+    let (status, said) = files.run("check b.ttb --fail-on excess --baseline known.toml");
+    assert!(status == Status::Problems && said.contains("which no baseline can know: 1"), "{said}");
+    assert!(!said.contains("not found"), "{said}");
     files.trace("a.ttb", &[&begin_test(1), &allocated(11), &freed(11, 1)]);
     files.trace("b.ttb", &[&begin_test(2), &allocated(22), &freed(22, 1)]);
     assert_eq!(files.run("check b.ttb --fail-on excess --baseline a.ttb").0, Status::Done);
+}
+
+#[test]
+fn a_late_free_is_known_by_the_allocation_wherever_it_comes() {
+    let files = Files::new();
+    let late = |stack| {
+        format!(
+            "event 40 t=40 p=1 tid=7 bulk object=9\n{}event 60 t=60 p=1 tid=7 free uid=11 size=64 address=0xb000 owns=1 \
+             status=1 stack={stack}\nevent 61 t=61 p=1 tid=7 thread-exit\n",
+            begin_test(2)
+        )
+    };
+    files.trace("a.ttb", &[&begin_test(1), &allocated(11), &late(1)]);
+    files.trace("b.ttb", &[&begin_test(1), &allocated(11), &late(2)]);
+    let (status, said) = files.run("check b.ttb --fail-on after-close/test");
+    assert!(status == Status::Problems && said.contains("t.py::one") && !said.contains("t.py::two"), "{said}");
+    assert_eq!(files.run("check b.ttb --fail-on after-close --baseline a.ttb").0, Status::Done);
+    assert!(files.run("diff a.ttb b.ttb").1.starts_with("Not fixed"));
+}
+
+#[test]
+fn a_part_that_is_not_there_is_not_checked() {
+    let files = Files::new();
+    files.trace("a.ttb", &[&begin_test(1), &allocated(11), &begin_test(2), &freed(11, 1)]);
+    for (part, why) in [
+        ("--test three", "no test matches three"),
+        ("--site keep", "no site matches keep"),
+        ("--device chip0", "no entry is of device chip0, but of mesh0"),
+        ("--type L1", "no entry is of type L1"),
+        ("--since 1", "nothing is since 1: all ends at 0.00000009"),
+    ] {
+        let said = files.fail(&format!("check a.ttb --fail-on excess {part}"));
+        assert!(said.starts_with("nothing is checked") && said.ends_with(why), "{said}");
+    }
+}
+
+#[test]
+fn a_recording_that_was_stopped_has_all_of_the_tests_that_were_over() {
+    let files = Files::new();
+    let over = "event 70 t=70 p=1 tid=7 test-end\n";
+    let run =
+        |again, end: &str| [begin_test(1), allocated(11), begin_test(2), freed(11, again), end.to_owned()].concat();
+    let diff = |before: &str, after: &str| {
+        let stopped = "end process=1 time=90 reason=interrupted\n";
+        files.trace_until("a.ttb", &[before], stopped);
+        files.trace_until("b.ttb", &[after], stopped);
+        files.run("diff a.ttb b.ttb").1
+    };
+    assert!(diff(&run(2, over), &run(0, over)).starts_with("Fixed"));
+    assert!(diff(&run(2, over), &run(2, over)).starts_with("Not fixed"));
+    // In a test that was still running, more may have come.
+    assert!(diff(&run(2, over), &run(0, "")).starts_with("Possibly fixed"));
+    // What is held when a recording is stopped may be freed when the interpreter ends.
+    let held = begin_test(1) + &allocated(12) + &run(0, over);
+    assert!(diff(&held, &run(0, over)).starts_with("Possibly fixed"));
 }
