@@ -81,6 +81,7 @@ def test_rows_are_sorted_by_how_bad_they_are():
             {"until": "exit", "name": "holds", "bytes": 100},
             {"until": "stop", "name": "holds", "bytes": 28},
             {"until": "close", "name": "clean", "bytes": 5, "count": 2},
+            {"until": "close", "name": "repeats", "bytes": 5, "count": 1},
         ]
     }
     rows = summary.rows(report(tests), held)
@@ -92,7 +93,11 @@ def test_rows_are_sorted_by_how_bad_they_are():
         ("(outside of tests)", 0, 0),
     ]
     lines = list(summary.table(rows, everything=False))
-    assert [line.split("  (")[-1] for line, _ in lines[1:4]] == ["1 overlap)", "9 repeat)", "2 held)"]
+    assert [line.split("  (")[-1] for line, _ in lines[1:4]] == [
+        "1 overlap)",
+        "9 repeat, 1 held until their device closed)",
+        "2 held)",
+    ]
     assert [markup for _, markup in lines[1:4]] == [{"red": True}, {"yellow": True}, {"yellow": True}]
     assert lines[-1][0] == "nothing odd in 2 other tests: 2 allocations, 2 frees; 2 held until their device closed"
 

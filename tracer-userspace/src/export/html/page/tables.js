@@ -230,11 +230,13 @@ class Findings {
   }
 }
 
-function testList(tests) {
+function testList(tests, all) {
   const names = Object.entries(tests);
+  const outside = all - names.reduce((sum, [, times]) => sum + times, 0);
   return names.length === 0 ? null : el("ul", { class: "tests" },
     names.slice(0, 8).map(([test, times]) => el("li", {}, el("span", { class: "times" }, `${count(times)} ×`), " ", test)),
-    names.length > 8 ? el("li", {}, `… and ${names.length - 8} more tests`) : null);
+    names.length > 8 ? el("li", {}, `… and ${names.length - 8} more tests`) : null,
+    outside > 0 ? el("li", {}, el("span", { class: "times" }, `${count(outside)} ×`), " outside of tests") : null);
 }
 
 function siteHead(site, counts, right) {
@@ -260,7 +262,7 @@ function excessItems(data, sites, stacks, what) {
       content: () => el("div", { class: "finding-body" },
         site.possible > 0 ? el("p", { class: "note" }, `${count(site.possible)} of them only possible`) : null,
         site.causes.length > 0 ? site.causes.map((it) => cause(data, it)) : el("p", { class: "absent" }, "Cause: no known pattern"),
-        testList(site.tests), el("p", { class: "note" }, `For example ${site.examples.join("; ")}`),
+        testList(site.tests, site.count), el("p", { class: "note" }, `For example ${site.examples.join("; ")}`),
         el("div", { class: "places" }, place(data, "This free", "", free),
           place(data, title, "", before, site.previous.what), place(data, "The allocation", "", allocation, site.allocation.what)),
         site.other_places > 0 ? el("p", { class: "note" }, `The same with other stacks of these three: ${site.other_places}, not shown`) : null),
@@ -298,7 +300,7 @@ function heldFindings(data, selection) {
         group.possible > 0 ? el("p", { class: "note" }, `${count(group.possible)} of them only possible`) : null,
         group.leaked > 0 ? el("p", { class: "note" }, `${count(group.leaked)} of them freed, but leaked`) : null,
         group.oldest != null ? el("p", { class: "note" }, `${group.oldest === group.youngest ? "" : `${lasting(group.youngest)} to `}${lasting(group.oldest)} old`) : null,
-        testList(group.tests), el("p", { class: "note" }, `For example ${group.examples.join("; ")}`),
+        testList(group.tests, group.count), el("p", { class: "note" }, `For example ${group.examples.join("; ")}`),
         el("div", { class: "places" }, place(data, "The allocation", "", stacks[index], group.allocation?.what))),
     })),
   });
