@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde::Serialize;
 
-use super::{Clock, Integrity, names};
+use super::{Clock, Integrity, Selected, names};
 use crate::{
     model::{
         Alias, Allocation, Certainty, Definitions, Device, Entry, Found, KnownStacks, Model, Moment, Outcome,
@@ -21,6 +21,24 @@ pub struct Query {
     pub address: Option<u64>,
     /// The unique id.
     pub buffer: Option<u64>,
+}
+
+impl Query {
+    /// What a view of these buffers says of its part: with what else is selected of them. `found` is whether it has a step.
+    #[must_use]
+    pub fn told(&self, selected: Option<Selected>, found: bool) -> Option<Selected> {
+        let address = self.address.map(|address| format!("address {address:#x}"));
+        let words: Vec<String> = address.into_iter().chain(self.buffer.map(|id| format!("buffer {id}"))).collect();
+        let own = words.join(", ");
+        match selected {
+            selected if words.is_empty() => selected,
+            Some(selected) => Some(Selected { only: format!("{own}, {}", selected.only), ..selected }),
+            None => {
+                let unmatched = if found { vec![] } else { vec![format!("no buffer of {own} is known")] };
+                Some(Selected { only: own, without_device: 0, unmatched })
+            }
+        }
+    }
 }
 
 /// Steps in the order of their times. What was decided later, e.g. by what a thread did next, stands where it happened.

@@ -40,7 +40,7 @@ pub(super) fn timeline(args: &Timeline, out: &mut impl Write) -> Result<Status> 
     let filter = args.scope.with(&args.verdict)?;
     let (model, selection) = read_about(&args.traces.paths, query, filter, |entry| fold.entry(entry))?;
     let mut value = fold.finish(&model);
-    value.integrity.selected = selection.told();
+    value.integrity.selected = query.told(selection.told(), !value.steps.is_empty());
     let text = if args.json { view::json("timeline", &value) } else { view::timeline(&value, args.stack_choice()) };
     write(out, &text, &value.integrity)
 }
@@ -158,15 +158,17 @@ fn read_about(
     filter: Filter,
     mut sink: impl FnMut(&Entry),
 ) -> Result<(Model, Selection)> {
-    let mut sink = |entry: &Entry| {
-        if query.matches(entry) {
-            sink(entry);
-        }
+    let Some((sought, surveyed)) = survey(paths, query)? else {
+        let matching = |entry: &Entry| {
+            if query.matches(entry) {
+                sink(entry);
+            }
+        };
+        return read(paths, filter, matching);
     };
-    let Some((sought, surveyed)) = survey(paths, query)? else { return read(paths, filter, sink) };
     let mut selection = select(paths, filter)?;
     let model = model::read_about(surveyed, sought, &mut |entry| {
-        if selection.takes(entry) {
+        if query.matches(entry) && selection.takes(entry) {
             sink(entry);
         }
     });
@@ -423,6 +425,14 @@ mod tests {
         for query in ["--address 0x140", "--buffer 2", "--address 0x100 --buffer 2", "--type L1"] {
             let (_, text) = run(&format!("timeline {query}"), &path);
             assert!(!text.contains("ALLOC") && text.contains("1 event, none lost"), "{query}: {text}");
+        }
+        for (query, head) in [
+            ("--address 0x140", "Only address 0x140\n! no buffer of address 0x140 is known\n"),
+            ("--address 0x100 --buffer 1", "Only address 0x100, buffer 1\n\n"),
+            ("--buffer 1 --type L1", "Only buffer 1, type L1\n! no entry is of type L1\n"),
+        ] {
+            let (_, text) = run(&format!("timeline {query}"), &path);
+            assert!(text.contains(head), "{query}: {text}");
         }
     }
 
