@@ -123,8 +123,16 @@ impl Filter {
         };
         let ends: Option<Vec<u64>> = definitions.processes.keys().map(ended).collect();
         let end = ends.and_then(|ends| ends.into_iter().max());
-        let (devices, buffer_types) = Default::default();
-        Selection { filter: self, tests, stacks, imported, without_device: 0, devices, buffer_types, end }
+        Selection {
+            filter: self,
+            tests,
+            stacks,
+            imported,
+            without_device: 0,
+            devices: BTreeSet::new(),
+            buffer_types: BTreeSet::new(),
+            end,
+        }
     }
 
     /// Takes what a user wrote, by the words of the options: `device mesh0, type L1, test test_a*, site Cache::clear`.

@@ -113,18 +113,16 @@ impl SummaryFold {
     }
 }
 
-/// The tests of which the recording does not have the end.
+/// The tests of which the recording does not have the end. Where it was stopped or failed, a test ends with it.
 fn unfinished(model: &Model) -> BTreeSet<String> {
     let definitions = &model.definitions;
-    let end =
-        |process| definitions.ends.get(&process).filter(|end| !matches!(end.reason.as_str(), "exited" | "executed"));
-    let is_open = |span: &&TestSpan| {
-        let cut = !definitions.ends.contains_key(&span.process);
-        cut && span.end.is_none() || end(span.process).is_some_and(|it| span.end.is_none_or(|end| end >= it.time))
+    let is_open = |span: &&TestSpan| match (span.end, definitions.ends.get(&span.process)) {
+        (None, _) => true,
+        (Some(_), Some(end)) if matches!(end.reason.as_str(), "exited" | "executed") => false,
+        (Some(over), end) => end.is_some_and(|end| over >= end.time),
     };
     let open = model.spans.spans.iter().filter(is_open);
-    let test = |span: &TestSpan| definitions.test(&Moment { test: span.text, ..Moment::default() }).map(str::to_owned);
-    open.filter_map(test).collect()
+    open.filter_map(|span| names::test_of(definitions, span.text)).collect()
 }
 
 /// Where a finding belongs. Who lets go last of what outlived its device, or leaked, is often Python's collector of garbage,
