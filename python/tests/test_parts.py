@@ -95,7 +95,7 @@ def test_rows_are_sorted_by_how_bad_they_are():
     lines = list(summary.table(rows, everything=False))
     assert [line.split("  (")[-1] for line, _ in lines[1:4]] == [
         "1 overlap)",
-        "9 repeat, 1 held until their device closed)",
+        "9 repeat, 1 bulk)",
         "2 held)",
     ]
     assert [markup for _, markup in lines[1:4]] == [{"red": True}, {"yellow": True}, {"yellow": True}]

@@ -85,7 +85,7 @@ def table(all_rows: list[TestRow], everything: bool) -> Iterator[tuple[str, dict
         yield f"{'allocs':>7} {'frees':>7} {'excess':>7} {'held':>10}  test", {}
     for row in shown:
         words = [f"{count} {verdict}" for verdict, count in row.odd.items()]
-        words += [f"{row.until_close} held until their device closed"] if row.until_close else []
+        words += [f"{row.until_close} bulk"] if row.until_close else []
         line = f"{row.allocations:>7} {row.frees:>7} {row.excess:>7} {size(row.held_bytes):>10}  {row.test}"
         yield f"{line}  ({', '.join(words)})" if words else line, row.markup
     if not everything and len(odd) > MOST_ROWS:

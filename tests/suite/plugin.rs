@@ -145,7 +145,7 @@ fn a_session_records_itself_from_the_first_buffer_on() -> Result<()> {
     assert_eq!(session.traced()?, session.truth()?, "{said}");
     assert_eq!(session.beginnings()?, [0], "{said}");
     for line in [
-        "::test_freed_after_close  (1 after-close)\n",
+        "::test_freed_after_close  (1 after-close, 1 bulk)\n",
         "   18.0 KiB  plugin/test_buffers.py::test_held  (1 held)\n",
         "\nnothing odd in 8 other tests: 36 allocations, 36 frees\n",
         "\nFAILED plugin/test_buffers.py::test_held - held?/test: 1\n",
@@ -167,7 +167,7 @@ fn four_workers_are_recorded_in_one_trace_from_the_first_buffer_of_each() -> Res
     let said = session.said();
     assert_eq!(session.traced()?, session.truth()?, "{said}");
     assert_eq!(session.beginnings()?, [0; 4], "{said}");
-    assert!(said.contains("(1 after-close)\n"), "{said}");
+    assert!(said.contains("(1 after-close, 1 bulk)\n"), "{said}");
     assert_eq!(session.problems(), [""; 0], "{said}");
     assert!(said.contains(" 11 passed in ") && session.output.status.success(), "{said}");
     Ok(())
