@@ -20,7 +20,7 @@ const LATE: [(&str, &[(&str, &str)]); 2] = [
     ),
     (
         "test_program_cache_goes_with_its_device",
-        &[("program-cache", "ProgramCache"), ("outlived-device", "close (tensors.py:")],
+        &[("program-cache", "<ProgramCache>::"), ("outlived-device", "close (tensors.py:")],
     ),
 ];
 

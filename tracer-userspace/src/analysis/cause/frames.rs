@@ -122,8 +122,16 @@ pub(super) type Matcher = fn(&Line) -> Option<String>;
 
 /// Clears a program cache.
 pub(super) fn program_cache(line: &Line) -> Option<String> {
-    let cache = given_up(line).or_else(|| cleared(line)).filter(|(_, of_programs)| *of_programs).map(|(name, _)| name);
-    cache.or_else(|| entry_of_program_cache(line))
+    given_up(line).or_else(|| cleared(line)).filter(|(_, of_programs)| *of_programs).map(|(name, _)| name)
+}
+
+/// Destroys an entry of a program cache, whose own destructor may be inlined in the device's (ttnn 0.71 to 0.73): a function of
+/// the type-erased entry. Demanglers give up at its name (ttnn 0.69.0 to 0.79.0).
+pub(super) fn program_cache_entry(line: &Line) -> Option<String> {
+    let function = line.function.as_deref().filter(|_| line.kind == LineKind::Native)?;
+    let is_entry = ["unique_any", "program_cache", "CachedMeshWorkload"].iter().all(|part| function.contains(part));
+    let destroys = ["__invoke", "~unique_any"].iter().any(|part| function.contains(part));
+    (is_entry && destroys).then(|| "an entry of the ProgramCache".to_owned())
 }
 
 /// Clears a cache that is not known to be one of programs.
@@ -209,15 +217,6 @@ fn given_up(line: &Line) -> Option<(String, bool)> {
     let words = words(&deleted.name);
     let told = format!("std::{}<{}>::{}", pointer.name, deleted.name, function.name);
     words.last().is_some_and(|word| word == "cache").then(|| (told, of_programs(&words)))
-}
-
-/// What destroys an entry of a program cache, whose own destructor may be inlined in the device's (ttnn 0.71 to 0.73): a function
-/// of the type-erased entry. Demanglers give up at its name (ttnn 0.69.0 to 0.79.0).
-fn entry_of_program_cache(line: &Line) -> Option<String> {
-    let function = line.function.as_deref().filter(|_| line.kind == LineKind::Native)?;
-    let is_entry = ["unique_any", "program_cache", "CachedMeshWorkload"].iter().all(|part| function.contains(part));
-    let destroys = ["__invoke", "~unique_any"].iter().any(|part| function.contains(part));
-    (is_entry && destroys).then(|| "an entry of the ProgramCache".to_owned())
 }
 
 fn of_programs(words: &[String]) -> bool {
@@ -434,9 +433,9 @@ mod tests {
         // As in ttnn 0.72.0, but for what is cut out.
         let entry = "_ZZN4ttsl10unique_anyILi4096ELi32EEC1IN2tt8tt_metal13program_cache6detail25AdaptedCachedMeshWorkload\
             ILm4EEETnNSt9enable_ifEiE4typeELi0EEEOT_ENUlRSt5arrayISt4byteLm4096EEE_8__invokeESM_";
-        assert_eq!(of(program_cache, entry).as_deref(), Some("an entry of the ProgramCache"));
+        assert_eq!(of(program_cache_entry, entry).as_deref(), Some("an entry of the ProgramCache"));
         for other in [entry.replace("8__invoke", "4_FUN"), entry.replace("program_cache", "model_cache")] {
-            assert_eq!(of(program_cache, &other), None, "{other}");
+            assert_eq!(of(program_cache_entry, &other), None, "{other}");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::model::{Line, LineKind, StackLines};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     ProgramCache,
+    ProgramCacheEntry,
     Cache,
     ProgramPool,
     Container,
@@ -32,12 +33,14 @@ pub(in crate::analysis) struct Searched<'a> {
 }
 
 impl Known {
-    const ALL: [Self; 4] = [Self::ProgramCache, Self::Cache, Self::ProgramPool, Self::Container];
+    const ALL: [Self; 5] =
+        [Self::ProgramCache, Self::ProgramCacheEntry, Self::Cache, Self::ProgramPool, Self::Container];
 
     /// Tells by the kind of a line and its function alone.
     fn matcher(self) -> Matcher {
         match self {
             Self::ProgramCache => frames::program_cache,
+            Self::ProgramCacheEntry => frames::program_cache_entry,
             Self::Cache => frames::cache,
             Self::ProgramPool => frames::program_pool,
             Self::Container => frames::container,

@@ -72,7 +72,9 @@ type Rule = fn(&Facts<'_>) -> Option<String>;
 
 /// The patterns with their rules, the more telling first.
 const RULES: [(Cause, Rule); Cause::ALL.len()] = [
-    (Cause::ProgramCache, |facts| facts.made_by(Known::ProgramCache)),
+    (Cause::ProgramCache, |facts| {
+        facts.made_by(Known::ProgramCache).or_else(|| facts.made_by(Known::ProgramCacheEntry))
+    }),
     (Cause::Cache, |facts| facts.made_by(Known::Cache)),
     (Cause::ProgramPool, |facts| facts.made_by(Known::ProgramPool)),
     (Cause::Container, |facts| facts.made_by(Known::Container)),
