@@ -6,8 +6,8 @@
 //! may lack messages, so that nothing of it is more than possible:
 //!
 //! - a further allocation at a live address is taken for an alias, without memory of its own;
-//! - a free that leaves others behind is the latest alias's, and a phantom as that is: the server counts references, and its
-//!   sums are even; the last one releases the block;
+//! - a free that leaves others behind is the latest alias's, and as it should be: the server counts references; the last one
+//!   releases the block;
 //! - a free at an address that was never allocated is of a buffer from before; at one that is free by now, it is
 //!   unmatched: a repeat, an alias, another owner or a lost allocation, and the source cannot tell which.
 
@@ -131,21 +131,18 @@ impl Reported {
     fn released_at(&mut self, event: &Event, sink: &mut impl FnMut(&Entry)) {
         let (place, moment) = (place(event), moment(event));
         let mut previous = Previous::None;
-        let mut is_block = true;
-        let (buffer, verdict, ends) = match self.blocks.get_mut(&place).map(|block| (block.buffer, block.aliases.pop()))
-        {
-            Some((_, Some(alias))) => {
-                is_block = false;
-                (alias, Verdict::Phantom, true)
-            }
-            Some((buffer, None)) => {
+        let alias = self.blocks.get_mut(&place).and_then(|block| block.aliases.pop());
+        let (buffer, verdict, ends) = match (alias, self.blocks.get(&place)) {
+            (Some(alias), _) => (alias, Verdict::Released, true),
+            (None, Some(block)) => {
+                let buffer = block.buffer;
                 self.blocks.remove(&place);
                 if let Some(places) = self.places.get_mut(&buffer.process) {
                     places.remove(&place);
                 }
                 (buffer, if buffer.phantom { Verdict::Phantom } else { Verdict::Released }, true)
             }
-            None => match self.ended.get(&place) {
+            (None, None) => match self.ended.get(&place) {
                 Some(&(ended, before, verdict)) => {
                     previous = Previous::Free(before, verdict);
                     (ended, Verdict::Unmatched, false)
@@ -156,7 +153,7 @@ impl Reported {
                 }
             },
         };
-        if is_block {
+        if alias.is_none() {
             self.ended.insert(place, (buffer, moment, verdict));
         }
         let certainty = Certainty::Possible;
@@ -255,7 +252,7 @@ mod tests {
         expect![[r#"
             1 p1 allocated 1
             2 p1 allocated 2 without memory
-            3 p1 phantom 2 of 64 Possible
+            3 p1 released 2 of 64 Possible
             4 p1 released 1 of 64 Possible
             5 p1 unmatched 1 of 64 Possible
             6 p2 pre-attach 3 of 0 Possible
